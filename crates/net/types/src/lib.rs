@@ -1,0 +1,14 @@
+//! The vocabulary of the mesh: identifiers, time, addresses and limits.
+//!
+//! Nothing here performs I/O, allocates on a hot path or depends on another crate. Values that
+//! came from a network are still unchecked: [`EntityId`] only becomes a verified identity once
+//! `net-crypto` has checked the point and a handshake has proved possession of the key.
+
+mod address;
+mod id;
+pub mod limits;
+mod time;
+
+pub use address::PeerAddr;
+pub use id::{CallId, ChannelHash, EntityId, HexError, NodeId, OriginHash, SessionId, StreamId};
+pub use time::{Instant, UnixMillis};

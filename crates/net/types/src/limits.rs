@@ -1,0 +1,194 @@
+//! Every limit of the mesh and of the cluster on it, each with what it bounds and what it costs.
+//!
+//! A queue, map or message that can be filled by a peer has its bound here. `const` assertions tie
+//! limits that depend on each other; a change that breaks a relation does not compile.
+
+use core::time::Duration;
+
+// ---- addresses and tickets --------------------------------------------------------------------
+
+/// Addresses of one peer; a dial tries them all at once, so this bounds packets per attempt.
+pub const MAX_PEER_ADDRS: usize = 8;
+/// Relays named for one peer.
+pub const MAX_PEER_RELAYS: usize = 4;
+/// Peers in a mesh ticket; at 8 IPv6 addresses each the text stays under 6 KiB.
+pub const MAX_TICKET_PEERS: usize = 16;
+/// Bytes of a ticket's human label.
+pub const MAX_TICKET_LABEL_BYTES: usize = 64;
+
+// ---- packets ----------------------------------------------------------------------------------
+
+/// Net header on every packet.
+pub const HEADER_BYTES: usize = 64;
+/// Routing header before the Net header of relayed packets.
+pub const ROUTING_HEADER_BYTES: usize = 18;
+/// Authentication tag of both AEAD suites.
+pub const TAG_BYTES: usize = 16;
+/// Largest Net packet, header and tag included; with a routing header a datagram is 8,210 bytes.
+pub const MAX_PACKET_BYTES: usize = 8_192;
+/// Datagram size every path starts with: fits IPv6's 1,280-byte minimum MTU.
+pub const BASE_DATAGRAM_BYTES: usize = 1_232;
+/// Datagram sizes probed in order, each only after the one before was confirmed.
+pub const MTU_PROBE_STEPS: [usize; 4] = [1_392, 1_452, 4_096, MAX_PACKET_BYTES + ROUTING_HEADER_BYTES];
+/// Largest plaintext of one packet.
+pub const MAX_PAYLOAD_BYTES: usize = MAX_PACKET_BYTES - HEADER_BYTES - TAG_BYTES;
+/// Largest single event in one packet: the payload without its u32 length.
+pub const MAX_EVENT_BYTES: usize = MAX_PAYLOAD_BYTES - 4;
+/// Largest message; longer ones are an error, never truncated.
+pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
+/// Acknowledgement records in one packet.
+pub const MAX_ACK_RECORDS: usize = 40;
+/// Gaps in one negative acknowledgement.
+pub const MAX_NACK_GAPS: usize = 32;
+/// Hops of a relayed packet.
+pub const MAX_HOPS: u8 = 16;
+/// Datagrams per socket call; larger batches are chunked.
+pub const MAX_BATCH_SIZE: usize = 64;
+
+const _: () = assert!(MAX_PAYLOAD_BYTES == 8_112 && MAX_EVENT_BYTES == 8_108);
+// Fragment indices are u16; the smallest fragment of a path at base size must cover the largest
+// message.
+const _: () = assert!(
+    MAX_MESSAGE_BYTES
+        / (BASE_DATAGRAM_BYTES - ROUTING_HEADER_BYTES - HEADER_BYTES - TAG_BYTES - 64)
+        < u16::MAX as usize
+);
+
+// ---- handshakes -------------------------------------------------------------------------------
+
+/// Time for a handshake from its first Init to confirmation.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// First wait before an Init is repeated; attempt `n` waits `n` times this.
+pub const HANDSHAKE_RETRY_STEP: Duration = Duration::from_millis(100);
+/// Longest wait between two Inits.
+pub const HANDSHAKE_RETRY_MAX: Duration = Duration::from_secs(5);
+/// Inits sent for one dial before it fails for good.
+pub const MAX_HANDSHAKE_RETRIES: u32 = 1_024;
+/// Inits from one source address that are processed per second without a cookie.
+pub const HANDSHAKES_PER_SOURCE_PER_SEC: u32 = 10;
+/// Inits processed per second by a node without a cookie.
+pub const HANDSHAKES_PER_NODE_PER_SEC: u32 = 1_000;
+/// Source addresses the pacer tracks; 24 bytes each.
+pub const MAX_PACER_SOURCES: usize = 4_096;
+/// Sessions that answered an Init and wait for confirmation; about 4 KiB each.
+pub const MAX_PROVISIONAL_SESSIONS: usize = 4_096;
+/// Provisional sessions of one identity.
+pub const MAX_PROVISIONAL_PER_PEER: usize = 2;
+/// Dials under way.
+pub const MAX_INITIATIONS: usize = 1_024;
+/// Established sessions.
+pub const MAX_SESSIONS: usize = 65_536;
+/// Life of the secret under cookies.
+pub const COOKIE_SECRET_LIFETIME: Duration = Duration::from_secs(120);
+/// Mesh secrets that are accepted at the same time, for rotation.
+pub const MAX_MESH_SECRETS: usize = 2;
+
+// ---- sessions ---------------------------------------------------------------------------------
+
+/// Silence after which a session sends a heartbeat.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
+/// Silence after which a peer is suspected: three heartbeats.
+pub const SUSPECT_AFTER: Duration = Duration::from_millis(1_500);
+/// Silence after which a session is closed.
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(15);
+/// Packets remembered by the replay window.
+pub const REPLAY_WINDOW: u64 = 1_024;
+/// Largest accepted jump of a packet counter.
+pub const MAX_COUNTER_JUMP: u64 = 65_536;
+/// Time of nothing but larger jumps after which the session is handshaken anew.
+pub const COUNTER_JUMP_GIVE_UP: Duration = Duration::from_secs(3);
+/// Packets under one key before it is ratcheted.
+pub const KEY_EPOCH_PACKETS: u64 = 1 << 30;
+/// Age of a key before it is ratcheted.
+pub const KEY_EPOCH_AGE: Duration = Duration::from_secs(3_600);
+/// Wait before an owed acknowledgement leaves in a packet of its own.
+pub const ACK_DELAY: Duration = Duration::from_millis(1);
+/// Reliable packets received on a session before the acknowledgement leaves at once.
+pub const ACK_EVERY_PACKETS: u32 = 32;
+/// Time between two searches for a larger path MTU.
+pub const MTU_REPROBE: Duration = Duration::from_secs(600);
+/// Lost probes that end the search at one size.
+pub const MTU_PROBE_ATTEMPTS: u32 = 3;
+/// Consecutive timeouts of large packets after which a path falls back to the base size.
+pub const MTU_BLACK_HOLE_RTOS: u32 = 3;
+/// Unvalidated addresses receive less than this many times what they sent.
+pub const AMPLIFICATION_FACTOR: u64 = 3;
+
+const _: () = assert!(SESSION_TIMEOUT.as_millis() > 3 * HEARTBEAT_INTERVAL.as_millis());
+const _: () = assert!(SUSPECT_AFTER.as_millis() == 3 * HEARTBEAT_INTERVAL.as_millis());
+
+// ---- streams ----------------------------------------------------------------------------------
+
+/// Streams of one session, both sides together; about 400 bytes each when idle.
+pub const MAX_STREAMS: usize = 4_096;
+/// Streams the peer may have opened.
+pub const MAX_PEER_STREAMS: usize = 1_024;
+/// Window of a stream before its OPEN block is read.
+pub const DEFAULT_STREAM_WINDOW_BYTES: u32 = 64 << 10;
+/// Largest window; a receiver's reorder buffer holds at most this much per stream.
+pub const MAX_STREAM_WINDOW_BYTES: u32 = 16 << 20;
+/// Packets queued on one stream before a send is refused.
+pub const MAX_STREAM_QUEUE_PACKETS: usize = 1_024;
+/// Bytes queued for sending on one session before a send is refused.
+pub const MAX_SESSION_QUEUE_BYTES: usize = 64 << 20;
+/// Bytes of partly received messages per session.
+pub const MAX_REASSEMBLY_BYTES: usize = 64 << 20;
+/// Age at which a partly received unreliable message is dropped.
+pub const REASSEMBLY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Sequences that may be missing below the newest one of a reliable stream; 128 bytes per 1,024.
+pub const MAX_REORDER_PACKETS: u64 = 65_536;
+/// A fire-and-forget sequence this far behind the newest is given up as lost.
+pub const UNRELIABLE_LOSS_DISTANCE: u64 = 64;
+/// Bounds of the retransmission timeout.
+pub const RTO_MIN: Duration = Duration::from_millis(10);
+/// Upper bound of the retransmission timeout.
+pub const RTO_MAX: Duration = Duration::from_secs(2);
+/// Retransmissions of one packet before its stream is reset.
+pub const MAX_RETRIES: u32 = 10;
+/// Congestion window at the start, in packets.
+pub const INITIAL_CWND_PACKETS: u32 = 16;
+/// Smallest congestion window, in packets.
+pub const MIN_CWND_PACKETS: u32 = 2;
+/// Largest congestion window, in packets: at 8 KiB packets this is 128 MiB in flight.
+pub const MAX_CWND_PACKETS: u32 = 16_384;
+/// Messages delivered to the application and not yet taken, per session.
+pub const MAX_SESSION_EVENTS: usize = 16_384;
+
+const _: () = assert!(MAX_MESSAGE_BYTES <= MAX_REASSEMBLY_BYTES);
+const _: () = assert!(MIN_CWND_PACKETS < INITIAL_CWND_PACKETS);
+
+// ---- calls ------------------------------------------------------------------------------------
+
+/// Body of a unary call or reply.
+///
+/// The client protocol of the cluster carries messages up to 16 MiB in one call, so the limit is
+/// the transport's message minus room for the frame around the body.
+pub const MAX_UNARY_BODY_BYTES: usize = MAX_MESSAGE_BYTES - RPC_FRAME_ALLOWANCE_BYTES;
+/// Room for the frame, headers included, around a unary body.
+pub const RPC_FRAME_ALLOWANCE_BYTES: usize = 32 << 10;
+/// Headers of a call.
+pub const MAX_RPC_HEADERS: usize = 32;
+/// Bytes of a header's name.
+pub const MAX_RPC_HEADER_NAME_BYTES: usize = 128;
+/// Bytes of a header's value.
+pub const MAX_RPC_HEADER_VALUE_BYTES: usize = 4 << 10;
+/// Bytes of all headers of a call.
+pub const MAX_RPC_HEADERS_BYTES: usize = 16 << 10;
+/// Bytes of a service name.
+pub const MAX_SERVICE_NAME_BYTES: usize = 96;
+/// Bytes of an error's text.
+pub const MAX_RPC_DETAIL_BYTES: usize = 1 << 10;
+/// Calls a node has open as caller; about 200 bytes each.
+pub const MAX_PENDING_CALLS: usize = 65_536;
+/// Calls one service works on.
+pub const MAX_IN_FLIGHT_PER_SERVICE: usize = 4_096;
+/// Calls one caller has open at this node.
+pub const MAX_IN_FLIGHT_PER_CALLER: usize = 1_024;
+/// Services of one node.
+pub const MAX_SERVICES: usize = 1_024;
+/// Deadline of a call that names none.
+pub const DEFAULT_CALL_DEADLINE: Duration = Duration::from_secs(30);
+/// Window of the streams that carry unary calls: two bodies of 1 MiB and their acknowledgements.
+pub const RPC_STREAM_WINDOW_BYTES: u32 = 4 << 20;
+
+const _: () = assert!(RPC_FRAME_ALLOWANCE_BYTES > MAX_RPC_HEADERS_BYTES + MAX_RPC_DETAIL_BYTES + 64);

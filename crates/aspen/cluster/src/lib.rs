@@ -1,0 +1,1 @@
+//! Consensus: openraft on Net with a durable log and state.

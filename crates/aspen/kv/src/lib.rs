@@ -1,0 +1,1 @@
+//! The multi-version key-value state machine as a pure function.

@@ -192,3 +192,84 @@ pub const DEFAULT_CALL_DEADLINE: Duration = Duration::from_secs(30);
 pub const RPC_STREAM_WINDOW_BYTES: u32 = 4 << 20;
 
 const _: () = assert!(RPC_FRAME_ALLOWANCE_BYTES > MAX_RPC_HEADERS_BYTES + MAX_RPC_DETAIL_BYTES + 64);
+
+// ---- key-value --------------------------------------------------------------------------------
+
+/// Bytes of a key; a key has at least one.
+pub const MAX_KEY_BYTES: usize = 1_024;
+/// Bytes of a value.
+pub const MAX_VALUE_BYTES: usize = 1 << 20;
+/// Keys of a batch read, and operations or conditions of a batch or of one transaction branch.
+pub const MAX_BATCH_OPERATIONS: usize = 100;
+/// Bytes of keys and values in one command; it must fit one append to a follower with room to
+/// spare.
+pub const MAX_COMMAND_BYTES: usize = 8 << 20;
+/// Bytes of values that the reads of one transaction return; they are recorded with its reply.
+pub const MAX_TRANSACTION_READ_BYTES: usize = 64 << 10;
+/// Bytes of values that one batch read returns; it must fit one reply.
+pub const MAX_BATCH_READ_BYTES: usize = 8 << 20;
+/// Entries of a scan's page when the request names no limit.
+pub const DEFAULT_SCAN_LIMIT: u32 = 1_000;
+/// Entries of a scan's page.
+pub const MAX_SCAN_LIMIT: u32 = 10_000;
+/// Bytes of keys and values after which a scan's page ends early; the last entry may exceed it.
+pub const MAX_SCAN_PAGE_BYTES: usize = 4 << 20;
+/// Bytes of a continuation token: a key and its frame.
+pub const MAX_CONTINUATION_TOKEN_BYTES: usize = MAX_KEY_BYTES + 32;
+/// Longest life of a key or a lease, and of an extension: ten years.
+pub const MAX_TIME_TO_LIVE: Duration = Duration::from_secs(3_650 * 86_400);
+/// Leases at the same time; about 100 bytes of disk each.
+pub const MAX_LEASES: u64 = 1_000_000;
+/// Leases or keys in one answer about leases; longer lists are cut and say so.
+pub const MAX_LEASE_LIST: usize = 1_000;
+/// Lease ids from here on are generated, smaller ones chosen by clients.
+pub const GENERATED_LEASE_ID_BASE: u64 = 1 << 52;
+/// Largest lease id: JSON readers that hold numbers as doubles keep it exact.
+pub const MAX_LEASE_ID: u64 = (1 << 53) - 1;
+
+/// Answers remembered per client, so that a repeated write is answered instead of applied again.
+pub const DEDUP_WINDOW_REQUESTS: u64 = 128;
+/// Log time a client's answers are remembered after its last write.
+pub const DEDUP_WINDOW_AGE: Duration = Duration::from_secs(600);
+/// Clients whose answers are remembered; about 100 bytes of disk each and up to 128 answers of
+/// about 40 bytes. Beyond it the one that was silent longest is forgotten.
+pub const MAX_DEDUP_CLIENTS: u64 = 65_536;
+/// Bytes of a recorded answer.
+pub const MAX_RECORDED_REPLY_BYTES: usize = MAX_TRANSACTION_READ_BYTES + (16 << 10);
+/// Expired keys that one ordinary log entry removes beside its own work, about 0.2 ms.
+pub const EXPIRED_PER_ENTRY: usize = 64;
+/// Expired keys and compacted versions that one maintenance entry removes, about 5 ms.
+pub const REMOVED_PER_TICK: usize = 1_000;
+/// Superseded revisions that stay readable; twice as many may pile up before a compaction.
+pub const KEPT_REVISIONS: u64 = 100_000;
+/// Bytes of superseded versions above which compaction starts earlier.
+pub const MAX_HISTORY_BYTES: u64 = 1 << 30;
+/// Bytes of one snapshot chunk; a row larger than this has a chunk of its own.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 256 << 10;
+
+const _: () = assert!(MAX_COMMAND_BYTES + MAX_RPC_HEADERS_BYTES < MAX_UNARY_BODY_BYTES);
+const _: () = assert!(MAX_BATCH_READ_BYTES + MAX_VALUE_BYTES < MAX_UNARY_BODY_BYTES);
+// The page limit, the entry that may exceed it and 64 bytes of metadata for each entry.
+const _: () = assert!(
+    MAX_SCAN_PAGE_BYTES + MAX_VALUE_BYTES + MAX_KEY_BYTES + 64 * (MAX_SCAN_LIMIT as usize)
+        < MAX_UNARY_BODY_BYTES
+);
+
+// ---- cluster protocol -------------------------------------------------------------------------
+
+/// Bytes of a capability token in a request.
+pub const MAX_TOKEN_BYTES: usize = 8 << 10;
+/// Cluster boundaries that a request may cross.
+pub const MAX_PROXY_HOPS: u8 = 3;
+/// Bytes of an error's message.
+pub const MAX_ERROR_MESSAGE_BYTES: usize = 1 << 10;
+/// Bytes of a text answer, such as a page of metrics.
+pub const MAX_TEXT_ANSWER_BYTES: usize = 1 << 20;
+/// Voters of a cluster.
+pub const MAX_VOTERS: usize = 100;
+/// Members and learners of a cluster.
+pub const MAX_CLUSTER_PEERS: usize = 1_000;
+/// Deadline of a client's request that names none.
+pub const DEFAULT_REQUEST_DEADLINE: Duration = Duration::from_secs(30);
+/// Sessions a client keeps.
+pub const MAX_CLIENT_SESSIONS: usize = 8;

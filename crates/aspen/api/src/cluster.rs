@@ -1,0 +1,228 @@
+//! Requests about a node and its cluster, and their results.
+
+use net_types::limits::{MAX_CLUSTER_PEERS, MAX_TEXT_ANSWER_BYTES, MAX_VOTERS};
+use net_types::{EntityId, NodeId, PeerAddr};
+
+use crate::MemberId;
+use crate::{SecretText, numbers, record};
+
+/// Bytes of a version text.
+const MAX_VERSION_BYTES: usize = 64;
+
+numbers! {
+    /// How a node judges its cluster.
+    pub enum HealthStatus {
+        /// There is a leader and this node follows it closely.
+        Healthy = 1,
+        /// The cluster works, but this node lags or members are missing.
+        Degraded = 2,
+        /// No leader is known.
+        Unhealthy = 3,
+    }
+
+    /// What a node is in the consensus group.
+    pub enum RaftState {
+        /// Receives the log without voting.
+        Learner = 1,
+        /// Follows a leader.
+        Follower = 2,
+        /// Asks for votes.
+        Candidate = 3,
+        /// Leads.
+        Leader = 4,
+        /// Stopped, by request or after a storage error.
+        Stopped = 5,
+    }
+}
+
+record! {
+    /// Asks for a sign of life.
+    pub struct Ping {}
+
+    /// The answer to [`Ping`].
+    pub struct Pong {}
+
+    /// Asks how the node is.
+    pub struct GetHealth {}
+
+    /// The answer to [`GetHealth`].
+    pub struct HealthResult {
+        /// The judgement.
+        pub status: HealthStatus,
+        /// The node's routing address.
+        pub node_id: NodeId,
+        /// Its number in the consensus group.
+        pub raft_node_id: MemberId,
+        /// Its identity.
+        pub entity_id: EntityId,
+        /// Seconds since it started.
+        pub uptime_seconds: u64,
+        /// Whether it holds a membership.
+        pub is_initialized: bool,
+        /// Voters and learners in that membership.
+        pub membership_node_count: u32,
+    }
+
+    /// Asks for the node's metrics.
+    pub struct GetMetrics {}
+
+    /// The answer to [`GetMetrics`].
+    pub struct MetricsResult {
+        /// Prometheus text, at most 1 MiB.
+        pub text: String [MAX_TEXT_ANSWER_BYTES],
+    }
+
+    /// Asks for the state of consensus on the node.
+    pub struct GetRaftMetrics {}
+
+    /// What a leader knows of one follower's log.
+    pub struct ReplicationProgress {
+        /// The follower.
+        pub node_id: MemberId,
+        /// The last log index it holds; absent while nothing is known.
+        pub matched_index: Option<u64>,
+    }
+
+    /// The answer to [`GetRaftMetrics`].
+    pub struct RaftMetricsResult {
+        /// The node's number.
+        pub node_id: MemberId,
+        /// What it is.
+        pub state: RaftState,
+        /// The leader it knows.
+        pub leader: Option<MemberId>,
+        /// Its term.
+        pub term: u64,
+        /// The end of its log.
+        pub last_log_index: Option<u64>,
+        /// The last entry it has applied.
+        pub last_applied_index: Option<u64>,
+        /// The last entry in its newest snapshot.
+        pub snapshot_index: Option<u64>,
+        /// The last entry dropped from its log.
+        pub purged_index: Option<u64>,
+        /// The followers' progress; empty unless it leads.
+        pub replication: Vec<ReplicationProgress> [MAX_CLUSTER_PEERS],
+    }
+
+    /// Asks who the node is.
+    pub struct GetNodeInfo {}
+
+    /// The answer to [`GetNodeInfo`].
+    pub struct NodeInfoResult {
+        /// Its routing address.
+        pub node_id: NodeId,
+        /// Its number in the consensus group.
+        pub raft_node_id: MemberId,
+        /// Its identity and addresses.
+        pub addr: PeerAddr,
+        /// The version of its program.
+        pub version: String [MAX_VERSION_BYTES],
+    }
+
+    /// Asks who leads.
+    pub struct GetLeader {}
+
+    /// A member and where it can be reached.
+    pub struct Member {
+        /// Its number.
+        pub node_id: MemberId,
+        /// Its identity and addresses.
+        pub addr: PeerAddr,
+    }
+
+    /// The answer to [`GetLeader`].
+    pub struct LeaderResult {
+        /// The leader; absent if none is known.
+        pub leader: Option<Member>,
+    }
+
+    /// Makes the node the single voter of a new cluster; `CONFLICT` if it is in one.
+    pub struct InitCluster {}
+
+    /// Asks for the members.
+    pub struct GetClusterState {}
+
+    /// One member of [`ClusterStateResult`].
+    pub struct ClusterNode {
+        /// Its number.
+        pub node_id: MemberId,
+        /// Its identity and addresses.
+        pub addr: PeerAddr,
+        /// Whether it votes.
+        pub is_voter: bool,
+        /// Whether it receives the log without voting.
+        pub is_learner: bool,
+        /// Whether it leads, as far as the answering node knows.
+        pub is_leader: bool,
+    }
+
+    /// The members after or without a change.
+    pub struct ClusterStateResult {
+        /// Voters and learners, by number.
+        pub nodes: Vec<ClusterNode> [MAX_CLUSTER_PEERS],
+    }
+
+    /// Asks for the cluster's ticket.
+    pub struct GetClusterTicket {}
+
+    /// The answer to [`GetClusterTicket`].
+    pub struct TicketResult {
+        /// The ticket's text. It holds the mesh secret.
+        pub ticket: SecretText,
+    }
+
+    /// Adds a node that receives the log without voting. `INVALID_REQUEST` without an address: an
+    /// unreachable learner can never catch up.
+    pub struct AddLearner {
+        /// Its number.
+        pub node_id: MemberId,
+        /// Its identity and addresses.
+        pub addr: PeerAddr,
+    }
+
+    /// Makes a learner a voter.
+    ///
+    /// Unless forced it must be reachable and lag at most 100 entries, and 300 s must have passed
+    /// since the last change.
+    pub struct PromoteLearner {
+        /// The learner.
+        pub learner_id: MemberId,
+        /// The voter that leaves in the same change.
+        pub replace_node: Option<MemberId>,
+        /// Whether to skip the checks.
+        pub is_force: bool,
+    }
+
+    /// Replaces the set of voters by joint consensus.
+    pub struct ChangeMembership {
+        /// The voters afterwards; each must be known.
+        pub members: Vec<MemberId> [MAX_VOTERS],
+    }
+
+    /// Tells the node, and only it, where a peer is.
+    pub struct AddPeer {
+        /// The peer's number.
+        pub node_id: MemberId,
+        /// Its identity and addresses.
+        pub addr: PeerAddr,
+    }
+
+    /// Asks the leader to let another voter lead.
+    pub struct TransferLeader {
+        /// The voter; absent lets the leader choose.
+        pub target: Option<MemberId>,
+    }
+
+    /// Takes a snapshot of the node's state and trims its log.
+    pub struct TriggerSnapshot {}
+
+    /// The answer to [`TriggerSnapshot`].
+    pub struct SnapshotResult {
+        /// The last entry in the newest snapshot, which may still be the one before.
+        pub snapshot_index: Option<u64>,
+    }
+
+    /// Done; there is nothing to add.
+    pub struct Done {}
+}

@@ -1,0 +1,158 @@
+//! The one carrier of everything that can go wrong between a caller and the store.
+
+use core::fmt;
+
+use net_types::PeerAddr;
+use net_types::limits::MAX_ERROR_MESSAGE_BYTES;
+
+use crate::codec::DecodeError;
+use crate::{numbers, record};
+
+numbers! {
+    /// What the caller can do about an error.
+    pub enum ErrorCode {
+        /// The node does not lead; ask the leader.
+        NotLeader = 1,
+        /// The node belongs to no cluster yet.
+        NotInitialized = 2,
+        /// The node cannot serve now; ask another.
+        ServiceUnavailable = 3,
+        /// The cluster has no provider of the request's family.
+        CapabilityUnavailable = 4,
+        /// The provider is being loaded; ask again.
+        PluginLoading = 5,
+        /// A token is required or is not valid.
+        Unauthorized = 6,
+        /// The caller may not do this.
+        Forbidden = 7,
+        /// The request cannot succeed as it is.
+        InvalidRequest = 8,
+        /// The continuation token is damaged or belongs to another scan.
+        InvalidToken = 9,
+        /// A key, value, batch or answer exceeds its limit.
+        TooLarge = 10,
+        /// The caller asks too often.
+        RateLimited = 11,
+        /// Time ran out; a write may or may not have happened.
+        Timeout = 12,
+        /// The revision is no longer kept.
+        Compacted = 13,
+        /// The named object does not exist.
+        NotFound = 14,
+        /// The named object is in a state that forbids this.
+        Conflict = 15,
+        /// The request is too old to say whether it was applied.
+        SessionExpired = 16,
+        /// The feature is switched off on the server.
+        FeatureDisabled = 17,
+        /// The server does not know the request.
+        Unsupported = 18,
+        /// A fault of the server.
+        InternalError = 19,
+    }
+}
+
+impl ErrorCode {
+    /// The code's name in JSON and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotLeader => "NOT_LEADER",
+            Self::NotInitialized => "NOT_INITIALIZED",
+            Self::ServiceUnavailable => "SERVICE_UNAVAILABLE",
+            Self::CapabilityUnavailable => "CAPABILITY_UNAVAILABLE",
+            Self::PluginLoading => "PLUGIN_LOADING",
+            Self::Unauthorized => "UNAUTHORIZED",
+            Self::Forbidden => "FORBIDDEN",
+            Self::InvalidRequest => "INVALID_REQUEST",
+            Self::InvalidToken => "INVALID_TOKEN",
+            Self::TooLarge => "TOO_LARGE",
+            Self::RateLimited => "RATE_LIMITED",
+            Self::Timeout => "TIMEOUT",
+            Self::Compacted => "COMPACTED",
+            Self::NotFound => "NOT_FOUND",
+            Self::Conflict => "CONFLICT",
+            Self::SessionExpired => "SESSION_EXPIRED",
+            Self::FeatureDisabled => "FEATURE_DISABLED",
+            Self::Unsupported => "UNSUPPORTED",
+            Self::InternalError => "INTERNAL_ERROR",
+        }
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+record! {
+    /// An error as it travels. Messages name no paths, secrets or inner structure of the server.
+    pub struct ApiError {
+        /// What the caller can do.
+        pub code: ErrorCode,
+        /// What happened, for people.
+        pub message: String [MAX_ERROR_MESSAGE_BYTES],
+        /// With `NOT_LEADER`, the leader as far as it is known and the caller may know it.
+        pub leader_hint: Option<PeerAddr>,
+    }
+}
+
+impl ApiError {
+    /// An error; a message above 1 KiB is cut.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        if message.len() > MAX_ERROR_MESSAGE_BYTES {
+            let end = message.floor_char_boundary(MAX_ERROR_MESSAGE_BYTES);
+            message.truncate(end);
+        }
+        Self { code, message, leader_hint: None }
+    }
+
+    /// The answer of a node that does not lead.
+    pub fn not_leader(leader: Option<PeerAddr>) -> Self {
+        let message = match leader {
+            Some(_) => "this node is not the leader",
+            None => "this node is not the leader and knows of none",
+        };
+        Self { leader_hint: leader, ..Self::new(ErrorCode::NotLeader, message) }
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+impl core::error::Error for ApiError {}
+
+impl From<DecodeError> for ApiError {
+    fn from(error: DecodeError) -> Self {
+        let code = match error {
+            DecodeError::BadLength { .. } => ErrorCode::TooLarge,
+            _ => ErrorCode::InvalidRequest,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_names_are_pinned() {
+        let listed: Vec<_> = ErrorCode::ALL.iter().map(|c| (*c as u8, c.name())).collect();
+        assert_eq!(listed.len(), 19);
+        assert_eq!(listed[0], (1, "NOT_LEADER"));
+        assert_eq!(listed[7], (8, "INVALID_REQUEST"));
+        assert_eq!(listed[12], (13, "COMPACTED"));
+        assert_eq!(listed[18], (19, "INTERNAL_ERROR"));
+    }
+
+    #[test]
+    fn long_messages_are_cut_at_a_character() {
+        let error = ApiError::new(ErrorCode::InternalError, "ä".repeat(1_000));
+        assert_eq!(error.message.len(), MAX_ERROR_MESSAGE_BYTES);
+    }
+}

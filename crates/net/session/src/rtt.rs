@@ -1,0 +1,69 @@
+//! Round-trip time and retransmission timeout (RFC 6298, with Karn's rule at the caller).
+
+use core::time::Duration;
+
+use net_types::limits::{RTO_MAX, RTO_MIN};
+
+/// Smoothed round-trip time of a path.
+#[derive(Clone, Debug)]
+pub(crate) struct Rtt {
+    smoothed: Duration,
+    variance: Duration,
+    backoff: u32,
+}
+
+impl Rtt {
+    /// An estimator whose first sample is the handshake's round trip.
+    pub(crate) fn new(first: Duration) -> Self {
+        Self { smoothed: first, variance: first / 2, backoff: 0 }
+    }
+
+    pub(crate) fn sample(&mut self, rtt: Duration) {
+        let deviation = self.smoothed.abs_diff(rtt);
+        self.variance = (self.variance * 3 + deviation) / 4;
+        self.smoothed = (self.smoothed * 7 + rtt) / 8;
+        self.backoff = 0;
+    }
+
+    pub(crate) fn smoothed(&self) -> Duration {
+        self.smoothed
+    }
+
+    /// The timeout, doubled for each timeout since the last sample.
+    pub(crate) fn timeout(&self) -> Duration {
+        let base = self.smoothed + (self.variance * 4).max(Duration::from_millis(1));
+        (base.clamp(RTO_MIN, RTO_MAX) * (1 << self.backoff.min(16))).min(RTO_MAX)
+    }
+
+    pub(crate) fn back_off(&mut self) {
+        self.backoff = self.backoff.saturating_add(1);
+    }
+
+    pub(crate) fn progress(&mut self) {
+        self.backoff = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn follows_samples_and_stays_within_its_bounds() {
+        let mut rtt = Rtt::new(Duration::from_millis(100));
+        assert_eq!(rtt.timeout(), Duration::from_millis(300));
+        for _ in 0..100 {
+            rtt.sample(Duration::from_millis(40));
+        }
+        assert!(rtt.smoothed().abs_diff(Duration::from_millis(40)) < Duration::from_millis(1));
+        assert!(rtt.timeout() < Duration::from_millis(50));
+        for _ in 0..20 {
+            rtt.back_off();
+        }
+        assert_eq!(rtt.timeout(), RTO_MAX);
+        for _ in 0..200 {
+            rtt.sample(Duration::from_micros(20));
+        }
+        assert_eq!(rtt.timeout(), RTO_MIN);
+    }
+}

@@ -1,1 +1,4 @@
 //! Consensus: openraft on Net with a durable log and state.
+
+pub mod disk;
+pub mod log;

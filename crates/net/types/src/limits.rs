@@ -234,8 +234,6 @@ pub const DEDUP_WINDOW_AGE: Duration = Duration::from_secs(600);
 /// Clients whose answers are remembered; about 100 bytes of disk each and up to 128 answers of
 /// about 40 bytes. Beyond it the one that was silent longest is forgotten.
 pub const MAX_DEDUP_CLIENTS: u64 = 65_536;
-/// Bytes of a recorded answer.
-pub const MAX_RECORDED_REPLY_BYTES: usize = MAX_TRANSACTION_READ_BYTES + (16 << 10);
 /// Expired keys that one ordinary log entry removes beside its own work, about 0.2 ms.
 pub const EXPIRED_PER_ENTRY: usize = 64;
 /// Expired keys and compacted versions that one maintenance entry removes, about 5 ms.

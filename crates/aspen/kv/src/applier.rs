@@ -1,0 +1,277 @@
+//! Applying log entries, in order, as a pure function of the tables and the entry.
+//!
+//! Invariants:
+//! - The same entries on the same tables leave the same bytes, on every backend.
+//! - A command is judged whole before its first write: a refused command changes nothing.
+//! - Log time never goes back; an entry that carries an older stamp is applied at the newest one.
+//! - Beside its own work an entry removes at most [`EXPIRED_PER_ENTRY`] expired rows, a
+//!   [`Command::Tick`] at most [`REMOVED_PER_TICK`] rows.
+//!
+//! Expired rows are removed both by ordinary entries, so that a busy store needs no extra entry,
+//! and by ticks, which a leader proposes when a deadline passes in a quiet store (see
+//! [`crate::maintenance`]). Neither affects what readers see: that follows from log time alone.
+
+use aspen_api::codec::Wire;
+use aspen_api::kv::{CompactResult, CompareAndSwapResult, DeleteResult, Lifetime, WriteResult};
+use aspen_api::{ApiError, ErrorCode, Key, Revision};
+use bytes::Bytes;
+use net_types::limits::{EXPIRED_PER_ENTRY, MAX_TIME_TO_LIVE, REMOVED_PER_TICK};
+
+use crate::layout::{HEADER_KEY, LAYOUT_VERSION, Sweep, decode_record};
+use crate::lifetime::load_lease;
+use crate::{
+    Command, Event, Header, Proposal, ReadTables, Reply, StateError, TableId, TickResult,
+    WriteTables,
+};
+
+/// Reads the header; that of an empty store if there is none.
+pub fn load_header<T: ReadTables>(tables: &T) -> Result<Header, StateError<T::Error>> {
+    let Some(row) = tables.get(TableId::Meta, HEADER_KEY).map_err(StateError::Tables)? else {
+        return Ok(Header::default());
+    };
+    let header: Header = decode_record(TableId::Meta, row.as_ref())?;
+    if header.layout_version != LAYOUT_VERSION {
+        return Err(StateError::Corrupt(TableId::Meta));
+    }
+    Ok(header)
+}
+
+/// Applies a batch of entries to tables.
+///
+/// The header is read once by [`Applier::open`] and written once by [`Applier::finish`]; the
+/// backend must make everything between the two durable together. After an error the batch must be
+/// given up, not finished.
+pub struct Applier<'t, T> {
+    pub(crate) tables: &'t mut T,
+    pub(crate) header: Header,
+    /// The entry being applied.
+    pub(crate) revision: Revision,
+    /// Whether the command wrote anything that a repetition must not write again.
+    pub(crate) is_changed: bool,
+    /// The live row found last.
+    pub(crate) row: Vec<u8>,
+    /// A key being composed.
+    pub(crate) key_scratch: Vec<u8>,
+    /// A row being composed.
+    pub(crate) row_scratch: Vec<u8>,
+    events: Option<&'t mut dyn FnMut(Event)>,
+}
+
+impl<'t, T: WriteTables> Applier<'t, T> {
+    /// Begins a batch.
+    pub fn open(tables: &'t mut T) -> Result<Self, StateError<T::Error>> {
+        let header = load_header(tables)?;
+        Ok(Self {
+            revision: header.applied_revision,
+            tables,
+            header,
+            is_changed: false,
+            row: Vec::new(),
+            key_scratch: Vec::new(),
+            row_scratch: Vec::new(),
+            events: None,
+        })
+    }
+
+    /// Begins a batch whose changes are also given to `events`.
+    pub fn open_watched(
+        tables: &'t mut T,
+        events: &'t mut dyn FnMut(Event),
+    ) -> Result<Self, StateError<T::Error>> {
+        Ok(Self { events: Some(events), ..Self::open(tables)? })
+    }
+
+    /// The header as of the newest entry applied.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Applies the entry at log index `revision`.
+    ///
+    /// The proposal must have passed [`Command::admit`] where it was proposed.
+    pub fn apply(
+        &mut self,
+        revision: Revision,
+        proposal: &Proposal,
+    ) -> Result<Reply, StateError<T::Error>> {
+        self.begin(revision)?;
+        self.header.log_time_ms = self.header.log_time_ms.max(proposal.log_time_ms);
+        let mut budget = match proposal.command {
+            Command::Tick {} => REMOVED_PER_TICK,
+            _ => EXPIRED_PER_ENTRY,
+        };
+        self.remove_due(&mut budget)?;
+
+        if let Some(id) = proposal.request_id
+            && let Some(reply) = self.recorded(id)?
+        {
+            return Ok(reply);
+        }
+        self.is_changed = false;
+        let reply = self.execute(&proposal.command, &mut budget)?;
+        if let Some(id) = proposal.request_id
+            && self.is_changed
+        {
+            self.record(id, &reply)?;
+        }
+        Ok(reply)
+    }
+
+    /// Passes over the entry at log index `revision`, which holds no command.
+    pub fn skip(&mut self, revision: Revision) -> Result<(), StateError<T::Error>> {
+        self.begin(revision)
+    }
+
+    /// Ends the batch: writes the header and returns it.
+    pub fn finish(self) -> Result<Header, StateError<T::Error>> {
+        let row = self.header.to_bytes();
+        self.tables.insert(TableId::Meta, HEADER_KEY, &row).map_err(StateError::Tables)?;
+        Ok(self.header)
+    }
+
+    fn begin(&mut self, revision: Revision) -> Result<(), StateError<T::Error>> {
+        let applied = self.header.applied_revision;
+        if revision <= applied {
+            return Err(StateError::OutOfOrder { applied, revision });
+        }
+        self.header.applied_revision = revision;
+        self.revision = revision;
+        Ok(())
+    }
+
+    fn execute(
+        &mut self,
+        command: &Command,
+        budget: &mut usize,
+    ) -> Result<Reply, StateError<T::Error>> {
+        match command {
+            Command::Set { key, value, lifetime } => self.set_one(key, value, lifetime),
+            Command::Delete { key } => {
+                let was_deleted = self.delete(key)?;
+                let result = DeleteResult { was_deleted, revision: self.revision };
+                Ok(Reply::Delete { result })
+            }
+            Command::CompareAndSwap { key, expected, new_value } => {
+                self.compare_and_swap(key, expected.as_deref(), Some(new_value))
+            }
+            Command::CompareAndDelete { key, expected } => {
+                self.compare_and_swap(key, Some(expected), None)
+            }
+            Command::BatchWrite { operations } => self.batch(operations),
+            Command::ConditionalBatchWrite { batch } => self.conditional_batch(batch),
+            Command::Transact { transaction } => self.transact(transaction),
+            Command::Compact { revision } => Ok(self.compact(*revision)),
+            Command::LeaseGrant { lease_id, ttl_seconds } => {
+                self.grant_lease(*lease_id, *ttl_seconds)
+            }
+            Command::LeaseRevoke { lease_id } => self.revoke_lease(*lease_id, budget),
+            Command::LeaseKeepalive { lease_id } => self.keep_lease_alive(*lease_id),
+            Command::Tick {} => self.tick(budget),
+        }
+    }
+
+    fn set_one(
+        &mut self,
+        key: &Key,
+        value: &Bytes,
+        lifetime: &Lifetime,
+    ) -> Result<Reply, StateError<T::Error>> {
+        if let Some(error) = self.refuse_lifetime(lifetime)? {
+            return Ok(Reply::Refused { error });
+        }
+        self.set(key, value, lifetime)?;
+        Ok(Reply::Write { result: WriteResult { revision: self.revision } })
+    }
+
+    /// Replaces (`Some`) or deletes (`None`) a value if it is the expected one.
+    fn compare_and_swap(
+        &mut self,
+        key: &Key,
+        expected: Option<&[u8]>,
+        new_value: Option<&Bytes>,
+    ) -> Result<Reply, StateError<T::Error>> {
+        let actual = self.visible(key)?.map(|found| found.value);
+        let is_success = actual == expected;
+        let actual_value = match actual {
+            Some(value) if !is_success => Some(Bytes::copy_from_slice(value)),
+            _ => None,
+        };
+        if is_success {
+            match new_value {
+                Some(value) => self.set(key, value, &Lifetime::Forever {})?,
+                None => {
+                    self.delete(key)?;
+                }
+            }
+        }
+        let result = CompareAndSwapResult { is_success, actual_value, revision: self.revision };
+        Ok(Reply::CompareAndSwap { result })
+    }
+
+    fn compact(&mut self, oldest: Revision) -> Reply {
+        if oldest > self.revision {
+            let message = "a revision that is not reached yet cannot be compacted to";
+            return refused(ErrorCode::InvalidRequest, message);
+        }
+        if oldest > self.header.oldest_revision {
+            self.is_changed = true;
+            self.header.oldest_revision = oldest;
+            match &mut self.header.sweep {
+                Some(sweep) => sweep.is_again = true,
+                None if self.header.history_count > 0 => {
+                    self.header.sweep = Some(Sweep { cursor: Bytes::new(), is_again: false });
+                }
+                None => {}
+            }
+        }
+        let result = CompactResult { oldest_revision: self.header.oldest_revision };
+        Reply::Compact { result }
+    }
+
+    fn tick(&mut self, budget: &mut usize) -> Result<Reply, StateError<T::Error>> {
+        self.sweep_history(budget)?;
+        let removed = (REMOVED_PER_TICK - *budget) as u32;
+        let is_more = self.is_backlogged() || self.header.sweep.is_some();
+        Ok(Reply::Tick { result: TickResult { removed, is_more } })
+    }
+
+    /// Why a value cannot have this lifetime; `None` if it can.
+    pub(crate) fn refuse_lifetime(
+        &self,
+        lifetime: &Lifetime,
+    ) -> Result<Option<ApiError>, StateError<T::Error>> {
+        match lifetime {
+            Lifetime::Forever {} => Ok(None),
+            Lifetime::Ttl { ttl_ms } if (1..=MAX_TTL_MS).contains(ttl_ms) => Ok(None),
+            Lifetime::Ttl { .. } => {
+                let message = "a time to live is from 1 ms to ten years";
+                Ok(Some(ApiError::new(ErrorCode::InvalidRequest, message)))
+            }
+            Lifetime::Lease { lease_id } => {
+                let lease = load_lease(self.tables, *lease_id)?;
+                let is_alive = lease.is_some_and(|l| l.is_alive(self.header.log_time_ms));
+                Ok((!is_alive).then(no_lease))
+            }
+        }
+    }
+
+    /// Gives a change to whoever watches; `event` is only built if someone does.
+    pub(crate) fn emit(&mut self, event: impl FnOnce(Revision) -> Event) {
+        if let Some(events) = &mut self.events {
+            events(event(self.revision));
+        }
+    }
+}
+
+/// [`MAX_TIME_TO_LIVE`] in milliseconds.
+pub(crate) const MAX_TTL_MS: u64 = MAX_TIME_TO_LIVE.as_secs() * 1_000;
+
+/// A reply that says why nothing was done.
+pub(crate) fn refused(code: ErrorCode, message: &str) -> Reply {
+    Reply::Refused { error: ApiError::new(code, message) }
+}
+
+/// The error for a lease that is not there.
+pub(crate) fn no_lease() -> ApiError {
+    ApiError::new(ErrorCode::NotFound, "the lease does not exist or has ended")
+}

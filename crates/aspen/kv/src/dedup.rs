@@ -1,0 +1,141 @@
+//! Answers to writes that were already applied.
+//!
+//! Each client has 128 slots; the answer to its request `n` stands in slot `n mod 128`. A request
+//! whose slot holds a later number is too old to be judged and is refused. Commands that changed
+//! nothing are not recorded: applying one again is as good as applying it once.
+//!
+//! A client's age is kept to the minute, so that a busy client does not move in the age table with
+//! every write; it is forgotten a minute later than the window promises.
+
+use aspen_api::codec::{Wire, put_varint};
+use aspen_api::{ClientId, ErrorCode, RequestId};
+use bytes::Bytes;
+use net_types::limits::{DEDUP_WINDOW_AGE, MAX_DEDUP_CLIENTS};
+
+use crate::applier::{Applier, refused};
+use crate::layout::{client_age, reply_key, split_be, split_client_age, take_varint};
+use crate::{Reply, StateError, TableId, WriteTables};
+
+/// Steps in which a client's age is kept.
+const AGE_STEP_MS: u64 = 60_000;
+/// Silence after which a client is forgotten.
+const FORGET_AFTER_MS: u64 = DEDUP_WINDOW_AGE.as_millis() as u64 + AGE_STEP_MS;
+
+impl<T: WriteTables> Applier<'_, T> {
+    /// The answer to a request that was applied before, or a refusal if that cannot be known.
+    pub(crate) fn recorded(&self, id: RequestId) -> Result<Option<Reply>, StateError<T::Error>> {
+        let row_key = reply_key(id.client, id.counter);
+        let Some(row) = self.tables.get(TableId::Replies, &row_key).map_err(StateError::Tables)?
+        else {
+            return Ok(None);
+        };
+        let corrupt = StateError::Corrupt(TableId::Replies);
+        let mut rest = row.as_ref();
+        let Some(counter) = take_varint(&mut rest) else { return Err(corrupt) };
+        if counter < id.counter {
+            return Ok(None);
+        }
+        if counter > id.counter {
+            let message = "the request is older than the answers that are remembered";
+            return Ok(Some(refused(ErrorCode::SessionExpired, message)));
+        }
+        match Reply::from_bytes(Bytes::copy_from_slice(rest)) {
+            Ok(reply) => Ok(Some(reply)),
+            Err(_) => Err(corrupt),
+        }
+    }
+
+    /// Records the answer to a write.
+    pub(crate) fn record(
+        &mut self,
+        id: RequestId,
+        reply: &Reply,
+    ) -> Result<(), StateError<T::Error>> {
+        self.row_scratch.clear();
+        put_varint(id.counter, &mut self.row_scratch);
+        reply.put(&mut self.row_scratch);
+        self.tables
+            .insert(TableId::Replies, &reply_key(id.client, id.counter), &self.row_scratch)
+            .map_err(StateError::Tables)?;
+        self.touch_client(id.client)
+    }
+
+    fn touch_client(&mut self, client: ClientId) -> Result<(), StateError<T::Error>> {
+        let now_ms = self.header.log_time_ms;
+        let last_ms =
+            match self.tables.get(TableId::Clients, &client.0).map_err(StateError::Tables)? {
+                None => None,
+                Some(row) => match split_be(row.as_ref()) {
+                    Some((last_ms, [])) => Some(last_ms),
+                    _ => return Err(StateError::Corrupt(TableId::Clients)),
+                },
+            };
+        match last_ms {
+            Some(last_ms) if now_ms - last_ms.min(now_ms) < AGE_STEP_MS => return Ok(()),
+            Some(last_ms) => {
+                self.tables
+                    .remove(TableId::ClientAges, &client_age(last_ms, client))
+                    .map_err(StateError::Tables)?;
+            }
+            None => {
+                if self.header.client_count >= MAX_DEDUP_CLIENTS {
+                    let mut unlimited = usize::MAX;
+                    self.forget_oldest_client(&mut unlimited)?;
+                }
+                self.header.client_count += 1;
+            }
+        }
+        self.header.oldest_client_ms = self.header.oldest_client_ms.min(now_ms);
+        self.tables
+            .insert(TableId::Clients, &client.0, &now_ms.to_be_bytes())
+            .map_err(StateError::Tables)?;
+        self.tables
+            .insert(TableId::ClientAges, &client_age(now_ms, client), &[])
+            .map_err(StateError::Tables)
+    }
+
+    /// Forgets clients that were silent for longer than the window.
+    pub(crate) fn forget_silent_clients(
+        &mut self,
+        budget: &mut usize,
+    ) -> Result<(), StateError<T::Error>> {
+        while *budget > 0
+            && self.header.oldest_client_ms.saturating_add(FORGET_AFTER_MS)
+                <= self.header.log_time_ms
+        {
+            let Some(age) = self.first_key(TableId::ClientAges)? else {
+                self.header.oldest_client_ms = u64::MAX;
+                break;
+            };
+            let (last_ms, _) = split_client_age(&age)?;
+            self.header.oldest_client_ms = last_ms;
+            if last_ms.saturating_add(FORGET_AFTER_MS) <= self.header.log_time_ms {
+                self.forget_oldest_client(budget)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the client that was silent longest: at most 128 answers and two rows.
+    fn forget_oldest_client(&mut self, budget: &mut usize) -> Result<(), StateError<T::Error>> {
+        let Some(age) = self.first_key(TableId::ClientAges)? else { return Ok(()) };
+        let (_, client) = split_client_age(&age)?;
+        let mut end = [0xff; 17];
+        end[..16].copy_from_slice(&client.0);
+        let answers: Vec<Vec<u8>> = self
+            .tables
+            .range(TableId::Replies, &client.0, Some(&end))
+            .map_err(StateError::Tables)?
+            .map(|row| row.map(|(row_key, _)| row_key.as_ref().to_vec()))
+            .collect::<Result<_, _>>()
+            .map_err(StateError::Tables)?;
+        *budget = budget.saturating_sub(answers.len() + 1);
+        for row_key in answers {
+            self.tables.remove(TableId::Replies, &row_key).map_err(StateError::Tables)?;
+        }
+        self.tables.remove(TableId::ClientAges, &age).map_err(StateError::Tables)?;
+        self.tables.remove(TableId::Clients, &client.0).map_err(StateError::Tables)?;
+        self.header.client_count = self.header.client_count.saturating_sub(1);
+        Ok(())
+    }
+}

@@ -1,0 +1,270 @@
+//! Scans: one page of keys in order, at one revision.
+//!
+//! The newest revision is a walk over the live rows. An older one merges live rows with the
+//! history: for each key the live row if it is old enough, otherwise the history row whose interval
+//! holds the revision. A page looks at a bounded number of rows, so that a stretch of rows which do
+//! not show ends a page early instead of holding up the node; such a page may even be empty, and
+//! its token leads on.
+
+use aspen_api::kv::{KeyValue, ScanKeys, ScanResult};
+use aspen_api::{Key, Revision};
+use bytes::Bytes;
+use net_types::limits::{DEFAULT_SCAN_LIMIT, MAX_SCAN_LIMIT, MAX_SCAN_PAGE_BYTES};
+
+use crate::layout::{
+    Damaged, ItemMeta, escape, history_end, history_key, prefix_end, split_history_key, unescape,
+};
+use crate::token::Token;
+use crate::{ReadError, ReadTables, StateError, TableId, View};
+
+/// Rows that one page looks at.
+const MAX_ROWS_VISITED: usize = 10 * MAX_SCAN_LIMIT as usize;
+
+/// A page being filled.
+struct Page {
+    entries: Vec<KeyValue>,
+    limit: usize,
+    bytes: usize,
+    visited: usize,
+    last_key: Option<Bytes>,
+}
+
+impl Page {
+    /// Whether the next key, if there is one, belongs on the next page.
+    fn is_full(&self) -> bool {
+        self.entries.len() >= self.limit
+            || self.bytes >= MAX_SCAN_PAGE_BYTES
+            || self.visited >= MAX_ROWS_VISITED
+    }
+
+    /// Counts a key as looked at.
+    fn visit(&mut self, key: &[u8]) -> Bytes {
+        let key = Bytes::copy_from_slice(key);
+        self.visited += 1;
+        self.last_key = Some(key.clone());
+        key
+    }
+
+    fn push(
+        &mut self,
+        key: Bytes,
+        table: TableId,
+        meta: ItemMeta,
+        value: &[u8],
+    ) -> Result<(), Damaged> {
+        self.bytes += key.len() + value.len();
+        let key = Key::new(key).map_err(|_| Damaged(table))?;
+        self.entries.push(KeyValue { key, item: meta.with_value(value) });
+        Ok(())
+    }
+}
+
+impl<T: ReadTables> View<'_, T> {
+    /// One page of a scan.
+    pub fn scan(&self, request: &ScanKeys) -> Result<ScanResult, ReadError<T::Error>> {
+        let prefix = &request.prefix;
+        let token = match &request.continuation_token {
+            None => None,
+            Some(bytes) => Some(Token::decode(bytes, prefix).ok_or(ReadError::InvalidToken)?),
+        };
+        if let (Some(token), Some(wanted)) = (&token, request.revision)
+            && token.revision != wanted
+        {
+            return Err(ReadError::InvalidToken);
+        }
+        let at = self.readable(token.as_ref().map(|t| t.revision).or(request.revision))?;
+        let limit = request.limit.unwrap_or(DEFAULT_SCAN_LIMIT).clamp(1, MAX_SCAN_LIMIT);
+        let mut page = Page {
+            entries: Vec::new(),
+            limit: limit as usize,
+            bytes: 0,
+            visited: 0,
+            last_key: None,
+        };
+        let after = token.as_ref().map(|token| token.last_key.as_bytes());
+        let is_complete = if at == self.header.applied_revision {
+            self.scan_newest(prefix.as_bytes(), after, &mut page)?
+        } else {
+            self.scan_history(prefix.as_bytes(), after, at, &mut page)?
+        };
+        let continuation_token = match page.last_key {
+            Some(last_key) if !is_complete => {
+                let last_key =
+                    Key::new(last_key).map_err(|_| StateError::Corrupt(TableId::Live))?;
+                Some(Token { revision: at, last_key }.encode(prefix))
+            }
+            _ => None,
+        };
+        Ok(ScanResult { entries: page.entries, continuation_token, revision: at })
+    }
+
+    /// Fills the page from live rows; whether the prefix has no further row.
+    fn scan_newest(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        page: &mut Page,
+    ) -> Result<bool, StateError<T::Error>> {
+        let from = live_start(prefix, after);
+        let end = prefix_end(prefix);
+        let rows =
+            self.tables.range(TableId::Live, &from, end.as_deref()).map_err(StateError::Tables)?;
+        for row in rows {
+            let (key, row) = row.map_err(StateError::Tables)?;
+            if page.is_full() {
+                return Ok(false);
+            }
+            let (meta, value) = ItemMeta::split(row.as_ref(), TableId::Live)?;
+            let key = page.visit(key.as_ref());
+            if self.is_visible(&meta, self.header.applied_revision)? {
+                page.push(key, TableId::Live, meta, value)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Fills the page from live rows and history; whether the prefix has no further row.
+    fn scan_history(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        at: Revision,
+        page: &mut Page,
+    ) -> Result<bool, StateError<T::Error>> {
+        let end = prefix_end(prefix);
+        let mut live = self
+            .tables
+            .range(TableId::Live, &live_start(prefix, after), end.as_deref())
+            .map_err(StateError::Tables)?
+            .peekable();
+        let mut history = History::start(self.tables, prefix, after)?;
+        loop {
+            let live_key = match live.peek() {
+                None => None,
+                Some(Ok((key, _))) => Some(key.as_ref()),
+                Some(Err(_)) => match live.next() {
+                    Some(Err(error)) => return Err(StateError::Tables(error)),
+                    _ => None,
+                },
+            };
+            let is_live_next = match (live_key, history.key()) {
+                (None, None) => return Ok(true),
+                (Some(_), None) => true,
+                (None, Some(_)) => false,
+                (Some(live_key), Some(old_key)) => live_key <= old_key,
+            };
+            if page.is_full() {
+                return Ok(false);
+            }
+            if !is_live_next {
+                history.take_into(at, page)?;
+                continue;
+            }
+            let Some(row) = live.next() else { return Ok(true) };
+            let (key, row) = row.map_err(StateError::Tables)?;
+            let key = key.as_ref();
+            let (meta, value) = ItemMeta::split(row.as_ref(), TableId::Live)?;
+            let is_in_history = history.key() == Some(key);
+            if meta.mod_revision > at && is_in_history {
+                history.take_into(at, page)?;
+                continue;
+            }
+            let key = page.visit(key);
+            if meta.mod_revision <= at && self.is_visible(&meta, at)? {
+                page.push(key, TableId::Live, meta, value)?;
+            }
+            if is_in_history {
+                history.skip_key()?;
+            }
+        }
+    }
+}
+
+fn live_start(prefix: &[u8], after: Option<&[u8]>) -> Vec<u8> {
+    match after {
+        None => prefix.to_vec(),
+        Some(key) => [key, &[0]].concat(),
+    }
+}
+
+/// The history of the keys of a scan, key by key.
+struct History<'t, T: ReadTables> {
+    tables: &'t T,
+    end: Option<Vec<u8>>,
+    rows: T::Rows<'t>,
+    /// The first row of the key at hand.
+    row: Option<(T::Slice<'t>, T::Slice<'t>)>,
+    /// The key at hand.
+    key: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+impl<'t, T: ReadTables> History<'t, T> {
+    fn start(
+        tables: &'t T,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+    ) -> Result<Self, StateError<T::Error>> {
+        let mut from = Vec::new();
+        match after {
+            None => escape(prefix, &mut from),
+            Some(key) => history_end(key, &mut from),
+        }
+        let mut escaped = Vec::new();
+        escape(prefix, &mut escaped);
+        let end = prefix_end(&escaped);
+        let rows =
+            tables.range(TableId::History, &from, end.as_deref()).map_err(StateError::Tables)?;
+        let mut history =
+            Self { tables, end, rows, row: None, key: Vec::new(), scratch: Vec::new() };
+        history.advance()?;
+        Ok(history)
+    }
+
+    fn key(&self) -> Option<&[u8]> {
+        self.row.is_some().then_some(&self.key)
+    }
+
+    fn advance(&mut self) -> Result<(), StateError<T::Error>> {
+        self.row = self.rows.next().transpose().map_err(StateError::Tables)?;
+        if let Some((row_key, _)) = &self.row {
+            let (escaped, _) = split_history_key(row_key.as_ref())?;
+            unescape(escaped, &mut self.key)?;
+        }
+        Ok(())
+    }
+
+    fn seek(&mut self) -> Result<(), StateError<T::Error>> {
+        self.rows = self
+            .tables
+            .range(TableId::History, &self.scratch, self.end.as_deref())
+            .map_err(StateError::Tables)?;
+        self.advance()
+    }
+
+    /// Goes on to the next key.
+    fn skip_key(&mut self) -> Result<(), StateError<T::Error>> {
+        history_end(&self.key, &mut self.scratch);
+        self.seek()
+    }
+
+    /// Gives the page what the key at hand held at `at`, and goes on to the next key.
+    fn take_into(&mut self, at: Revision, page: &mut Page) -> Result<(), StateError<T::Error>> {
+        let key = page.visit(&self.key);
+        let Some((row_key, _)) = &self.row else { return Ok(()) };
+        if split_history_key(row_key.as_ref())?.1 <= at {
+            history_key(&key, Revision(at.0.saturating_add(1)), &mut self.scratch);
+            self.seek()?;
+            if self.key() != Some(&key[..]) {
+                return Ok(());
+            }
+        }
+        if let Some((_, row)) = &self.row {
+            let (meta, value) = ItemMeta::split(row.as_ref(), TableId::History)?;
+            if meta.mod_revision <= at {
+                page.push(key, TableId::History, meta, value)?;
+            }
+        }
+        self.skip_key()
+    }
+}

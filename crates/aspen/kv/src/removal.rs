@@ -135,7 +135,7 @@ impl<T: WriteTables> Applier<'_, T> {
         while *budget > 0
             && let Some(sweep) = self.header.sweep.take()
         {
-            let (doomed, cursor) = self.history_ended_by(oldest, &sweep.cursor, budget)?;
+            let Swept { doomed, cursor } = self.history_ended_by(oldest, &sweep.cursor, budget)?;
             for (row_key, bytes) in doomed {
                 self.tables.remove(TableId::History, &row_key).map_err(StateError::Tables)?;
                 self.header.history_count = self.header.history_count.saturating_sub(1);
@@ -150,27 +150,34 @@ impl<T: WriteTables> Applier<'_, T> {
         Ok(())
     }
 
-    /// Looks at history rows from `cursor` on: those to remove with their sizes, and the first row
-    /// not looked at, if the budget ended before the table.
-    #[allow(clippy::type_complexity)]
+    /// Looks at history rows from `cursor` on, as far as the budget goes.
     fn history_ended_by(
         &self,
         oldest: Revision,
         cursor: &[u8],
         budget: &mut usize,
-    ) -> Result<(Vec<(Vec<u8>, u64)>, Option<Bytes>), StateError<T::Error>> {
+    ) -> Result<Swept, StateError<T::Error>> {
         let mut doomed = Vec::new();
         for row in self.tables.range(TableId::History, cursor, None).map_err(StateError::Tables)? {
             let (row_key, item) = row.map_err(StateError::Tables)?;
             let row_key = row_key.as_ref();
             if *budget == 0 {
-                return Ok((doomed, Some(Bytes::copy_from_slice(row_key))));
+                let cursor = Some(Bytes::copy_from_slice(row_key));
+                return Ok(Swept { doomed, cursor });
             }
             *budget -= 1;
             if split_history_key(row_key)?.1 <= oldest {
                 doomed.push((row_key.to_vec(), (row_key.len() + item.as_ref().len()) as u64));
             }
         }
-        Ok((doomed, None))
+        Ok(Swept { doomed, cursor: None })
     }
+}
+
+/// What one step of a sweep found.
+struct Swept {
+    /// Rows to remove, with their sizes.
+    doomed: Vec<(Vec<u8>, u64)>,
+    /// The first row not looked at, if the budget ended before the table.
+    cursor: Option<Bytes>,
 }

@@ -2,3 +2,8 @@
 
 pub mod disk;
 pub mod log;
+mod raft_log;
+mod runtime;
+mod snapshot;
+mod state;
+mod types;

@@ -271,3 +271,34 @@ pub const MAX_CLUSTER_PEERS: usize = 1_000;
 pub const DEFAULT_REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// Sessions a client keeps.
 pub const MAX_CLIENT_SESSIONS: usize = 8;
+
+// ---- consensus --------------------------------------------------------------------------------
+
+/// Bytes of a snapshot: what a node that is new or far behind receives, and writes to its disk
+/// twice, as a file and as its state.
+pub const MAX_SNAPSHOT_BYTES: u64 = 1 << 30;
+/// Bytes of one part of a snapshot's transfer.
+pub const SNAPSHOT_PART_BYTES: usize = 1 << 20;
+/// Bytes of a message between members; entries are sent in groups that stay below it.
+pub const MAX_RAFT_MESSAGE_BYTES: usize = 10 << 20;
+/// Entries of one append.
+pub const MAX_APPEND_ENTRIES: usize = 4_096;
+/// Appends under way to one follower before the first of them is answered.
+pub const MAX_PIPELINED_APPENDS: usize = 16;
+/// Entries that a learner may lag when it is promoted.
+pub const PROMOTE_MAX_LAG: u64 = 100;
+/// Time between two changes of the voters, unless forced.
+pub const MEMBERSHIP_COOLDOWN: Duration = Duration::from_secs(300);
+/// Time for a change of the members.
+pub const MEMBERSHIP_TIMEOUT: Duration = Duration::from_secs(30);
+/// Difference between two members' clocks that is worth a warning.
+pub const CLOCK_DRIFT_WARN: Duration = Duration::from_millis(100);
+/// Difference between two members' clocks from which on no lease is trusted.
+pub const CLOCK_DRIFT_ALERT: Duration = Duration::from_millis(500);
+/// Use of the data disk, in percent, above which writes are refused.
+pub const DISK_FULL_PERCENT: u64 = 95;
+
+// An entry as large as a command may be, with its frame, fits a message, and so does a part.
+const _: () = assert!(MAX_COMMAND_BYTES + (64 << 10) < MAX_RAFT_MESSAGE_BYTES);
+const _: () = assert!(SNAPSHOT_PART_BYTES + (64 << 10) < MAX_RAFT_MESSAGE_BYTES);
+const _: () = assert!(MAX_RAFT_MESSAGE_BYTES < MAX_UNARY_BODY_BYTES);

@@ -109,16 +109,11 @@ impl Index {
         self.terms.get(run.checked_sub(1)?).map(|(_, term)| *term)
     }
 
-    /// First entries of each term present, with the very last entry behind them.
-    pub(crate) fn key_entries(&self) -> Vec<EntryId> {
-        let mut out: Vec<_> =
-            self.terms.iter().map(|(index, term)| EntryId { term: *term, index: *index }).collect();
-        if let Some(last) = self.last()
-            && out.last().is_some_and(|run| run.index != last.index)
-        {
-            out.push(last);
-        }
-        out
+    /// The last entry of each term present.
+    pub(crate) fn term_ends(&self) -> Vec<EntryId> {
+        let nexts = self.terms.iter().skip(1).map(|(first, _)| *first).chain([self.end()]);
+        let ends = self.terms.iter().zip(nexts);
+        ends.map(|((_, term), next)| EntryId { term: *term, index: next - 1 }).collect()
     }
 
     /// The index that the next entry must have, if the log has any.
@@ -194,12 +189,12 @@ mod tests {
     }
 
     #[test]
-    fn terms_and_key_entries_follow_the_runs() {
+    fn terms_and_their_ends_follow_the_runs() {
         let index = filled();
         assert_eq!(index.term(1), Some(1));
         assert_eq!(index.term(3), Some(2));
         assert_eq!(index.term(5), None);
-        assert_eq!(index.key_entries(), [id(1, 0), id(2, 2), id(4, 4)]);
+        assert_eq!(index.term_ends(), [id(1, 1), id(2, 3), id(4, 4)]);
         assert_eq!(index.last(), Some(id(4, 4)));
         assert_eq!(index.place(2).unwrap().end(), 192 + 160 + 72);
     }
@@ -209,7 +204,7 @@ mod tests {
         let mut index = filled();
         index.truncate(3, [2; 32]);
         assert_eq!(index.last(), Some(id(2, 2)));
-        assert_eq!(index.key_entries(), [id(1, 0), id(2, 2)]);
+        assert_eq!(index.term_ends(), [id(1, 1), id(2, 2)]);
         index.truncate(0, [0; 32]);
         assert_eq!(index.last(), None);
         assert_eq!(index.next(), None);
@@ -220,7 +215,7 @@ mod tests {
         let mut index = filled();
         index.purge(id(2, 2), [2; 32]);
         assert_eq!(index.range(), 3..5);
-        assert_eq!(index.key_entries(), [id(2, 3), id(4, 4)]);
+        assert_eq!(index.term_ends(), [id(2, 3), id(4, 4)]);
         assert_eq!(index.term(2), Some(2));
         assert_eq!(index.head, [4; 32]);
         index.purge(id(4, 4), [4; 32]);

@@ -250,9 +250,9 @@ impl<D: Completion> Log<D> {
         state.index.term(index).map(|term| EntryId { term, index })
     }
 
-    /// First entries of each term present, and the last entry.
-    pub fn key_entries(&self) -> Vec<EntryId> {
-        self.shared.lock().index.key_entries()
+    /// The last entry of each term present.
+    pub fn term_ends(&self) -> Vec<EntryId> {
+        self.shared.lock().index.term_ends()
     }
 
     /// Whether a write has failed; nothing is accepted any more.

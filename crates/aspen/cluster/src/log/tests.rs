@@ -130,7 +130,8 @@ impl Model {
             }
             Step::Vote => {
                 self.term += 1;
-                let vote = StoredVote { term: self.term, node: 5, committed: self.term.is_multiple_of(2) };
+                let vote =
+                    StoredVote { term: self.term, node: 5, committed: self.term.is_multiple_of(2) };
                 self.vote = Some(vote);
                 log.save_vote(vote, ack)
             }

@@ -1,0 +1,218 @@
+//! The log as openraft's storage.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, Range, RangeBounds, RangeInclusive};
+
+use aspen_api::codec::Wire;
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use openraft::entry::RaftEntry;
+use openraft::impls::{Entry, EntryPayload};
+use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
+use openraft::{LogState, OptionalSend};
+use tokio::sync::oneshot;
+
+use crate::log::{Completion, Log, LogEntry, LogError, RecordKind};
+use crate::state::StateMachine;
+use crate::types::{
+    LogId, MembershipRecord, Proposed, RaftVote, Types, entry_id, log_id, raft_vote, stored_vote,
+};
+
+type RaftEntryOf = openraft::alias::EntryOf<Types>;
+
+/// Who waits for the disk.
+pub enum Durable {
+    /// openraft, for entries.
+    Flushed(IOFlushed<Types>),
+    /// A task.
+    Task(oneshot::Sender<io::Result<()>>),
+}
+
+impl Completion for Durable {
+    fn complete(self, result: io::Result<()>) {
+        match self {
+            Self::Flushed(callback) => callback.io_completed(result),
+            // A task that gave up waiting is none of the writer's business.
+            Self::Task(sender) => drop(sender.send(result)),
+        }
+    }
+}
+
+/// The log of a node.
+pub type RaftLog = Log<Durable>;
+
+fn to_log(entry: RaftEntryOf) -> LogEntry {
+    let id = entry_id(&entry.log_id());
+    let (kind, payload) = match entry.payload {
+        EntryPayload::Blank => (RecordKind::Blank, Bytes::new()),
+        EntryPayload::Normal(Proposed(bytes)) => (RecordKind::Command, bytes),
+        EntryPayload::Membership(membership) => {
+            (RecordKind::Membership, MembershipRecord(membership).to_bytes())
+        }
+    };
+    LogEntry { id, kind, payload }
+}
+
+/// openraft's form of an entry.
+pub(crate) fn from_log(entry: LogEntry) -> io::Result<RaftEntryOf> {
+    let payload = match entry.kind {
+        RecordKind::Blank => EntryPayload::Blank,
+        RecordKind::Command => EntryPayload::Normal(Proposed(entry.payload)),
+        RecordKind::Membership => {
+            let record = MembershipRecord::from_bytes(entry.payload)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            EntryPayload::Membership(record.0)
+        }
+        RecordKind::Vote | RecordKind::Truncate | RecordKind::Purge => {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not a log entry"));
+        }
+    };
+    Ok(Entry::new(log_id(entry.id), payload))
+}
+
+/// Waits until everything appended so far is durable.
+pub(crate) async fn flush(log: &RaftLog) -> io::Result<()> {
+    let (tx, rx) = oneshot::channel();
+    log.barrier(Durable::Task(tx)).map_err(LogError::into_io)?;
+    rx.await.map_err(io::Error::other)?
+}
+
+/// Storage and readers of openraft over one log.
+#[derive(Clone)]
+pub struct LogStore {
+    log: RaftLog,
+    read_bytes: usize,
+    state: Option<StateMachine>,
+}
+
+impl LogStore {
+    /// Storage over `log`; one read returns about `read_bytes` at most. Entries are only purged
+    /// once `state` holds them durably.
+    pub fn new(log: RaftLog, read_bytes: usize, state: Option<StateMachine>) -> Self {
+        Self { log, read_bytes, state }
+    }
+
+    fn read(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<RaftEntryOf>> {
+        let entries = self.log.read(range, max_bytes).map_err(LogError::into_io)?;
+        entries.into_iter().map(from_log).collect()
+    }
+}
+
+fn to_range(range: &impl RangeBounds<u64>) -> Range<u64> {
+    let start = match range.start_bound() {
+        Bound::Included(start) => *start,
+        Bound::Excluded(before) => before.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(last) => last.saturating_add(1),
+        Bound::Excluded(end) => *end,
+        Bound::Unbounded => u64::MAX,
+    };
+    start..end
+}
+
+impl RaftLogReader<Types> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> io::Result<Vec<RaftEntryOf>> {
+        self.read(to_range(&range), usize::MAX)
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<RaftVote>> {
+        Ok(self.log.vote().map(raft_vote))
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> io::Result<Vec<RaftEntryOf>> {
+        self.read(start..end, self.read_bytes)
+    }
+
+    /// Reads piece by piece: after a restart the range is everything since the last checkpoint.
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = io::Result<RaftEntryOf>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let Range { start, end } = to_range(&range);
+        let state = (self.clone(), start, Vec::new().into_iter());
+        stream::unfold(Some(state), move |state| async move {
+            let (store, mut next, mut piece) = state?;
+            if piece.len() == 0 && next < end {
+                match store.read(next..end, store.read_bytes) {
+                    Ok(entries) => piece = entries.into_iter(),
+                    Err(error) => return Some((Err(error), None)),
+                }
+            }
+            let entry = piece.next()?;
+            next += 1;
+            Some((Ok(entry), Some((store, next, piece))))
+        })
+    }
+
+    async fn get_key_log_ids(&mut self, range: RangeInclusive<LogId>) -> io::Result<Vec<LogId>> {
+        let range = range.start().index()..=range.end().index();
+        let ends = self.log.term_ends().into_iter().filter(|id| range.contains(&id.index));
+        Ok(ends.map(log_id).collect())
+    }
+}
+
+impl RaftLogStorage<Types> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<Types>> {
+        Ok(LogState {
+            last_purged_log_id: self.log.purged().map(log_id),
+            last_log_id: self.log.last().map(log_id),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &RaftVote) -> io::Result<()> {
+        let (tx, rx) = oneshot::channel();
+        self.log.save_vote(stored_vote(vote), Durable::Task(tx)).map_err(LogError::into_io)?;
+        rx.await.map_err(io::Error::other)?
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        if let Some(committed) = committed {
+            self.log.note_committed(committed.index());
+        }
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        Ok(self.log.committed().map(log_id))
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = RaftEntryOf> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries = entries.into_iter().map(to_log);
+        self.log.append(entries, Durable::Flushed(callback)).map_err(LogError::into_io)
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        let from = last.map_or(0, |last| last.index() + 1);
+        self.log.truncate(from).map_err(LogError::into_io)
+    }
+
+    async fn purge(&mut self, id: LogId) -> io::Result<()> {
+        if let Some(state) = &self.state {
+            state.checkpoint_through(id.index()).await?;
+        }
+        self.log.purge(entry_id(&id)).map_err(LogError::into_io)
+    }
+}

@@ -1,0 +1,93 @@
+//! Snapshots: the whole state as bytes, for nodes that are new or too far behind for the log.
+//!
+//! A node's snapshot is its state itself; only when a follower needs one is it written to a file,
+//! from one read transaction, while writes go on. The same state gives the same bytes, so a
+//! transfer that broke off goes on where it stopped, even from another leader. The receiver checks
+//! the whole file against its hash before anything of its own state changes.
+//!
+//! ```text
+//! file   magic "ASPENSNP" · version u32 = 1 · chunks, each length u32 and bytes
+//! ```
+//!
+//! Chunks are those of [`aspen_kv::snapshot`]; integers are little-endian.
+
+mod file;
+mod receive;
+
+use std::sync::Arc;
+
+use aspen_kv::WriteTables;
+use aspen_kv::snapshot::{Restore, RestoreError, SnapshotStream};
+
+pub(crate) use file::{SnapshotFile, SnapshotId, Spool};
+pub(crate) use receive::{ReceiveError, Receiver};
+
+use crate::state::{StoreError, StoreView, WriteView};
+
+/// A snapshot's content.
+pub enum SnapshotData {
+    /// A state in memory and redb, at one moment.
+    View(Arc<StoreView>),
+    /// A received file, whole and checked.
+    File(SnapshotFile),
+}
+
+impl From<RestoreError<redb::Error>> for StoreError {
+    fn from(error: RestoreError<redb::Error>) -> Self {
+        match error {
+            RestoreError::State(error) => error.into(),
+            other => Self::Damaged(other.to_string()),
+        }
+    }
+}
+
+/// Restores chunks until the last one.
+struct Sink<'t, T> {
+    tables: &'t mut T,
+    restore: Restore,
+    is_whole: bool,
+}
+
+impl<'t, T: WriteTables<Error = redb::Error>> Sink<'t, T> {
+    fn new(tables: &'t mut T) -> Result<Self, StoreError> {
+        let restore = Restore::begin(tables)?;
+        Ok(Self { tables, restore, is_whole: false })
+    }
+
+    fn push(&mut self, chunk: &[u8]) -> Result<(), StoreError> {
+        if self.is_whole {
+            return Err(StoreError::Damaged("snapshot goes on behind its end".into()));
+        }
+        self.is_whole = self.restore.push(self.tables, chunk)?.is_some();
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), StoreError> {
+        match self.is_whole {
+            true => Ok(()),
+            false => Err(StoreError::Damaged("snapshot ends early".into())),
+        }
+    }
+}
+
+impl SnapshotData {
+    /// The snapshot of a view.
+    pub(crate) fn of_view(view: Arc<StoreView>) -> Self {
+        Self::View(view)
+    }
+
+    /// Writes the content into empty tables.
+    pub(crate) fn install(&self, tables: &mut WriteView<'_>) -> Result<(), StoreError> {
+        let mut sink = Sink::new(tables)?;
+        match self {
+            Self::View(view) => {
+                let mut stream = SnapshotStream::new();
+                while let Some(chunk) = stream.next_chunk(view.tables())? {
+                    sink.push(&chunk)?;
+                }
+            }
+            Self::File(file) => file.read_chunks(|chunk| sink.push(chunk))?,
+        }
+        sink.finish()
+    }
+}

@@ -1,0 +1,292 @@
+//! Applying the log to the state, as openraft drives it.
+
+use std::io;
+use std::sync::Arc;
+
+use aspen_api::Revision;
+use aspen_api::codec::Wire;
+use aspen_kv::{Applier, Proposal, Reply, StateError, TableId, WriteTables};
+use futures_util::{Stream, StreamExt};
+use openraft::entry::RaftEntry;
+use openraft::impls::EntryPayload;
+use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::{OptionalSend, Snapshot};
+use redb::Durability;
+
+use super::tables::WriteView;
+use super::{Progress, Store, StoreError, StoreView, lock, next_of, write_progress};
+use crate::raft_log::{RaftLog, flush};
+use crate::snapshot::SnapshotData;
+use crate::types::{Applied, LogId, SnapshotMeta, StoredMembership, Types, entry_id, log_id};
+
+/// Entries in one transaction. More would only delay the first of them.
+const BATCH_ENTRIES: usize = 512;
+/// Bytes of commands after which a transaction ends.
+const BATCH_BYTES: usize = 4 << 20;
+
+type RaftEntryOf = openraft::alias::EntryOf<Types>;
+type RaftSnapshot = openraft::alias::SnapshotOf<Types, SnapshotData>;
+
+/// Where work that blocks on the medium runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocking {
+    /// On tokio's pool of blocking threads.
+    Pool,
+    /// In the calling task, for simulations on one thread.
+    Inline,
+}
+
+impl Blocking {
+    /// Runs `work`, which may block.
+    pub(crate) async fn run<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<T> {
+        match self {
+            Self::Inline => Ok(work()),
+            Self::Pool => tokio::task::spawn_blocking(work).await.map_err(io::Error::other),
+        }
+    }
+}
+
+/// The state machine of a node.
+#[derive(Clone)]
+pub struct StateMachine {
+    store: Arc<Store>,
+    log: Option<RaftLog>,
+    blocking: Blocking,
+}
+
+impl StateMachine {
+    /// Applies to `store`. A checkpoint waits for `log`, so that it never holds an entry that the
+    /// log could still lose.
+    pub fn new(store: Arc<Store>, log: Option<RaftLog>, blocking: Blocking) -> Self {
+        Self { store, log, blocking }
+    }
+
+    /// The state.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Makes the state durable and says how far that is.
+    pub(crate) async fn checkpoint(&self) -> io::Result<Progress> {
+        let _writing = self.store.writing.lock().await;
+        if let Some(log) = &self.log {
+            flush(log).await?;
+        }
+        let store = self.store.clone();
+        self.blocking.run(move || store.sync()).await?.map_err(StoreError::into_io)
+    }
+
+    /// Makes the state durable at least through entry `index`, if it is applied that far.
+    pub(crate) async fn checkpoint_through(&self, index: u64) -> io::Result<()> {
+        if self.store.durable_next() > index {
+            return Ok(());
+        }
+        self.checkpoint().await.map(drop)
+    }
+}
+
+fn meta_of(progress: &Progress) -> SnapshotMeta {
+    SnapshotMeta {
+        last_log_id: progress.applied.map(log_id),
+        last_membership: progress.membership.clone(),
+    }
+}
+
+/// One transaction's worth of entries with those who wait for their replies.
+struct Batch {
+    entries: Vec<RaftEntryOf>,
+    responders: Vec<Option<ApplyResponder<Types>>>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn with_capacity(entries: usize) -> Self {
+        Self {
+            entries: Vec::with_capacity(entries),
+            responders: Vec::with_capacity(entries),
+            bytes: 0,
+        }
+    }
+
+    fn push(&mut self, (entry, responder): EntryResponder<Types>) {
+        if let EntryPayload::Normal(command) = &entry.payload {
+            self.bytes += command.0.len();
+        }
+        self.entries.push(entry);
+        self.responders.push(responder);
+    }
+
+    fn is_full(&self) -> bool {
+        self.entries.len() >= BATCH_ENTRIES || self.bytes >= BATCH_BYTES
+    }
+}
+
+impl Store {
+    /// Applies entries in one transaction and answers each. Nothing of it blocks on the medium.
+    fn apply(&self, entries: &[RaftEntryOf]) -> Result<Vec<Applied>, StoreError> {
+        let mut progress = self.progress();
+        let mut membership_changed = false;
+        let transaction = self.begin(Durability::None)?;
+        let replies = {
+            let mut tables = WriteView::new(&transaction);
+            let mut applier = Applier::open(&mut tables)?;
+            let mut replies = Vec::with_capacity(entries.len());
+            for entry in entries {
+                let id = entry.log_id();
+                let reply = apply_one(&mut applier, entry)?;
+                if let EntryPayload::Membership(membership) = &entry.payload {
+                    progress.membership = StoredMembership::new(Some(id), membership.clone());
+                    membership_changed = true;
+                }
+                progress.applied = Some(entry_id(&id));
+                replies.push(Applied(reply));
+            }
+            applier.finish()?;
+            replies
+        };
+        let membership = membership_changed.then_some(&progress.membership);
+        write_progress(&transaction, progress.applied, membership)?;
+        transaction.commit()?;
+        self.publish(progress);
+        Ok(replies)
+    }
+
+    /// Replaces the whole state by what `fill` writes, durably and at once.
+    pub(crate) fn replace(
+        &self,
+        progress: Progress,
+        fill: impl FnOnce(&mut WriteView<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.begin(Durability::Immediate)?;
+        transaction.set_quick_repair(true);
+        for table in TableId::ALL {
+            super::tables::clear(&transaction, *table)?;
+        }
+        let mut tables = WriteView::new(&transaction);
+        fill(&mut tables)?;
+        drop(tables);
+        write_progress(&transaction, progress.applied, Some(&progress.membership))?;
+        transaction.commit()?;
+        // Set and not raised: the state may have moved to another line of history.
+        self.durable_next.store(next_of(progress.applied), std::sync::atomic::Ordering::Release);
+        self.publish(progress);
+        Ok(())
+    }
+}
+
+fn apply_one<T: WriteTables>(
+    applier: &mut Applier<'_, T>,
+    entry: &RaftEntryOf,
+) -> Result<Option<Reply>, StateError<T::Error>> {
+    let revision = Revision(entry.log_id().index());
+    match &entry.payload {
+        EntryPayload::Normal(command) => {
+            let proposal = Proposal::from_bytes(command.0.clone())
+                .map_err(|_| StateError::Corrupt(TableId::Meta))?;
+            applier.apply(revision, &proposal).map(Some)
+        }
+        // Revision 0 is the empty store, and a cluster's first entry is always its membership.
+        EntryPayload::Blank | EntryPayload::Membership(_) if revision.0 > 0 => {
+            applier.skip(revision).map(|()| None)
+        }
+        EntryPayload::Blank | EntryPayload::Membership(_) => Ok(None),
+    }
+}
+
+impl RaftStateMachine<Types> for StateMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Self;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        let progress = self.store.progress();
+        Ok((progress.applied.map(log_id), progress.membership))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
+    {
+        let mut is_more = true;
+        while is_more {
+            let mut batch = Batch::with_capacity(entries.size_hint().0.min(BATCH_ENTRIES));
+            while !batch.is_full() {
+                match entries.next().await {
+                    Some(item) => batch.push(item?),
+                    None => {
+                        is_more = false;
+                        break;
+                    }
+                }
+            }
+            if batch.entries.is_empty() {
+                break;
+            }
+            let replies = {
+                let _writing = self.store.writing.lock().await;
+                self.store.apply(&batch.entries).map_err(StoreError::into_io)?
+            };
+            for (responder, reply) in batch.responders.into_iter().zip(replies) {
+                if let Some(responder) = responder {
+                    responder.send(reply);
+                }
+            }
+            if is_more {
+                // A long backlog must not keep heartbeats and reads waiting.
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Self> {
+        Some(self.clone())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotData,
+    ) -> io::Result<()> {
+        let progress = Progress {
+            applied: meta.last_log_id.as_ref().map(entry_id),
+            membership: meta.last_membership.clone(),
+        };
+        let _writing = self.store.writing.lock().await;
+        let store = self.store.clone();
+        self.blocking
+            .run(move || store.replace(progress, |tables| snapshot.install(tables)))
+            .await?
+            .map_err(StoreError::into_io)
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
+        if self.store.applied().is_none() {
+            return Ok(None);
+        }
+        let view = self.store.view().map_err(StoreError::into_io)?;
+        Ok(Some(snapshot_of(view)))
+    }
+}
+
+fn snapshot_of(view: Arc<StoreView>) -> RaftSnapshot {
+    Snapshot { meta: meta_of(&view.progress), snapshot: SnapshotData::of_view(view) }
+}
+
+impl RaftSnapshotBuilder<Types> for StateMachine {
+    type SnapshotData = SnapshotData;
+
+    /// The state is its own snapshot. Building one makes it durable, so that the log before it may
+    /// go; its bytes are only written out when a follower needs them.
+    async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
+        let progress = self.checkpoint().await?;
+        let view = self.store.view().map_err(StoreError::into_io)?;
+        Ok(Snapshot { meta: meta_of(&progress), snapshot: SnapshotData::of_view(view) })
+    }
+}

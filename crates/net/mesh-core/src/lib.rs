@@ -1,1 +1,32 @@
-//! See the module list.
+//! The endpoint of a node: every session, handshake and path behind one UDP port, without I/O.
+//!
+//! An [`Endpoint`] takes datagrams ([`Endpoint::handle_datagram`]), the passing of time
+//! ([`Endpoint::handle_timeout`]) and requests to dial, send and close; it gives datagrams
+//! ([`Endpoint::poll_transmit`]), [`Event`]s ([`Endpoint::poll_event`]) and the time at which it
+//! wants to be called again ([`Endpoint::next_timeout`]). After any input, drain transmits and
+//! events. Time and randomness come from the caller, maps are never iterated in an order that
+//! depends on hashing, so equal inputs give equal bytes.
+//!
+//! Invariants: identity comes from a finished handshake alone; no handshake disturbs a live session
+//! before its keys are confirmed; a packet from a stranger changes only bounded counters.
+
+mod answer;
+mod config;
+mod dial;
+mod endpoint;
+mod event;
+mod pacer;
+mod peers;
+mod timers;
+mod transmit;
+
+pub use config::{ConfigError, EndpointConfig, PeerPolicy};
+pub use dial::DialError;
+pub use endpoint::Endpoint;
+pub use event::{Event, PeerStatus};
+pub use transmit::Transmit;
+
+pub use net_session::{
+    Class, CloseCause, CloseReason, Counters, DropReason, Event as SessionEvent, OpenError,
+    ResetReason, SendError, StreamConfig, StreamMode, Subprotocol,
+};

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 use net_types::Instant;
 use net_types::limits::{MAX_MESSAGE_BYTES, MAX_RETRIES, MAX_STREAM_QUEUE_PACKETS};
-use net_wire::{Gap, OPEN_BLOCK_BYTES, STREAM_WINDOW_BYTES, push_event_with};
+use net_wire::{Nack, OPEN_BLOCK_BYTES, STREAM_WINDOW_BYTES, push_event_with};
 
 use crate::StreamConfig;
 
@@ -47,13 +47,23 @@ struct Sent {
     is_fin: bool,
     sent_at: Instant,
     retries: u32,
-    is_lost: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Under way.
+    InFlight,
+    /// In line to be sent again.
+    Lost,
+    /// Reported as received above a gap; kept until the gap closes, but not under way.
+    Received,
 }
 
 /// What an acknowledgement did.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Acked {
-    /// Packets that left the flight; packets already declared lost are not among them.
+    /// Packets that left the flight now.
     pub(crate) in_flight: u32,
     /// When the newest of them was sent, if it was sent only once (Karn).
     pub(crate) sample: Option<Instant>,
@@ -95,6 +105,8 @@ pub(crate) struct SendStream {
     sent_bytes: u64,
     consumed_bytes: u64,
     unacked_bytes: usize,
+    /// Packets in the state of being under way.
+    flying: u32,
     is_open_acked: bool,
     fin: Fin,
     pub(crate) was_refused: bool,
@@ -113,6 +125,7 @@ impl SendStream {
             sent_bytes: 0,
             consumed_bytes: 0,
             unacked_bytes: 0,
+            flying: 0,
             is_open_acked: !must_announce,
             fin: Fin::Open,
             was_refused: false,
@@ -209,7 +222,13 @@ impl SendStream {
 
     /// Packets that the congestion window counts.
     pub(crate) fn packets_in_flight(&self) -> u32 {
-        (self.in_flight.len() - self.lost.len()) as u32
+        self.flying
+    }
+
+    /// Whether the oldest packet is to be sent again: nothing moves before it arrives, so it does
+    /// not wait for the congestion window (RFC 5681, fast retransmit).
+    pub(crate) fn is_head_lost(&self) -> bool {
+        self.lost.first() == Some(&self.base)
     }
 
     fn next_len(&self) -> Option<usize> {
@@ -241,9 +260,10 @@ impl SendStream {
     pub(crate) fn take(&mut self, now: Instant) -> Option<u64> {
         if let Some(sequence) = self.lost.pop_first() {
             let sent = self.in_flight.get_mut((sequence - self.base) as usize)?;
-            sent.is_lost = false;
+            sent.state = State::InFlight;
             sent.retries += 1;
             sent.sent_at = now;
+            self.flying += 1;
             return Some(sequence);
         }
         let len = self.next_len()?;
@@ -258,7 +278,8 @@ impl SendStream {
         self.sent_bytes += len as u64;
         self.unacked_bytes += len;
         let sequence = self.base + self.in_flight.len() as u64;
-        let sent = Sent { body, is_fin, sent_at: now, retries: 0, is_lost: false };
+        let sent = Sent { body, is_fin, sent_at: now, retries: 0, state: State::InFlight };
+        self.flying += 1;
         self.in_flight.push_back(sent);
         Some(sequence)
     }
@@ -305,20 +326,24 @@ impl SendStream {
             return None;
         }
         let mut acked = Acked::default();
+        let mut was_resent = false;
         while self.base < ack_seq {
             let Some(sent) = self.in_flight.pop_front() else { break };
             self.unacked_bytes -= sent.body.payload_len();
             acked.largest_payload = acked.largest_payload.max(sent.body.payload_len());
-            if sent.is_lost {
-                self.lost.remove(&self.base);
-            } else {
-                acked.in_flight += 1;
+            match sent.state {
+                State::Lost => drop(self.lost.remove(&self.base)),
+                State::InFlight => acked.in_flight += 1,
+                State::Received => {}
             }
-            acked.sample = (sent.retries == 0).then_some(sent.sent_at);
+            // What follows a resent packet may have waited at the peer for it.
+            was_resent |= sent.retries > 0 || sent.state == State::Received;
+            acked.sample = (!was_resent).then_some(sent.sent_at);
             acked.is_progress = true;
             self.is_open_acked = true;
             self.base += 1;
         }
+        self.flying -= acked.in_flight;
         let consumed = consumed.min(self.sent_bytes);
         if consumed > self.consumed_bytes {
             self.consumed_bytes = consumed;
@@ -327,7 +352,8 @@ impl SendStream {
         Some(acked)
     }
 
-    /// The peer misses these; calls `lost` for each packet that is to be sent again.
+    /// The peer misses these and has what lies between them; calls `lost` for each packet that is
+    /// to be sent again and returns how many packets left the flight because they arrived.
     ///
     /// A packet that was already sent again is left alone for one round trip, since the report may
     /// be older than the resend.
@@ -335,22 +361,45 @@ impl SendStream {
         &mut self,
         now: Instant,
         round_trip: core::time::Duration,
-        gaps: &[Gap],
+        nack: &Nack,
         mut lost: impl FnMut(Lost),
-    ) {
+    ) -> u32 {
         let end = self.base + self.in_flight.len() as u64;
-        for gap in gaps {
-            let to = gap.start.saturating_add(gap.length.into()).min(end);
-            for sequence in gap.start.max(self.base)..to {
+        let mut received_from = nack.next_expected.max(self.base);
+        let mut received = 0;
+        for gap in &nack.gaps {
+            received += self.mark_received(received_from, gap.start.min(end));
+            let gap_end = gap.start.saturating_add(gap.length.into());
+            for sequence in gap.start.max(self.base)..gap_end.min(end) {
                 let sent = &mut self.in_flight[(sequence - self.base) as usize];
-                if sent.is_lost || (sent.retries > 0 && now.since(sent.sent_at) < round_trip) {
+                let is_fresh = sent.retries > 0 && now.since(sent.sent_at) < round_trip;
+                if sent.state != State::InFlight || is_fresh {
                     continue;
                 }
-                sent.is_lost = true;
+                sent.state = State::Lost;
+                self.flying -= 1;
                 self.lost.insert(sequence);
                 lost(Lost { sent_at: sent.sent_at, payload_len: sent.body.payload_len() });
             }
+            received_from = received_from.max(gap_end);
         }
+        received
+    }
+
+    /// Takes `from..to` out of the flight; returns how many were in it.
+    fn mark_received(&mut self, from: u64, to: u64) -> u32 {
+        let mut left = 0;
+        for sequence in from..to {
+            let sent = &mut self.in_flight[(sequence - self.base) as usize];
+            match sent.state {
+                State::InFlight => left += 1,
+                State::Lost => drop(self.lost.remove(&sequence)),
+                State::Received => {}
+            }
+            sent.state = State::Received;
+        }
+        self.flying -= left;
+        left
     }
 
     /// Whether data waits for credit that nothing under way will bring.
@@ -373,13 +422,14 @@ impl SendStream {
         mut lost: impl FnMut(Lost),
     ) -> bool {
         for (i, sent) in self.in_flight.iter_mut().enumerate() {
-            if sent.is_lost || now.since(sent.sent_at) < timeout {
+            if sent.state != State::InFlight || now.since(sent.sent_at) < timeout {
                 continue;
             }
             if sent.retries >= MAX_RETRIES {
                 return false;
             }
-            sent.is_lost = true;
+            sent.state = State::Lost;
+            self.flying -= 1;
             self.lost.insert(self.base + i as u64);
             lost(Lost { sent_at: sent.sent_at, payload_len: sent.body.payload_len() });
         }
@@ -393,6 +443,7 @@ impl SendStream {
             if let Some(sent) = self.in_flight.pop_front() {
                 self.unacked_bytes -= sent.body.payload_len();
                 self.base += 1;
+                self.flying -= 1;
                 given_up += 1;
             }
         }
@@ -401,7 +452,7 @@ impl SendStream {
 
     /// When the oldest packet that is not waiting to be resent was sent.
     pub(crate) fn oldest_sent(&self) -> Option<Instant> {
-        self.in_flight.iter().filter(|s| !s.is_lost).map(|s| s.sent_at).min()
+        self.in_flight.iter().filter(|s| s.state == State::InFlight).map(|s| s.sent_at).min()
     }
 }
 
@@ -488,16 +539,17 @@ mod tests {
         push(&mut s, 1_000);
         s.take(Instant::ZERO);
         s.take(Instant::ZERO);
-        let gaps = [Gap { start: 0, length: 1 }];
+        let gaps = vec![net_wire::Gap { start: 0, length: 1 }];
+        let nack = Nack { stream_id: net_types::StreamId(1), next_expected: 0, gaps };
         let rtt = Duration::from_millis(10);
         let mut count = 0;
         let mut now = Instant::ZERO;
-        s.on_nack(now, rtt, &gaps, |_| count += 1);
+        s.on_nack(now, rtt, &nack, |_| count += 1);
         assert_eq!(s.take(now), Some(0));
-        s.on_nack(now, rtt, &gaps, |_| count += 1);
+        s.on_nack(now, rtt, &nack, |_| count += 1);
         assert_eq!(count, 1);
         now += rtt;
-        s.on_nack(now, rtt, &gaps, |_| count += 1);
+        s.on_nack(now, rtt, &nack, |_| count += 1);
         assert_eq!(count, 2);
     }
 

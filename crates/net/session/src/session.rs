@@ -162,7 +162,9 @@ pub struct Session {
     unacked_packets: u32,
     must_ack_now: bool,
     rto_at: Option<Instant>,
+    /// When gaps that persist are reported again.
     gap_check_at: Option<Instant>,
+    is_nack_due: bool,
     heartbeat_interval: Duration,
     is_heartbeat_due: bool,
     last_heartbeat: Option<(Heartbeat, Instant)>,
@@ -205,6 +207,7 @@ impl Session {
             must_ack_now: false,
             rto_at: None,
             gap_check_at: None,
+            is_nack_due: false,
             heartbeat_interval: p.heartbeat_interval,
             is_heartbeat_due: false,
             last_heartbeat: None,

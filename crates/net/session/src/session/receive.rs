@@ -150,10 +150,11 @@ impl Session {
         let Some(slot) = self.streams.find(nack.stream_id) else { return };
         let Some(stream) = self.streams.get_mut(slot) else { return };
         let (congestion, counters, now) = (&mut self.congestion, &mut *ctx.counters, ctx.now);
-        stream.send.on_nack(now, self.rtt.smoothed(), &nack.gaps, |lost| {
+        let arrived = stream.send.on_nack(now, self.rtt.smoothed(), nack, |lost| {
             counters.retransmits_nack += 1;
             congestion.on_lost(now, lost.sent_at);
         });
+        congestion.on_acked(arrived);
         self.streams.schedule(slot);
     }
 
@@ -173,9 +174,7 @@ impl Session {
         let Some(stream) = self.streams.get_mut(slot) else { return Ok(()) };
         match stream.recv.accept(header.sequence, payload.len()) {
             Accepted::Yes { opens_gap } => {
-                if opens_gap {
-                    self.gap_check_at = Some(ctx.now);
-                }
+                self.is_nack_due |= opens_gap;
             }
             refused => {
                 let is_duplicate = refused == Accepted::Duplicate;

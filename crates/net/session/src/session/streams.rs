@@ -228,6 +228,12 @@ impl Streams {
         None
     }
 
+    /// A stream in line whose oldest packet was lost.
+    pub(super) fn next_stalled(&self) -> Option<usize> {
+        let in_line = Class::BY_URGENCY.iter().flat_map(|c| &self.ready[*c as usize]);
+        in_line.copied().find(|slot| self.get(*slot).is_some_and(|s| s.send.is_head_lost()))
+    }
+
     fn next_of(&mut self, class: Class) -> Option<usize> {
         let queue = &mut self.ready[class as usize];
         while let Some(&slot) = queue.front() {

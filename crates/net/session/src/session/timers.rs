@@ -17,7 +17,11 @@ impl Session {
             Phase::Established => Instant::FAR_FUTURE,
         };
         let ack_at = self.ack_deadline().filter(|_| !self.must_ack_now);
-        let heartbeat_at = self.last_sent + self.heartbeat_interval;
+        // What is due already waits for a poll, not for time.
+        let heartbeat_at = match self.is_heartbeat_due {
+            true => Instant::FAR_FUTURE,
+            false => self.last_sent + self.heartbeat_interval,
+        };
         let timers = [ack_at, self.rto_at, self.gap_check_at, self.mtu.next_timeout()];
         let first = timers.into_iter().flatten().min().unwrap_or(Instant::FAR_FUTURE);
         let dead_at = self.last_received + SESSION_TIMEOUT;
@@ -46,6 +50,9 @@ impl Session {
         }
         if self.rto_at.is_some_and(|at| at <= now) {
             self.on_retransmission_timeout(ctx);
+        }
+        if self.gap_check_at.take_if(|at| *at <= now).is_some() {
+            self.is_nack_due = true;
         }
         if now.since(self.last_sent) >= self.heartbeat_interval {
             self.is_heartbeat_due = true;

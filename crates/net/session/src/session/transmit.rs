@@ -25,7 +25,7 @@ impl Session {
         if let Some(control) = self.control.pop_front() {
             return self.build_control(ctx, control, out);
         }
-        if self.gap_check_at.is_some_and(|at| at <= ctx.now)
+        if self.is_nack_due
             && let Some(sent) = self.build_nack(ctx, out)
         {
             return Some(sent);
@@ -38,9 +38,11 @@ impl Session {
         {
             return self.build_probe(ctx, id, bytes, out);
         }
-        if self.congestion.can_send()
-            && let Some(slot) = self.streams.next_ready()
-        {
+        let next = match self.congestion.can_send() {
+            true => self.streams.next_ready(),
+            false => self.streams.next_stalled(),
+        };
+        if let Some(slot) = next {
             return self.build_data(ctx, slot, out);
         }
         if self.must_ack_now && (self.streams.has_dirty() || !self.ack_scratch.is_empty()) {
@@ -125,6 +127,7 @@ impl Session {
         let Some(stream) = slots.filter_map(|s| self.streams.get(s)).find(due) else {
             let mut all = self.streams.slots().filter_map(|s| self.streams.get(s));
             self.gap_check_at = all.any(|s| s.recv.has_gaps()).then_some(repeat);
+            self.is_nack_due = false;
             return None;
         };
         let nack = Nack {

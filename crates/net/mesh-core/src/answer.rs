@@ -1,0 +1,223 @@
+//! The answering side of a handshake.
+
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+
+use net_crypto::{EPHEMERAL_BYTES, MAC_BYTES, Responder, RngCore, x25519_public};
+use net_session::{DropReason, Path, Session, SessionParams};
+use net_types::limits::{
+    MAX_PROVISIONAL_PER_PEER, MAX_PROVISIONAL_SESSIONS, MAX_SESSIONS, SESSION_TIMEOUT,
+};
+use net_types::{EntityId, Instant, SessionId};
+use net_wire::{CookieReply, Header, Hello, InitPacket, Kind};
+
+use crate::{CloseReason, Endpoint};
+
+/// Round trip assumed until the first heartbeat tells.
+const FIRST_RTT: Duration = Duration::from_millis(50);
+/// Inits remembered after their session ended, so that a replay costs no curve operations.
+const MAX_REMEMBERED: usize = 4_096;
+
+/// The Inits that were answered, by their ephemeral key.
+#[derive(Default)]
+pub(crate) struct Answered {
+    /// Responses to repeat while their session is provisional; `None` once it is not.
+    responses: BTreeMap<[u8; EPHEMERAL_BYTES], Option<Vec<u8>>>,
+    order: VecDeque<[u8; EPHEMERAL_BYTES]>,
+}
+
+impl Answered {
+    fn insert(&mut self, ephemeral: [u8; EPHEMERAL_BYTES], response: Vec<u8>) {
+        if self.order.len() >= MAX_REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.responses.remove(&oldest);
+        }
+        self.order.push_back(ephemeral);
+        self.responses.insert(ephemeral, Some(response));
+    }
+
+    /// The session is confirmed or gone: the Init is never answered again.
+    pub(crate) fn finished(&mut self, ephemeral: &[u8; EPHEMERAL_BYTES]) {
+        if let Some(response) = self.responses.get_mut(ephemeral) {
+            *response = None;
+        }
+    }
+}
+
+/// An unambiguous encoding of an address, under which cookies are made.
+fn source_bytes(addr: SocketAddr) -> [u8; 18] {
+    let ip = match addr.ip() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    let mut out = [0u8; 18];
+    out[..16].copy_from_slice(&ip.octets());
+    out[16..].copy_from_slice(&addr.port().to_le_bytes());
+    out
+}
+
+impl Endpoint {
+    pub(crate) fn on_init(&mut self, now: Instant, path: Path, header: &Header, packet: &[u8]) {
+        let Ok(init) = InitPacket::split(packet) else {
+            return self.counters.dropped(DropReason::Malformed);
+        };
+        let own = self.own_macs.iter().position(|m| m.verify_mac1(init.mac1_input, &init.mac1));
+        let Some(secret) = own else {
+            return self.counters.dropped(DropReason::HandshakeMac);
+        };
+        let Some(ephemeral) = init.noise.first_chunk::<EPHEMERAL_BYTES>().copied() else {
+            return self.counters.dropped(DropReason::Malformed);
+        };
+        if let Some(known) = self.answered.responses.get(&ephemeral) {
+            match known {
+                // The header's id may differ in a forged copy; the cached bytes do not.
+                Some(response) => {
+                    let relayed_to = self.provisional_peer(&ephemeral);
+                    self.outbox.push_back((path, relayed_to, response.clone()));
+                }
+                None => self.counters.dropped(DropReason::HandshakeReplay),
+            }
+            return;
+        }
+        if !self.pacer.admit(now, path.addr.ip()) && !self.has_cookie(now, path, &init) {
+            self.counters.dropped(DropReason::HandshakePaced);
+            return self.demand_cookie(now, path, header, secret, &init.mac1);
+        }
+        self.answer(now, path, header, secret, ephemeral, init.noise);
+    }
+
+    fn provisional_peer(&self, ephemeral: &[u8; EPHEMERAL_BYTES]) -> net_types::NodeId {
+        let mut slots = self.slots.iter().flatten();
+        let slot = slots.find(|s| s.ephemeral.as_ref() == Some(ephemeral));
+        slot.map_or(net_types::NodeId(0), |s| s.peer)
+    }
+
+    fn has_cookie(&self, now: Instant, path: Path, init: &InitPacket<'_>) -> bool {
+        let source = source_bytes(path.addr);
+        self.cookies.verify_mac2(now, &source, init.mac2_input, &init.mac2)
+    }
+
+    fn demand_cookie(
+        &mut self,
+        now: Instant,
+        path: Path,
+        header: &Header,
+        secret: usize,
+        mac1: &[u8; MAC_BYTES],
+    ) {
+        // A relayed Init is answered by its relay's pace; its source is not an address.
+        if path.is_routed {
+            return;
+        }
+        let cookie = self.cookies.cookie_for(now, &source_bytes(path.addr));
+        let mut nonce = [0u8; 12];
+        self.rng.fill_bytes(&mut nonce);
+        let sealed = self.own_macs[secret].seal_cookie(&cookie, &nonce, mac1);
+        let mut packet = Header::new(Kind::CookieReply, header.session_id, 0).encode().to_vec();
+        CookieReply { nonce, sealed }.encode(&mut packet);
+        self.outbox.push_back((path, net_types::NodeId(0), packet));
+    }
+
+    fn answer(
+        &mut self,
+        now: Instant,
+        path: Path,
+        header: &Header,
+        secret: usize,
+        ephemeral: [u8; EPHEMERAL_BYTES],
+        noise: &[u8],
+    ) {
+        let (keys, seed) = (&self.config.identity, self.rng.seed_32());
+        let read = Responder::read_init(keys, &self.config.secrets[secret], seed, noise);
+        let Ok((responder, init)) = read else {
+            return self.counters.dropped(DropReason::HandshakeNoise);
+        };
+        let Ok(hello) = Hello::decode(&init.payload) else {
+            return self.counters.dropped(DropReason::HandshakeNoise);
+        };
+        let entity = hello.entity_id;
+        // The key's Montgomery form is what the handshake proved; the entity id must be it.
+        if x25519_public(&entity) != Ok(init.remote_static) || entity == self.entity {
+            return self.counters.dropped(DropReason::HandshakeNoise);
+        }
+        if !self.config.policy.allows(&entity) || self.yields_to_own_dial(entity) {
+            return self.counters.dropped(DropReason::HandshakeRefused);
+        }
+        let observed = (!path.is_routed).then_some(path.addr);
+        let payload = self.hello(observed).encode_response();
+        let Ok((established, message)) = responder.finish(&payload) else {
+            return self.counters.dropped(DropReason::HandshakeNoise);
+        };
+        if !self.has_room_for(entity, established.session_id) {
+            return self.counters.dropped(DropReason::HandshakeOverload);
+        }
+        let mut reply = Header::new(Kind::HandshakeResponse, header.session_id, 0);
+        reply.payload_len = message.len() as u16;
+        let mut packet = reply.encode().to_vec();
+        packet.extend_from_slice(&message);
+        let mac1 = self.own_macs[secret].mac1(&packet);
+        packet.extend_from_slice(&mac1);
+        let params = SessionParams {
+            id: established.session_id,
+            peer: entity,
+            is_initiator: false,
+            suite: self.suite(hello.features),
+            send: established.send,
+            receive: established.receive,
+            path,
+            peer_max_datagram_bytes: hello.max_datagram_bytes,
+            first_rtt: FIRST_RTT,
+            heartbeat_interval: self.config.heartbeat_interval,
+        };
+        let slot = self.insert(now, Session::provisional(now, params), false);
+        self.hold_provisional(now, entity, slot, ephemeral, &packet);
+        self.outbox.push_back((path, entity.node_id(), packet));
+    }
+
+    fn hold_provisional(
+        &mut self,
+        now: Instant,
+        entity: EntityId,
+        slot: usize,
+        ephemeral: [u8; EPHEMERAL_BYTES],
+        response: &[u8],
+    ) {
+        if let Some(entry) = self.slots[slot].as_mut() {
+            entry.ephemeral = Some(ephemeral);
+        }
+        self.answered.insert(ephemeral, response.to_vec());
+        let peer = self.peers.entry(entity.node_id()).or_default();
+        peer.provisional.push_back(slot);
+        let excess = match peer.provisional.len() > MAX_PROVISIONAL_PER_PEER {
+            true => peer.provisional.front().copied(),
+            false => None,
+        };
+        if let Some(oldest) = excess {
+            self.with_session(now, oldest, |s, ctx| s.close(ctx, CloseReason::Replaced));
+            self.remove_if_closed(oldest);
+        }
+    }
+
+    /// When both sides dial at once, the Init of the larger identity is dropped.
+    fn yields_to_own_dial(&self, entity: EntityId) -> bool {
+        let peer = self.peers.get(&entity.node_id());
+        peer.is_some_and(|p| p.dial.is_some()) && self.entity < entity
+    }
+
+    /// Whether another session with this peer fits, and its id and address are free.
+    pub(crate) fn has_room_for(&self, entity: EntityId, id: SessionId) -> bool {
+        let peer = self.peers.get(&entity.node_id());
+        let live = peer.and_then(|p| p.live).and_then(|s| self.slots[s].as_ref());
+        // Two identities must not share an address; the first one keeps it.
+        let collides = live.is_some_and(|s| s.session.peer() != entity);
+        let provisional: usize = self.peers.values().map(|p| p.provisional.len()).sum();
+        !collides
+            && !self.has_session_id(id)
+            && self.session_count() < MAX_SESSIONS
+            && provisional < MAX_PROVISIONAL_SESSIONS
+    }
+}
+
+const _: () = assert!(FIRST_RTT.as_millis() < SESSION_TIMEOUT.as_millis());

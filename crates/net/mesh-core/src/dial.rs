@@ -1,0 +1,264 @@
+//! The dialling side of a handshake.
+
+use net_crypto::{Cookie, EntityIdError, Initiator, MacKeys, NoiseError, RngCore, Suite};
+use net_session::{DropReason, Path, Session, SessionParams};
+use net_types::limits::{
+    HANDSHAKE_RETRY_MAX, HANDSHAKE_RETRY_STEP, HANDSHAKE_TIMEOUT, HEADER_BYTES, MAX_INITIATIONS,
+};
+use net_types::{EntityId, Instant, NodeId, PeerAddr, SessionId};
+use net_wire::{
+    CookieReply, Features, Header, Hello, INIT_MAC_BYTES, InitPacket, Kind, MAC_BYTES,
+    ResponsePacket,
+};
+use thiserror::Error;
+
+use crate::Endpoint;
+use crate::timers::Timer;
+
+/// Why a dial gave no session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum DialError {
+    /// Nothing answered in time: wrong address, wrong secret, or the peer is down.
+    #[error("no answer within {} s: check the address, that the peer runs, and that both use the same mesh secret", HANDSHAKE_TIMEOUT.as_secs())]
+    Timeout,
+    /// The peer has no address.
+    #[error("no address is known for the peer")]
+    NoAddress,
+    /// The identity is not a valid key.
+    #[error("the peer's identity is not a valid key: {0}")]
+    Identity(EntityIdError),
+    /// The peer is this node.
+    #[error("the peer is this node itself")]
+    Own,
+    /// The peer policy refuses the identity.
+    #[error("the peer policy refuses this identity")]
+    Refused,
+    /// Too many dials or sessions are under way.
+    #[error("too many handshakes or sessions are under way")]
+    Overloaded,
+    /// The endpoint closes.
+    #[error("the node is shutting down")]
+    Closed,
+}
+
+impl From<NoiseError> for DialError {
+    fn from(_: NoiseError) -> Self {
+        Self::Overloaded
+    }
+}
+
+/// A handshake that waits for its Response.
+pub(crate) struct Dial {
+    pub(crate) handshake_id: SessionId,
+    peer: PeerAddr,
+    initiator: Initiator,
+    macs: MacKeys,
+    /// The Init, repeated byte for byte except for mac2.
+    packet: Vec<u8>,
+    cookie: Option<Cookie>,
+    attempts: u32,
+    last_sent: Instant,
+    next_send: Instant,
+    expires: Instant,
+    /// Whether packets go through a relay.
+    is_routed: bool,
+}
+
+impl Endpoint {
+    /// Starts a handshake with a peer, at all its addresses at once; [`crate::Event::Connected`] or
+    /// [`crate::Event::DialFailed`] follows. A live session is replaced only when it succeeds; a
+    /// dial under way is left alone.
+    pub fn dial(&mut self, now: Instant, peer: &PeerAddr) -> Result<(), DialError> {
+        self.start_dial(now, peer, false)
+    }
+
+    /// Like [`Endpoint::dial`], with the peer's addresses being those of relays.
+    pub fn dial_routed(&mut self, now: Instant, peer: &PeerAddr) -> Result<(), DialError> {
+        self.start_dial(now, peer, true)
+    }
+
+    fn start_dial(
+        &mut self,
+        now: Instant,
+        peer: &PeerAddr,
+        is_routed: bool,
+    ) -> Result<(), DialError> {
+        let (entity, id) = (peer.entity_id, peer.entity_id.node_id());
+        net_crypto::check_entity_id(entity.as_bytes()).map_err(DialError::Identity)?;
+        if entity == self.entity {
+            return Err(DialError::Own);
+        }
+        if !self.config.policy.allows(&entity) {
+            return Err(DialError::Refused);
+        }
+        if peer.addrs.is_empty() {
+            return Err(DialError::NoAddress);
+        }
+        if self.peers.get(&id).is_some_and(|p| p.dial.is_some()) {
+            return Ok(());
+        }
+        if self.dials.len() >= MAX_INITIATIONS {
+            return Err(DialError::Overloaded);
+        }
+        let secret = &self.config.secrets[0];
+        let hello = self.hello(None).encode_init();
+        let seed = self.rng.seed_32();
+        let (initiator, noise) =
+            Initiator::start(&self.config.identity, &entity, secret, seed, &hello)?;
+        let macs = MacKeys::new(secret, &entity);
+        let handshake_id = SessionId(self.rng.next_u64());
+        let mut header = Header::new(Kind::HandshakeInit, handshake_id, 0);
+        header.payload_len = noise.len() as u16;
+        let mut packet = header.encode().to_vec();
+        packet.extend_from_slice(&noise);
+        let mac1 = macs.mac1(&packet);
+        packet.extend_from_slice(&mac1);
+        packet.extend_from_slice(&[0; MAC_BYTES]);
+        let dial = Dial {
+            handshake_id,
+            peer: peer.clone(),
+            initiator,
+            macs,
+            packet,
+            cookie: None,
+            attempts: 0,
+            last_sent: now,
+            next_send: now,
+            expires: now + HANDSHAKE_TIMEOUT,
+            is_routed,
+        };
+        self.dials.insert(handshake_id, id);
+        self.peers.entry(id).or_default().dial = Some(Box::new(dial));
+        self.on_dial_timer(now, id);
+        Ok(())
+    }
+
+    pub(crate) fn hello(&self, observed: Option<core::net::SocketAddr>) -> Hello {
+        let features =
+            if self.config.offer_aes { Features::HARDWARE_AES } else { Features::default() };
+        Hello {
+            entity_id: self.entity,
+            generation: self.config.generation,
+            features,
+            subnet: 0,
+            max_datagram_bytes: self.config.max_datagram_bytes as u16,
+            observed,
+        }
+    }
+
+    /// The suite of a session with a peer that has these features.
+    pub(crate) fn suite(&self, peer: Features) -> Suite {
+        if self.config.offer_aes && peer.contains(Features::HARDWARE_AES) {
+            Suite::Aes256Gcm
+        } else {
+            Suite::ChaCha20Poly1305
+        }
+    }
+
+    /// Sends the Init again, or gives up.
+    pub(crate) fn on_dial_timer(&mut self, now: Instant, peer: NodeId) {
+        let Some(dial) = self.peers.get_mut(&peer).and_then(|p| p.dial.as_mut()) else { return };
+        if now >= dial.expires {
+            self.counters.handshakes_failed += 1;
+            return self.end_dial(peer, DialError::Timeout);
+        }
+        if now >= dial.next_send {
+            dial.attempts += 1;
+            dial.last_sent = now;
+            dial.next_send = now + (HANDSHAKE_RETRY_STEP * dial.attempts).min(HANDSHAKE_RETRY_MAX);
+            for addr in &dial.peer.addrs {
+                let path = Path { addr: *addr, is_routed: dial.is_routed };
+                self.outbox.push_back((path, peer, dial.packet.clone()));
+            }
+        }
+        self.timers.arm(Timer::Dial(peer), dial.next_send.min(dial.expires));
+    }
+
+    pub(crate) fn end_dial(&mut self, peer: NodeId, error: DialError) {
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        let Some(dial) = entry.dial.take() else { return };
+        if entry.is_idle() {
+            self.peers.remove(&peer);
+        }
+        self.dials.remove(&dial.handshake_id);
+        self.timers.disarm(Timer::Dial(peer));
+        self.events.push_back(crate::Event::DialFailed { peer, error });
+    }
+
+    pub(crate) fn on_response(&mut self, now: Instant, path: Path, header: &Header, packet: &[u8]) {
+        let Some(&peer) = self.dials.get(&header.session_id) else {
+            return self.counters.dropped(DropReason::HandshakeReplay);
+        };
+        let Some(dial) = self.peers.get_mut(&peer).and_then(|p| p.dial.as_mut()) else { return };
+        let Ok(response) = ResponsePacket::split(packet) else {
+            return self.counters.dropped(DropReason::Malformed);
+        };
+        if !dial.macs.verify_mac1(response.mac1_input, &response.mac1) {
+            return self.counters.dropped(DropReason::HandshakeMac);
+        }
+        let Ok((established, payload)) = dial.initiator.finish(response.noise) else {
+            return self.counters.dropped(DropReason::HandshakeNoise);
+        };
+        let entity: EntityId = dial.peer.entity_id;
+        let first_rtt = match dial.attempts {
+            1 => now.since(dial.last_sent),
+            _ => HANDSHAKE_RETRY_STEP,
+        };
+        let Ok(hello) = Hello::decode(&payload) else {
+            return self.end_dial_as_malformed(peer);
+        };
+        if hello.entity_id != entity {
+            return self.end_dial_as_malformed(peer);
+        }
+        let params = SessionParams {
+            id: established.session_id,
+            peer: entity,
+            is_initiator: true,
+            suite: self.suite(hello.features),
+            send: established.send,
+            receive: established.receive,
+            path,
+            peer_max_datagram_bytes: hello.max_datagram_bytes,
+            first_rtt,
+            heartbeat_interval: self.config.heartbeat_interval,
+        };
+        if !self.has_room_for(entity, params.id) {
+            return self.end_dial(peer, DialError::Overloaded);
+        }
+        let slot = self.insert(now, Session::established(now, params), true);
+        self.promote(now, slot);
+        // The first packet, which proves the keys, leaves at once.
+        self.with_session(now, slot, |_, _| ());
+    }
+
+    /// The handshake is spent but the other end does not speak our language.
+    fn end_dial_as_malformed(&mut self, peer: NodeId) {
+        self.counters.dropped(DropReason::HandshakeNoise);
+        self.counters.handshakes_failed += 1;
+        self.end_dial(peer, DialError::Refused);
+    }
+
+    pub(crate) fn on_cookie_reply(&mut self, now: Instant, header: &Header, packet: &[u8]) {
+        let Some(&peer) = self.dials.get(&header.session_id) else { return };
+        let Some(dial) = self.peers.get_mut(&peer).and_then(|p| p.dial.as_mut()) else { return };
+        let (Ok(reply), Ok(init)) =
+            (CookieReply::decode(&packet[HEADER_BYTES..]), InitPacket::split(&dial.packet))
+        else {
+            return self.counters.dropped(DropReason::Malformed);
+        };
+        let Ok(cookie) = dial.macs.open_cookie(&reply.nonce, &init.mac1, &reply.sealed) else {
+            return self.counters.dropped(DropReason::HandshakeMac);
+        };
+        let mac2 = cookie.mac2(init.mac2_input);
+        let at = dial.packet.len() - MAC_BYTES;
+        dial.packet[at..].copy_from_slice(&mac2);
+        // The first cookie is used at once; later ones wait for the next attempt, so that replies
+        // cannot make this side send faster.
+        if dial.cookie.replace(cookie).is_none() {
+            dial.next_send = now;
+            self.on_dial_timer(now, peer);
+        }
+    }
+}
+
+const _: () = assert!(INIT_MAC_BYTES == 2 * MAC_BYTES);

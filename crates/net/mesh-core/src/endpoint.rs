@@ -1,0 +1,450 @@
+//! The endpoint's state and what its driver calls.
+
+use core::net::SocketAddr;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
+
+use bytes::Bytes;
+use net_crypto::{CookieJar, EntityKeypair, MacKeys, Seeded};
+use net_session::{
+    CloseCause, CloseReason, Context, Counters, DropReason, Event as SessionEvent, OpenError, Path,
+    Phase, SendError, Session, StreamConfig,
+};
+use net_types::limits::{
+    HEADER_BYTES, MAX_SESSION_EVENTS, MAX_SESSIONS, ROUTING_HEADER_BYTES, SUSPECT_AFTER,
+};
+use net_types::{EntityId, Instant, NodeId, PeerAddr, SessionId, StreamId};
+use net_wire::{Header, HeaderError, Kind, ROUTING_TAG, ResetReason, RoutingHeader};
+
+use crate::answer::Answered;
+use crate::pacer::Pacer;
+use crate::peers::{Peer, SessionIdHasher, Slot};
+use crate::timers::{Timer, Timers};
+use crate::transmit::Carry;
+use crate::{ConfigError, EndpointConfig, Event, PeerStatus};
+
+/// Every session of a node; see the crate's documentation for the order of calls.
+pub struct Endpoint {
+    pub(crate) config: EndpointConfig,
+    pub(crate) entity: EntityId,
+    pub(crate) node_id: NodeId,
+    /// Keys for handshake packets addressed to this node, one per mesh secret.
+    pub(crate) own_macs: Vec<MacKeys>,
+    pub(crate) cookies: CookieJar,
+    pub(crate) pacer: Pacer,
+    pub(crate) rng: Seeded,
+    pub(crate) counters: Counters,
+    pub(crate) slots: Vec<Option<Slot>>,
+    free: Vec<usize>,
+    by_id: HashMap<SessionId, usize, BuildHasherDefault<SessionIdHasher>>,
+    pub(crate) peers: BTreeMap<NodeId, Peer>,
+    /// Dials under way, by the handshake id in their packets.
+    pub(crate) dials: BTreeMap<SessionId, NodeId>,
+    pub(crate) answered: Answered,
+    pub(crate) timers: Timers,
+    pub(crate) ready: VecDeque<usize>,
+    /// Handshake packets, which belong to no session.
+    pub(crate) outbox: VecDeque<(Path, NodeId, Vec<u8>)>,
+    pub(crate) carry: Option<Carry>,
+    pub(crate) events: VecDeque<Event>,
+    /// Reused for what one session says in one call.
+    pub(crate) scratch: VecDeque<SessionEvent>,
+}
+
+impl Endpoint {
+    /// An endpoint without sessions. `seed` is fresh randomness.
+    pub fn new(now: Instant, config: EndpointConfig, seed: [u8; 32]) -> Result<Self, ConfigError> {
+        config.check()?;
+        let entity = config.identity.entity_id();
+        let mut rng = Seeded::from_seed(seed);
+        Ok(Self {
+            entity,
+            node_id: entity.node_id(),
+            own_macs: config.secrets.iter().map(|s| MacKeys::new(s, &entity)).collect(),
+            cookies: CookieJar::new(rng.seed_32(), now),
+            pacer: Pacer::default(),
+            rng,
+            counters: Counters::default(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_id: HashMap::default(),
+            peers: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            answered: Answered::default(),
+            timers: Timers::default(),
+            ready: VecDeque::new(),
+            outbox: VecDeque::new(),
+            carry: None,
+            events: VecDeque::new(),
+            scratch: VecDeque::new(),
+            config,
+        })
+    }
+
+    /// This node's identity.
+    pub fn entity_id(&self) -> EntityId {
+        self.entity
+    }
+
+    /// This node's routing address.
+    pub fn node_id(&self) -> NodeId {
+        self.node_id
+    }
+
+    /// The identity's keys.
+    pub fn identity(&self) -> &EntityKeypair {
+        &self.config.identity
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Peers with a session in use, by node id.
+    pub fn connected(&self, now: Instant) -> impl Iterator<Item = (NodeId, PeerStatus)> {
+        self.peers.iter().filter_map(move |(id, peer)| {
+            let slot = self.slots[peer.live?].as_ref()?;
+            let stats = slot.session.stats();
+            let status = PeerStatus {
+                entity: slot.session.peer(),
+                session: slot.session.id(),
+                is_initiator: slot.is_initiator,
+                rtt: stats.rtt,
+                packet_bytes: stats.packet_bytes,
+                silence: now.since(slot.session.last_received()),
+            };
+            Some((*id, status))
+        })
+    }
+
+    /// The session in use for a peer.
+    pub fn live_session(&self, peer: NodeId) -> Option<SessionId> {
+        let slot = self.slots[self.peers.get(&peer)?.live?].as_ref()?;
+        Some(slot.session.id())
+    }
+
+    /// Whether this side dialled the session.
+    pub fn is_initiator(&self, session: SessionId) -> Option<bool> {
+        let slot = self.slots[*self.by_id.get(&session)?].as_ref()?;
+        Some(slot.is_initiator)
+    }
+
+    /// Remembers where a peer is, for dials after a session was lost.
+    pub fn add_peer(&mut self, addr: PeerAddr) {
+        let id = addr.entity_id.node_id();
+        if self.peers.len() < MAX_SESSIONS || self.peers.contains_key(&id) {
+            self.peers.entry(id).or_default().addr = Some(addr);
+        }
+    }
+
+    /// Where a peer is, as far as [`Endpoint::add_peer`] was told.
+    pub fn peer_addr(&self, peer: NodeId) -> Option<&PeerAddr> {
+        self.peers.get(&peer)?.addr.as_ref()
+    }
+
+    /// Takes one datagram; its contents are decrypted in place and worthless afterwards.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+        let (path, packet) = match datagram.first() {
+            Some(&ROUTING_TAG) => match self.unwrap_routed(datagram) {
+                Some(packet) => (Path { addr: from, is_routed: true }, packet),
+                None => return,
+            },
+            _ => (Path::direct(from), datagram),
+        };
+        let header = match Header::decode(packet) {
+            Ok(header) => header,
+            Err(HeaderError::Foreign) => return self.counters.dropped(DropReason::Foreign),
+            Err(HeaderError::Malformed(_)) => {
+                return self.counters.dropped(DropReason::Malformed);
+            }
+        };
+        match header.kind {
+            Kind::HandshakeInit => self.on_init(now, path, &header, packet),
+            Kind::HandshakeResponse => self.on_response(now, path, &header, packet),
+            Kind::CookieReply => self.on_cookie_reply(now, &header, packet),
+            _ => self.on_session_packet(now, path, &header, packet),
+        }
+    }
+
+    fn unwrap_routed<'a>(&mut self, datagram: &'a mut [u8]) -> Option<&'a mut [u8]> {
+        let Ok(routing) = RoutingHeader::decode(datagram) else {
+            self.counters.dropped(DropReason::Malformed);
+            return None;
+        };
+        if routing.destination != self.node_id || routing.source == self.node_id {
+            self.counters.dropped(DropReason::NotForUs);
+            return None;
+        }
+        datagram.get_mut(ROUTING_HEADER_BYTES..)
+    }
+
+    fn on_session_packet(&mut self, now: Instant, path: Path, header: &Header, packet: &mut [u8]) {
+        let Some(&slot) = self.by_id.get(&header.session_id) else {
+            return self.counters.dropped(DropReason::UnknownSession);
+        };
+        // What the application has not taken bounds what is decrypted; peers send again.
+        if self.events.len() >= MAX_SESSION_EVENTS && packet.len() > HEADER_BYTES {
+            return self.counters.dropped(DropReason::QueueFull);
+        }
+        self.with_session(now, slot, |session, ctx| {
+            session.handle_packet(ctx, header, path, packet);
+        });
+    }
+
+    /// Runs `call` on a session, then carries its events on and re-arms its timer.
+    pub(crate) fn with_session<T>(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        call: impl FnOnce(&mut Session, &mut Context<'_>) -> T,
+    ) -> Option<T> {
+        let entry = self.slots.get_mut(slot)?.as_mut()?;
+        let (rng, counters) = (&mut self.rng, &mut self.counters);
+        let mut ctx = Context { now, rng, counters, events: &mut self.scratch };
+        let out = call(&mut entry.session, &mut ctx);
+        if !entry.is_ready {
+            entry.is_ready = true;
+            self.ready.push_back(slot);
+        }
+        if let Some(at) = entry.session.next_timeout() {
+            self.timers.arm(Timer::Session(slot), at);
+        }
+        if !self.scratch.is_empty() {
+            self.forward_events(now, slot);
+        }
+        Some(out)
+    }
+
+    pub(crate) fn forward_events(&mut self, now: Instant, slot: usize) {
+        while let Some(event) = self.scratch.pop_front() {
+            let Some(entry) = self.slots[slot].as_ref() else { continue };
+            let (peer, session) = (entry.peer, entry.session.id());
+            match event {
+                SessionEvent::Confirmed => self.promote(now, slot),
+                SessionEvent::Closed { cause } => self.on_closed(slot, cause),
+                event => self.events.push_back(Event::Session { peer, session, event }),
+            }
+        }
+    }
+
+    /// Adds a session; it is not yet the one in use for its peer.
+    pub(crate) fn insert(&mut self, now: Instant, session: Session, is_initiator: bool) -> usize {
+        let peer = session.peer().node_id();
+        let id = session.id();
+        let next_timeout = session.next_timeout();
+        let entry = Slot { session, peer, is_initiator, is_ready: false, ephemeral: None };
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        self.slots[slot] = Some(entry);
+        self.by_id.insert(id, slot);
+        self.timers.arm(Timer::Session(slot), next_timeout.unwrap_or(now));
+        slot
+    }
+
+    pub(crate) fn session_count(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(crate) fn has_session_id(&self, id: SessionId) -> bool {
+        self.by_id.contains_key(&id)
+    }
+
+    /// Makes a session the one in use for its peer; an older one may finish what is under way.
+    pub(crate) fn promote(&mut self, now: Instant, slot: usize) {
+        let Some(entry) = self.slots[slot].as_ref() else { return };
+        let (peer_id, is_initiator) = (entry.peer, entry.is_initiator);
+        let (entity, session) = (entry.session.peer(), entry.session.id());
+        let peer = self.peers.entry(peer_id).or_default();
+        peer.provisional.retain(|s| *s != slot);
+        let old = peer.live.replace(slot);
+        if let Some(dial) = peer.dial.take() {
+            self.dials.remove(&dial.handshake_id);
+            self.timers.disarm(Timer::Dial(peer_id));
+        }
+        self.counters.handshakes_ok += 1;
+        self.events.push_back(Event::Connected { peer: peer_id, entity, session, is_initiator });
+        if let Some(old) = old {
+            self.with_session(now, old, |session, ctx| session.drain(ctx.now));
+        }
+    }
+
+    fn on_closed(&mut self, slot: usize, cause: CloseCause) {
+        let Some(entry) = self.slots[slot].as_ref() else { return };
+        let (peer_id, session) = (entry.peer, entry.session.id());
+        let was_provisional = entry.ephemeral.is_some() && !entry.is_initiator;
+        let Some(peer) = self.peers.get_mut(&peer_id) else { return };
+        let was_pending = peer.provisional.contains(&slot);
+        peer.provisional.retain(|s| *s != slot);
+        let was_live = peer.live.take_if(|s| *s == slot).is_some();
+        if was_provisional && was_pending {
+            self.counters.handshakes_failed += 1;
+        } else {
+            self.events.push_back(Event::Disconnected { peer: peer_id, session, cause, was_live });
+        }
+    }
+
+    /// Forgets a session that is over and has nothing more to send.
+    pub(crate) fn remove_if_closed(&mut self, slot: usize) {
+        let is_closed =
+            self.slots[slot].as_ref().is_some_and(|s| s.session.phase() == Phase::Closed);
+        if !is_closed {
+            return;
+        }
+        let Some(entry) = self.slots[slot].take() else { return };
+        self.by_id.remove(&entry.session.id());
+        self.timers.disarm(Timer::Session(slot));
+        if let Some(ephemeral) = entry.ephemeral {
+            self.answered.finished(&ephemeral);
+        }
+        if entry.is_ready {
+            self.ready.retain(|s| *s != slot);
+        }
+        self.free.push(slot);
+        if self.peers.get(&entry.peer).is_some_and(Peer::is_idle) {
+            self.peers.remove(&entry.peer);
+        }
+    }
+
+    /// When [`Endpoint::handle_timeout`] should be called next; it may find nothing to do.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        // Collected first: a session that is due again at once waits for its poll.
+        let due: Vec<Timer> = core::iter::from_fn(|| self.timers.pop_due(now)).collect();
+        for timer in due {
+            match timer {
+                Timer::Session(slot) => {
+                    self.with_session(now, slot, |session, ctx| session.handle_timeout(ctx));
+                    self.redial_if_silent(now, slot);
+                }
+                Timer::Dial(peer) => self.on_dial_timer(now, peer),
+            }
+        }
+    }
+
+    /// A live session whose peer went silent gets company: if the peer restarted, only a new
+    /// handshake reaches it, and if it did not, nothing is disturbed.
+    fn redial_if_silent(&mut self, now: Instant, slot: usize) {
+        let Some(entry) = self.slots[slot].as_ref() else { return };
+        if now.since(entry.session.last_received()) < SUSPECT_AFTER {
+            return;
+        }
+        let Some(peer) = self.peers.get(&entry.peer) else { return };
+        if peer.live != Some(slot) || peer.dial.is_some() {
+            return;
+        }
+        if let Some(addr) = peer.addr.clone() {
+            // A failure is reported by the dial itself, or shows as the session's end.
+            let _ = self.dial(now, &addr);
+        }
+    }
+
+    /// The next thing the driver must know.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn slot_of(&self, session: SessionId) -> Option<usize> {
+        self.by_id.get(&session).copied()
+    }
+
+    /// Opens a stream on a session.
+    pub fn open_stream(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        config: StreamConfig,
+    ) -> Result<StreamId, OpenError> {
+        let slot = self.slot_of(session).ok_or(OpenError::Closed)?;
+        self.with_session(now, slot, |s, _| s.open_stream(config)).unwrap_or(Err(OpenError::Closed))
+    }
+
+    /// Opens a stream whose id both sides know by convention; does nothing when it is open.
+    pub fn ensure_stream(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        id: StreamId,
+        config: StreamConfig,
+    ) -> Result<(), OpenError> {
+        let slot = self.slot_of(session).ok_or(OpenError::Closed)?;
+        self.with_session(now, slot, |s, _| s.ensure_stream(id, config))
+            .unwrap_or(Err(OpenError::Closed))
+    }
+
+    /// Queues a message that `write` appends, at most `len` bytes long.
+    pub fn send_with(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        stream: StreamId,
+        len: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), SendError> {
+        let slot = self.slot_of(session).ok_or(SendError::SessionClosed)?;
+        self.with_session(now, slot, |s, _| s.send_with(stream, len, write))
+            .unwrap_or(Err(SendError::SessionClosed))
+    }
+
+    /// Queues a message; a long one is not copied.
+    pub fn send(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        stream: StreamId,
+        message: Bytes,
+    ) -> Result<(), SendError> {
+        let slot = self.slot_of(session).ok_or(SendError::SessionClosed)?;
+        self.with_session(now, slot, |s, _| s.send(stream, message))
+            .unwrap_or(Err(SendError::SessionClosed))
+    }
+
+    /// The application took `bytes` of what arrived on a stream.
+    pub fn consume(&mut self, now: Instant, session: SessionId, stream: StreamId, bytes: u32) {
+        if let Some(slot) = self.slot_of(session) {
+            self.with_session(now, slot, |s, ctx| s.consume(ctx.now, stream, bytes));
+        }
+    }
+
+    /// Ends the sending half of a stream after everything queued.
+    pub fn finish_stream(&mut self, now: Instant, session: SessionId, stream: StreamId) {
+        if let Some(slot) = self.slot_of(session) {
+            self.with_session(now, slot, |s, _| s.finish_stream(stream));
+        }
+    }
+
+    /// Ends a stream by force.
+    pub fn reset_stream(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        stream: StreamId,
+        reason: ResetReason,
+    ) {
+        if let Some(slot) = self.slot_of(session) {
+            self.with_session(now, slot, |s, ctx| s.reset_stream(ctx, stream, reason));
+        }
+    }
+
+    /// Ends a session.
+    pub fn close_session(&mut self, now: Instant, session: SessionId, reason: CloseReason) {
+        if let Some(slot) = self.slot_of(session) {
+            self.with_session(now, slot, |s, ctx| s.close(ctx, reason));
+        }
+    }
+
+    /// Ends every session and dial; drain the transmits to tell the peers.
+    pub fn close_all(&mut self, now: Instant, reason: CloseReason) {
+        let dialled: Vec<NodeId> = self.dials.values().copied().collect();
+        dialled.into_iter().for_each(|peer| self.end_dial(peer, crate::DialError::Closed));
+        for slot in 0..self.slots.len() {
+            self.with_session(now, slot, |s, ctx| s.close(ctx, reason));
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What the endpoint tells its driver.
+
+use core::time::Duration;
+
+use net_session::{CloseCause, Event as SessionEvent};
+use net_types::{EntityId, NodeId, SessionId};
+
+use crate::DialError;
+
+/// Something the driver must know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A session is up and is now the one to use for its peer.
+    Connected {
+        /// The peer.
+        peer: NodeId,
+        /// Its identity.
+        entity: EntityId,
+        /// The session.
+        session: SessionId,
+        /// Whether this side dialled.
+        is_initiator: bool,
+    },
+    /// A session is over. Another one with the same peer may be up already.
+    Disconnected {
+        /// The peer.
+        peer: NodeId,
+        /// The session.
+        session: SessionId,
+        /// Why.
+        cause: CloseCause,
+        /// Whether it was the one in use.
+        was_live: bool,
+    },
+    /// A dial ended without a session.
+    DialFailed {
+        /// The peer that was dialled.
+        peer: NodeId,
+        /// Why.
+        error: DialError,
+    },
+    /// Something happened inside a session.
+    Session {
+        /// The peer.
+        peer: NodeId,
+        /// The session.
+        session: SessionId,
+        /// What happened.
+        event: SessionEvent,
+    },
+}
+
+/// What is known of a peer now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// The peer.
+    pub entity: EntityId,
+    /// The session in use.
+    pub session: SessionId,
+    /// Whether this side dialled it.
+    pub is_initiator: bool,
+    /// Smoothed round-trip time.
+    pub rtt: Duration,
+    /// Largest packet of the path, bytes.
+    pub packet_bytes: usize,
+    /// Time since something authentic came.
+    pub silence: Duration,
+}

@@ -1,0 +1,148 @@
+//! Datagrams out: handshake packets first, then the sessions in turn, in batches of equal size.
+
+use net_session::{Context, Path};
+use net_types::limits::{MAX_BATCH_SIZE, MAX_HOPS};
+use net_types::{Instant, NodeId};
+use net_wire::RoutingHeader;
+
+use crate::Endpoint;
+
+/// Largest sum of datagrams in one socket call with segmentation offload.
+const MAX_BATCH_BYTES: usize = 65_000;
+
+/// Datagrams for one destination that [`Endpoint::poll_transmit`] appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where they go.
+    pub to: core::net::SocketAddr,
+    /// Bytes of all of them.
+    pub len: usize,
+    /// Bytes of each but the last, which may be shorter.
+    pub segment_bytes: usize,
+    /// Larger than the path takes at the moment: IP may fragment it.
+    pub may_fragment: bool,
+}
+
+/// A packet that was built but did not fit its batch.
+pub(crate) struct Carry {
+    bytes: Vec<u8>,
+    transmit: Transmit,
+}
+
+impl Endpoint {
+    /// Appends the next datagrams to `out`, at most `max_segments` of one size to one destination,
+    /// or returns `None` when there is nothing to send now.
+    pub fn poll_transmit(
+        &mut self,
+        now: Instant,
+        out: &mut Vec<u8>,
+        max_segments: usize,
+    ) -> Option<Transmit> {
+        if let Some(carry) = self.carry.take() {
+            out.extend_from_slice(&carry.bytes);
+            return Some(carry.transmit);
+        }
+        if let Some((path, peer, packet)) = self.outbox.pop_front() {
+            let start = out.len();
+            self.write_routing(path, peer, out);
+            out.extend_from_slice(&packet);
+            return Some(Transmit::one(path, out.len() - start, false));
+        }
+        while let Some(&slot) = self.ready.front() {
+            let batch = self.poll_batch(now, slot, out, max_segments);
+            if !self.scratch.is_empty() {
+                self.forward_events(now, slot);
+            }
+            if batch.is_some() {
+                self.ready.rotate_left(1);
+                return batch;
+            }
+            self.ready.pop_front();
+            if let Some(entry) = self.slots[slot].as_mut() {
+                entry.is_ready = false;
+            }
+            self.after_idle(slot);
+        }
+        None
+    }
+
+    fn after_idle(&mut self, slot: usize) {
+        if let Some(entry) = self.slots[slot].as_mut() {
+            if let Some(at) = entry.session.next_timeout() {
+                self.timers.arm(crate::timers::Timer::Session(slot), at);
+            }
+            self.remove_if_closed(slot);
+        }
+    }
+
+    fn write_routing(&self, path: Path, peer: NodeId, out: &mut Vec<u8>) {
+        if path.is_routed {
+            let header = RoutingHeader { ttl: MAX_HOPS, destination: peer, source: self.node_id };
+            out.extend_from_slice(&header.encode());
+        }
+    }
+
+    fn poll_batch(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        out: &mut Vec<u8>,
+        max_segments: usize,
+    ) -> Option<Transmit> {
+        let start = out.len();
+        let mut batch = self.poll_one(now, slot, out)?;
+        let mut segments = 1;
+        let max_segments = max_segments.min(MAX_BATCH_SIZE);
+        while segments < max_segments && batch.len + batch.segment_bytes <= MAX_BATCH_BYTES {
+            let before = out.len();
+            let Some(next) = self.poll_one(now, slot, out) else { break };
+            let fits = next.to == batch.to
+                && next.len <= batch.segment_bytes
+                && next.may_fragment == batch.may_fragment;
+            if !fits {
+                self.carry = Some(Carry { bytes: out.split_off(before), transmit: next });
+                break;
+            }
+            segments += 1;
+            batch.len = out.len() - start;
+            if next.len < batch.segment_bytes {
+                break;
+            }
+        }
+        Some(batch)
+    }
+
+    fn poll_one(&mut self, now: Instant, slot: usize, out: &mut Vec<u8>) -> Option<Transmit> {
+        let entry = self.slots.get_mut(slot)?.as_mut()?;
+        let start = out.len();
+        let routing =
+            RoutingHeader { ttl: MAX_HOPS, destination: entry.peer, source: self.node_id };
+        let is_routed = entry.session.path().is_routed;
+        if is_routed {
+            out.extend_from_slice(&routing.encode());
+        }
+        let (rng, counters) = (&mut self.rng, &mut self.counters);
+        let mut ctx = Context { now, rng, counters, events: &mut self.scratch };
+        let sent = entry.session.poll_packet(&mut ctx, out);
+        let Some(sent) = sent else {
+            out.truncate(start);
+            return None;
+        };
+        if sent.to.is_routed != is_routed {
+            // A challenge may leave by the other kind of path than the session's.
+            let packet = out.split_off(out.len() - sent.len);
+            out.truncate(start);
+            if sent.to.is_routed {
+                out.extend_from_slice(&routing.encode());
+            }
+            out.extend_from_slice(&packet);
+        }
+        Some(Transmit::one(sent.to, out.len() - start, sent.may_fragment))
+    }
+}
+
+impl Transmit {
+    fn one(path: Path, len: usize, may_fragment: bool) -> Self {
+        Self { to: path.addr, len, segment_bytes: len, may_fragment }
+    }
+}

@@ -23,10 +23,18 @@ fn judge(command: &mut Command, place: &str, fix: &str) -> Result<Vec<Violation>
     Ok(vec![Violation::new(place, said.join("\n"), fix)])
 }
 
-/// `cargo fmt --check` over the workspace.
+/// How `cargo fmt` reaches all source: the workspace, and the fuzz targets beside it.
+const FORMAT: [&[&str]; 2] = [&["fmt", "--all"], &["fmt", "--manifest-path", "fuzz/Cargo.toml"]];
+
+/// `cargo fmt --check` over the workspace and the fuzz targets.
 pub(crate) fn fmt(repo: &Repo) -> Result<Vec<Violation>, String> {
-    let mut command = cargo(&repo.root, &["fmt", "--all", "--check"]);
-    judge(&mut command, "cargo fmt", "cargo xtask fix")
+    let mut found = Vec::new();
+    for arguments in FORMAT {
+        let mut command = cargo(&repo.root, arguments);
+        command.args(["--", "--check", "-l"]);
+        found.extend(judge(&mut command, "cargo fmt", "cargo xtask fix")?);
+    }
+    Ok(found)
 }
 
 /// `cargo clippy` over the workspace with warnings denied.
@@ -48,16 +56,19 @@ pub(crate) fn doc(repo: &Repo) -> Result<Vec<Violation>, String> {
     judge(&mut command, "cargo doc", "mend the links and texts it names")
 }
 
-/// Formats, and applies what clippy can apply.
+/// Applies what clippy can apply, and formats.
 pub(crate) fn fix(root: &Path) -> Result<(), String> {
-    let clippy = ["clippy", "--fix", "--allow-dirty", "--workspace", "--all-targets"];
-    for arguments in [clippy.as_slice(), &["fmt", "--all"]] {
-        let status = cargo(root, arguments).status();
-        if !status.map_err(|error| format!("cannot run cargo: {error}"))?.success() {
-            return Err(format!("cargo {} failed", arguments[0]));
-        }
+    run(root, &["clippy", "--fix", "--allow-dirty", "--workspace", "--all-targets"])?;
+    FORMAT.iter().try_for_each(|arguments| run(root, arguments))
+}
+
+fn run(root: &Path, arguments: &[&str]) -> Result<(), String> {
+    let status = cargo(root, arguments).status();
+    if status.map_err(|error| format!("cannot run cargo: {error}"))?.success() {
+        Ok(())
+    } else {
+        Err(format!("cargo {} failed", arguments.join(" ")))
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 //! Endpoints in a simulated network: handshakes, streams and paths under every impairment.
+#![allow(clippy::unwrap_used, reason = "a failed expectation is the test's failure")]
 
 mod node;
 mod transfer;

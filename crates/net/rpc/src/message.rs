@@ -1,0 +1,153 @@
+//! Frames as callers and servers see them.
+
+use core::time::Duration;
+
+use bytes::Bytes;
+use net_types::limits::DEFAULT_CALL_DEADLINE;
+use net_types::{CallId, ChannelHash, StreamId};
+use net_wire::rpc::{Body, Codec, Frame, Headers};
+use net_wire::{Class, EventMetaError};
+
+use crate::{RpcError, RpcReply};
+
+/// First stream id of calls; ids 2..=7 are the three classes of both sides.
+const FIRST_STREAM: u64 = 2;
+
+/// The stream on which one side of a session sends the frames of a class.
+pub fn rpc_stream(class: Class, is_initiator: bool) -> StreamId {
+    StreamId(FIRST_STREAM + 2 * class as u64 + u64::from(is_initiator))
+}
+
+/// How a call is made.
+#[derive(Clone, Debug)]
+pub struct CallOptions {
+    /// Time until the call ends with [`RpcError::Timeout`].
+    pub deadline: Duration,
+    /// Class of the request and of its reply.
+    pub class: Class,
+    /// How the body is encoded.
+    pub codec: Codec,
+    /// Headers, at most 32.
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Default for CallOptions {
+    fn default() -> Self {
+        Self {
+            deadline: DEFAULT_CALL_DEADLINE,
+            class: Class::Foreground,
+            codec: Codec::Raw,
+            headers: Vec::new(),
+        }
+    }
+}
+
+impl CallOptions {
+    /// Defaults with another deadline.
+    pub fn with_deadline(deadline: Duration) -> Self {
+        Self { deadline, ..Self::default() }
+    }
+}
+
+/// A request that arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The service.
+    pub service: ChannelHash,
+    /// Milliseconds the caller still waits.
+    pub budget_ms: u32,
+    /// How the body is encoded.
+    pub codec: Codec,
+    /// Headers.
+    pub headers: Vec<(String, Bytes)>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// A frame that arrived, with its body cut out of the message without copying.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// A call for this node.
+    Request(CallId, Request),
+    /// The end of one of this node's calls.
+    Reply(CallId, Result<RpcReply, RpcError>),
+    /// The caller lost interest.
+    Cancel(CallId),
+}
+
+/// Reads a frame.
+pub fn classify(message: &Bytes) -> Result<Incoming, EventMetaError> {
+    let frame = Frame::decode(message)?;
+    let id = frame.call_id;
+    Ok(match frame.body {
+        Body::Request { info, headers, body } => {
+            let request = Request {
+                service: info.service,
+                budget_ms: info.budget_ms,
+                codec: info.codec,
+                headers: own(message, &headers),
+                body: message.slice_ref(body),
+            };
+            Incoming::Request(id, request)
+        }
+        Body::Response { headers, body } => {
+            let reply = RpcReply { body: message.slice_ref(body), headers: own(message, &headers) };
+            Incoming::Reply(id, Ok(reply))
+        }
+        Body::Error { status, kind, detail, body } => {
+            let error = RpcError::ServerError {
+                status,
+                kind: kind.to_owned(),
+                detail: detail.to_owned(),
+                body: message.slice_ref(body),
+            };
+            Incoming::Reply(id, Err(error))
+        }
+        Body::Cancel { .. } => Incoming::Cancel(id),
+    })
+}
+
+fn own(message: &Bytes, headers: &Headers<'_>) -> Vec<(String, Bytes)> {
+    headers.iter().map(|(name, value)| (name.to_owned(), message.slice_ref(value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use net_types::OriginHash;
+    use net_wire::rpc::{FrameWriter, RequestInfo, Status};
+
+    use super::*;
+
+    #[test]
+    fn frames_become_requests_replies_and_cancels() {
+        let writer = FrameWriter { origin: OriginHash(1), call_id: CallId(2) };
+        let info = RequestInfo {
+            service: ChannelHash(3),
+            budget_ms: 4,
+            response_window: 0,
+            codec: Codec::Raw,
+        };
+        let mut out = Vec::new();
+        writer.request(&info, &[], b"ask", &mut out);
+        let Ok(Incoming::Request(CallId(2), request)) = classify(&Bytes::from(out)) else {
+            panic!("not a request")
+        };
+        assert_eq!((request.service, &request.body[..]), (ChannelHash(3), &b"ask"[..]));
+        let mut out = Vec::new();
+        writer.error(Status::NOT_FOUND, "not_found", "", b"", &mut out);
+        let error = classify(&Bytes::from(out));
+        assert!(matches!(error, Ok(Incoming::Reply(_, Err(RpcError::ServerError { .. })))));
+        let mut out = Vec::new();
+        writer.cancel(0, &mut out);
+        assert_eq!(classify(&Bytes::from(out)), Ok(Incoming::Cancel(CallId(2))));
+    }
+
+    #[test]
+    fn both_sides_send_on_streams_of_their_own() {
+        let ids: Vec<u64> = [Class::Foreground, Class::Background, Class::Realtime]
+            .into_iter()
+            .flat_map(|c| [rpc_stream(c, false).0, rpc_stream(c, true).0])
+            .collect();
+        assert_eq!(ids, [2, 3, 4, 5, 6, 7]);
+    }
+}

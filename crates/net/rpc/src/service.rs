@@ -1,0 +1,263 @@
+//! The services of a node and how many calls each works on.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use net_types::limits::{
+    MAX_IN_FLIGHT_PER_CALLER, MAX_IN_FLIGHT_PER_SERVICE, MAX_SERVICE_NAME_BYTES, MAX_SERVICES,
+};
+use net_types::{CallId, ChannelHash, SessionId};
+use net_wire::rpc::Status;
+use thiserror::Error;
+
+use crate::RpcFailure;
+
+/// A name is not a service's.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "{name:?} is not a service name: 1 to {MAX_SERVICE_NAME_BYTES} of a-z 0-9 _ - . are allowed, no leading, trailing or repeated dot"
+)]
+pub struct ServiceNameError {
+    /// The refused name.
+    pub name: String,
+}
+
+/// The name of a service and the hash under which it travels.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServiceName {
+    name: Arc<str>,
+    hash: ChannelHash,
+}
+
+impl ServiceName {
+    /// Checks a name; letters must be lower-case.
+    pub fn new(name: &str) -> Result<Self, ServiceNameError> {
+        let is_allowed = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.');
+        let is_valid = !name.is_empty()
+            && name.len() <= MAX_SERVICE_NAME_BYTES
+            && name.bytes().all(is_allowed)
+            && !name.split('.').any(str::is_empty);
+        if !is_valid {
+            return Err(ServiceNameError { name: name.to_owned() });
+        }
+        let hash = net_crypto::channel_hash(&format!("{name}.requests"));
+        Ok(Self { name: name.into(), hash })
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.name
+    }
+
+    /// Hash of the service's request channel.
+    pub fn hash(&self) -> ChannelHash {
+        self.hash
+    }
+}
+
+struct Service<H> {
+    name: ServiceName,
+    handler: H,
+    in_flight: usize,
+}
+
+/// The services of a node, each with a handler `H`, and the calls that are not answered yet.
+pub struct Services<H> {
+    by_hash: HashMap<ChannelHash, Service<H>>,
+    /// Unanswered calls with what stops them.
+    open: BTreeMap<(SessionId, CallId), (ChannelHash, Option<Box<dyn FnOnce() + Send>>)>,
+    per_caller: HashMap<SessionId, usize>,
+}
+
+/// What to do with a request.
+pub enum Admission<H> {
+    /// Run this handler and report [`Services::finish`].
+    Run(H),
+    /// Answer with this failure.
+    Refuse(RpcFailure),
+    /// Say nothing: the same call is being worked on.
+    Ignore,
+}
+
+impl<H: Clone> Services<H> {
+    /// No services.
+    pub fn new() -> Self {
+        Self { by_hash: HashMap::new(), open: BTreeMap::new(), per_caller: HashMap::new() }
+    }
+
+    /// Adds a service; false when the name is taken or the table full.
+    pub fn add(&mut self, name: ServiceName, handler: H) -> bool {
+        if self.by_hash.len() >= MAX_SERVICES || self.by_hash.contains_key(&name.hash) {
+            return false;
+        }
+        self.by_hash.insert(name.hash, Service { name, handler, in_flight: 0 });
+        true
+    }
+
+    /// Stops dispatch to a service; calls under way finish.
+    pub fn remove(&mut self, name: &ServiceName) {
+        self.by_hash.remove(&name.hash);
+    }
+
+    /// Decides on a request, in the order: service known, call not open yet, room, budget left.
+    pub fn admit(
+        &self,
+        session: SessionId,
+        call: CallId,
+        service: ChannelHash,
+        budget_ms: u32,
+    ) -> Admission<H> {
+        let Some(entry) = self.by_hash.get(&service) else {
+            let detail = "the node does not serve this service";
+            return Admission::Refuse(RpcFailure::new(Status::NOT_FOUND, "not_found", detail));
+        };
+        if self.open.contains_key(&(session, call)) {
+            return Admission::Ignore;
+        }
+        let of_caller = self.per_caller.get(&session).copied().unwrap_or(0);
+        if entry.in_flight >= MAX_IN_FLIGHT_PER_SERVICE || of_caller >= MAX_IN_FLIGHT_PER_CALLER {
+            let detail = format!("{} has too many calls in flight", entry.name.as_str());
+            return Admission::Refuse(RpcFailure::new(Status::BACKPRESSURE, "full", detail));
+        }
+        if budget_ms == 0 {
+            let detail = "the call arrived after its deadline";
+            return Admission::Refuse(RpcFailure::new(Status::TIMEOUT, "timeout", detail));
+        }
+        Admission::Run(entry.handler.clone())
+    }
+
+    /// Counts a call that was not answered at once.
+    pub fn begin(&mut self, session: SessionId, call: CallId, service: ChannelHash) {
+        self.open.insert((session, call), (service, None));
+        *self.per_caller.entry(session).or_default() += 1;
+        if let Some(entry) = self.by_hash.get_mut(&service) {
+            entry.in_flight += 1;
+        }
+    }
+
+    /// Says how to stop a call that [`Services::begin`] counted; if it is gone already, it is
+    /// stopped now.
+    pub fn set_stop(
+        &mut self,
+        session: SessionId,
+        call: CallId,
+        stop: impl FnOnce() + Send + 'static,
+    ) {
+        match self.open.get_mut(&(session, call)) {
+            Some((_, slot)) => *slot = Some(Box::new(stop)),
+            None => stop(),
+        }
+    }
+
+    /// The call was answered; false when it was cancelled and no answer is wanted.
+    pub fn finish(&mut self, session: SessionId, call: CallId) -> bool {
+        let Some((service, _)) = self.open.remove(&(session, call)) else { return false };
+        if let Some(count) = self.per_caller.get_mut(&session) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_caller.remove(&session);
+            }
+        }
+        if let Some(entry) = self.by_hash.get_mut(&service) {
+            entry.in_flight = entry.in_flight.saturating_sub(1);
+        }
+        true
+    }
+
+    /// The caller lost interest: stops the handler.
+    pub fn cancel(&mut self, session: SessionId, call: CallId) {
+        let stop = self.open.get_mut(&(session, call)).and_then(|(_, stop)| stop.take());
+        self.finish(session, call);
+        if let Some(stop) = stop {
+            stop();
+        }
+    }
+
+    /// The session ended: stops all its handlers.
+    pub fn fail_session(&mut self, session: SessionId) {
+        let from = (session, CallId(0));
+        let to = (session, CallId(u64::MAX));
+        let calls: Vec<CallId> = self.open.range(from..=to).map(|((_, call), _)| *call).collect();
+        calls.into_iter().for_each(|call| self.cancel(session, call));
+    }
+
+    /// Calls that are not answered yet.
+    pub fn in_flight(&self) -> usize {
+        self.open.len()
+    }
+}
+
+impl<H: Clone> Default for Services<H> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    const SESSION: SessionId = SessionId(1);
+
+    fn one() -> (Services<u8>, ServiceName) {
+        let name = ServiceName::new("echo").unwrap();
+        let mut services = Services::new();
+        assert!(services.add(name.clone(), 7));
+        assert!(!services.add(name.clone(), 8));
+        (services, name)
+    }
+
+    #[test]
+    fn names_are_checked() {
+        for good in ["a", "kv.v1", "a-b_c.9"] {
+            assert!(ServiceName::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".a", "a.", "a..b", "A", "a/b", &"x".repeat(97)] {
+            assert!(ServiceName::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn requests_are_admitted_in_order_of_the_checks() {
+        let (mut services, name) = one();
+        let admit = |s: &Services<u8>, call, hash, budget| match s.admit(
+            SESSION,
+            CallId(call),
+            hash,
+            budget,
+        ) {
+            Admission::Run(h) => Ok(h),
+            Admission::Refuse(f) => Err(Some(f.status)),
+            Admission::Ignore => Err(None),
+        };
+        assert_eq!(admit(&services, 1, ChannelHash(9), 0), Err(Some(Status::NOT_FOUND)));
+        assert_eq!(admit(&services, 1, name.hash(), 0), Err(Some(Status::TIMEOUT)));
+        assert_eq!(admit(&services, 1, name.hash(), 1), Ok(7));
+        services.begin(SESSION, CallId(1), name.hash());
+        assert_eq!(admit(&services, 1, name.hash(), 1), Err(None));
+        for call in 2..=MAX_IN_FLIGHT_PER_CALLER as u64 {
+            services.begin(SESSION, CallId(call), name.hash());
+        }
+        assert_eq!(admit(&services, 0, name.hash(), 1), Err(Some(Status::BACKPRESSURE)));
+        assert!(services.finish(SESSION, CallId(2)));
+        assert_eq!(admit(&services, 0, name.hash(), 1), Ok(7));
+    }
+
+    #[test]
+    fn a_lost_session_stops_its_handlers_and_no_others() {
+        let (mut services, name) = one();
+        let stopped = Arc::new(AtomicUsize::new(0));
+        for (session, call) in [(1, 1), (1, 2), (2, 1)] {
+            services.begin(SessionId(session), CallId(call), name.hash());
+            let stopped = stopped.clone();
+            services.set_stop(SessionId(session), CallId(call), move || {
+                stopped.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        services.fail_session(SessionId(1));
+        assert_eq!((stopped.load(Ordering::Relaxed), services.in_flight()), (2, 1));
+        assert!(!services.finish(SessionId(1), CallId(1)));
+    }
+}

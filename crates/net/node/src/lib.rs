@@ -1,1 +1,35 @@
-//! See the module list.
+//! The mesh node: the endpoint and the call tables driven by tokio, one UDP socket and one clock.
+//!
+//! [`MeshNode`] is the public face. One task, the driver, owns the socket: in one turn it reads a
+//! batch of datagrams, lets the endpoint handle them, polls the handlers of arrived calls once,
+//! and writes everything that came of it in one batch. Application calls only change state under a
+//! short lock and wake the driver, so concurrent calls leave together.
+//!
+//! Only this crate of the mesh reads clocks, sockets and the system's random source.
+
+mod call;
+mod config;
+
+mod driver;
+mod metrics;
+mod node;
+mod serve;
+mod socket;
+mod state;
+mod stream;
+
+pub use call::PeerCall;
+pub use config::{BindError, ConnectError, MeshConfig};
+pub use node::MeshNode;
+pub use serve::{ServeError, ServeHandle};
+pub use stream::{MeshStream, StreamError, StreamListener};
+
+pub use net_crypto::{EntityKeypair, MeshSecret};
+pub use net_mesh_core::{
+    Class, DialError, PeerPolicy, PeerStatus, StreamConfig, StreamMode, Subprotocol,
+};
+pub use net_rpc::{
+    CallOptions, Codec, HandlerFuture, RpcContext, RpcError, RpcFailure, RpcHandler, RpcReply,
+    ServiceName, ServiceNameError, Status,
+};
+pub use net_types::{EntityId, NodeId, PeerAddr};

@@ -1,0 +1,141 @@
+//! Calls from this node.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use net_mesh_core::SendError;
+use net_rpc::{CallOptions, FrameWriter, RequestInfo, RpcError, RpcReply, ServiceName, rpc_stream};
+use net_types::limits::MAX_UNARY_BODY_BYTES;
+use net_types::{CallId, NodeId};
+use tokio::sync::oneshot;
+
+use crate::node::Shared;
+use crate::state::{CallResult, FRAME_ROOM};
+use crate::{ConnectError, MeshNode};
+
+/// Cancels its call when dropped before the reply.
+struct OpenCall {
+    shared: Arc<Shared>,
+    call: CallId,
+    is_done: bool,
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        if !self.is_done {
+            let now = self.shared.now();
+            self.shared.lock().cancel_call(now, self.call);
+        }
+    }
+}
+
+/// A node and a peer: what a client of one service passes around.
+#[derive(Clone, Debug)]
+pub struct PeerCall {
+    /// The calling node.
+    pub node: MeshNode,
+    /// The called peer.
+    pub peer: NodeId,
+}
+
+impl MeshNode {
+    /// Calls a service of a peer and waits for its reply. Dropping the future cancels the call and
+    /// tells the server.
+    pub async fn call(
+        &self,
+        peer: NodeId,
+        service: &ServiceName,
+        body: Bytes,
+        options: CallOptions,
+    ) -> Result<RpcReply, RpcError> {
+        if body.len() > MAX_UNARY_BODY_BYTES {
+            let text = format!("a body of {} bytes; at most {MAX_UNARY_BODY_BYTES}", body.len());
+            return Err(RpcError::TooLarge(text));
+        }
+        let mut headers = Vec::new();
+        if !options.headers.is_empty() {
+            net_wire::rpc::encode_headers(&options.headers, &mut headers)
+                .map_err(|e| RpcError::TooLarge(e.to_string()))?;
+        }
+        let mut options = options;
+        if self.shared.lock().endpoint.live_session(peer).is_none() {
+            let started = tokio::time::Instant::now();
+            let session = tokio::time::timeout(options.deadline, self.ensure_session(peer));
+            match session.await {
+                Err(_) => return Err(RpcError::Timeout),
+                Ok(Err(ConnectError::Closed)) => return Err(RpcError::Cancelled),
+                Ok(Err(error)) => return Err(RpcError::NoRoute(error.to_string())),
+                Ok(Ok(())) => {
+                    options.deadline = options.deadline.saturating_sub(started.elapsed());
+                }
+            }
+        }
+        let (reply, mut open) = self.start_call(peer, service, &body, &headers, &options)?;
+        let result = reply.await;
+        open.is_done = true;
+        result.unwrap_or(Err(RpcError::Cancelled))
+    }
+
+    fn start_call(
+        &self,
+        peer: NodeId,
+        service: &ServiceName,
+        body: &Bytes,
+        headers: &[u8],
+        options: &CallOptions,
+    ) -> Result<(oneshot::Receiver<CallResult>, OpenCall), RpcError> {
+        let now = self.shared.now();
+        let mut guard = self.shared.lock();
+        let core = &mut *guard;
+        let session = core
+            .endpoint
+            .live_session(peer)
+            .ok_or_else(|| RpcError::NoRoute("the session just ended".to_owned()))?;
+        let is_initiator = core.endpoint.is_initiator(session).unwrap_or_default();
+        let call = core.new_call_id();
+        let (tell, reply) = oneshot::channel();
+        core.calls
+            .open(call, session, options.class, now + options.deadline, tell)
+            .map_err(|_| RpcError::Backpressure)?;
+        let budget_ms = u32::try_from(options.deadline.as_millis()).unwrap_or(u32::MAX);
+        let info = RequestInfo {
+            service: service.hash(),
+            budget_ms: budget_ms.max(1),
+            response_window: 0,
+            codec: options.codec,
+        };
+        let writer = FrameWriter { origin: core.origin, call_id: call };
+        let stream = rpc_stream(options.class, is_initiator);
+        let len = FRAME_ROOM + headers.len() + body.len();
+        let sent = core.endpoint.send_with(now, session, stream, len, |out| {
+            writer.request(&info, headers, body, out);
+        });
+        if let Err(error) = sent {
+            core.calls.cancel(call);
+            return Err(match error {
+                SendError::Backpressure => RpcError::Backpressure,
+                SendError::TooLarge => RpcError::TooLarge(error.to_string()),
+                SendError::StreamClosed | SendError::SessionClosed => RpcError::Transport,
+            });
+        }
+        core.wake();
+        Ok((reply, OpenCall { shared: self.shared.clone(), call, is_done: false }))
+    }
+
+    /// This node and one of its peers.
+    pub fn peer(&self, peer: NodeId) -> PeerCall {
+        PeerCall { node: self.clone(), peer }
+    }
+}
+
+impl PeerCall {
+    /// [`MeshNode::call`] to this peer.
+    pub async fn call(
+        &self,
+        service: &ServiceName,
+        body: Bytes,
+        options: CallOptions,
+    ) -> Result<RpcReply, RpcError> {
+        self.node.call(self.peer, service, body, options).await
+    }
+}

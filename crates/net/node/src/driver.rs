@@ -1,0 +1,271 @@
+//! The driver: the one task that moves datagrams, time and calls.
+
+use std::future::Future;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use net_mesh_core::Transmit;
+use net_rpc::{HandlerFuture, RpcContext, RpcFailure, Status};
+use tokio::time::Sleep;
+
+use crate::node::Shared;
+use crate::socket::ReceiveBuffers;
+use crate::state::{InboxCall, ReplyTo};
+
+/// Receive batches handled before other tasks get their turn.
+const BATCHES_PER_TURN: usize = 8;
+/// Bytes collected for sending before the socket is called.
+const SEND_BATCH_BYTES: usize = 512 << 10;
+
+type Answer = Result<Bytes, RpcFailure>;
+
+/// A handler that has to be finished as a task.
+struct Unfinished {
+    call: InboxParts,
+    future: Pin<Box<dyn Future<Output = Answer> + Send>>,
+}
+
+/// What is left of an inbox call once its handler started.
+#[derive(Clone, Copy)]
+struct InboxParts {
+    to: ReplyTo,
+    service: net_types::ChannelHash,
+    budget: Duration,
+}
+
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    buffers: ReceiveBuffers,
+    sleep: Pin<Box<Sleep>>,
+    out: Vec<u8>,
+    transmits: Vec<(Transmit, usize)>,
+    /// Index of the first batch in `transmits` that is not sent.
+    unsent: usize,
+    inbox: Vec<InboxCall>,
+    answers: Vec<(ReplyTo, Answer)>,
+    unfinished: Vec<Unfinished>,
+}
+
+impl Driver {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            buffers: ReceiveBuffers::new(),
+            sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            out: Vec::with_capacity(SEND_BATCH_BYTES / 8),
+            transmits: Vec::new(),
+            unsent: 0,
+            inbox: Vec::new(),
+            answers: Vec::new(),
+            unfinished: Vec::new(),
+        }
+    }
+
+    /// Receives and handles what is there; true when more may be.
+    fn receive(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        for _ in 0..BATCHES_PER_TURN {
+            let now = self.shared.now();
+            let mut core = self.shared.lock();
+            let received = self.shared.socket.poll_receive(cx, &mut self.buffers, |from, bytes| {
+                core.endpoint.handle_datagram(now, from, bytes);
+            });
+            core.process_events(now);
+            self.inbox.append(&mut core.inbox);
+            drop(core);
+            match received {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Ok(true)) => self.run_handlers(),
+                Poll::Ready(Ok(false)) => {
+                    self.run_handlers();
+                    // Asks for the next readiness without another receive call.
+                    return Ok(self.shared.socket.poll_readable(cx)?.is_ready());
+                }
+                Poll::Ready(Err(e)) if is_fatal(&e) => return Err(e),
+                Poll::Ready(Err(_)) => return Ok(true),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Polls the handlers of arrived calls once, without holding the lock.
+    fn run_handlers(&mut self) {
+        for call in self.inbox.drain(..) {
+            let InboxCall { session, peer, entity, call, class, handler, request } = call;
+            let budget = Duration::from_millis(request.budget_ms.into());
+            let to = ReplyTo { session, call, class };
+            let parts = InboxParts { to, service: request.service, budget };
+            let context =
+                RpcContext { peer, entity, budget, codec: request.codec, headers: request.headers };
+            let started = catch_unwind(AssertUnwindSafe(|| {
+                let mut answer = handler.handle(context, request.body);
+                if let HandlerFuture::Later(future) = &mut answer {
+                    let mut cx = Context::from_waker(Waker::noop());
+                    if let Poll::Ready(ready) = future.as_mut().poll(&mut cx) {
+                        answer = HandlerFuture::Ready(ready);
+                    }
+                }
+                answer
+            }));
+            match started {
+                Ok(HandlerFuture::Ready(answer)) => self.answers.push((to, answer)),
+                Ok(HandlerFuture::Later(future)) => {
+                    self.unfinished.push(Unfinished { call: parts, future });
+                }
+                Err(_) => self.answers.push((to, Err(panicked()))),
+            }
+        }
+    }
+
+    /// Writes answers, lets time pass and collects what must be sent.
+    fn collect(&mut self) {
+        let now = self.shared.now();
+        let mut core = self.shared.lock();
+        for (to, answer) in self.answers.drain(..) {
+            core.reply(now, to, answer);
+        }
+        for Unfinished { call, future } in self.unfinished.drain(..) {
+            let (session, id) = (call.to.session, call.to.call);
+            core.services.begin(session, id, call.service);
+            let shared = self.shared.clone();
+            let task = tokio::spawn(finish_later(shared, call, future));
+            core.services.set_stop(session, id, move || task.abort());
+        }
+        if core.endpoint.next_timeout().is_some_and(|at| at <= now) {
+            core.endpoint.handle_timeout(now);
+        }
+        core.expire_calls(now);
+        core.process_events(now);
+        self.inbox.append(&mut core.inbox);
+        if self.unsent < self.transmits.len() {
+            return;
+        }
+        self.out.clear();
+        self.transmits.clear();
+        self.unsent = 0;
+        let max_segments = self.shared.socket.max_segments();
+        while self.out.len() < SEND_BATCH_BYTES {
+            let start = self.out.len();
+            let Some(sent) = core.endpoint.poll_transmit(now, &mut self.out, max_segments) else {
+                break;
+            };
+            self.transmits.push((sent, start));
+        }
+        core.process_events(now);
+    }
+
+    /// Sends what was collected; `Pending` when the socket is full.
+    fn send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some((transmit, start)) = self.transmits.get(self.unsent) {
+            let contents = &self.out[*start..*start + transmit.len];
+            match self.shared.socket.poll_send(cx, transmit, contents) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(e)) if is_fatal(&e) => return Poll::Ready(Err(e)),
+                // Too large for the path, unreachable, out of buffers: as good as lost on the way.
+                Poll::Ready(_) => self.unsent += 1,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Registers for the next timeout; true when it has come already.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        let next = self.shared.lock().next_timeout();
+        let Some(next) = next else { return false };
+        let at = self.shared.to_tokio(next);
+        // An alarm that is early only costs a look; moving it later on every packet costs more.
+        if self.sleep.deadline() > at || self.sleep.is_elapsed() {
+            self.sleep.as_mut().reset(at);
+        }
+        self.sleep.as_mut().poll(cx).is_ready()
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+        // Registered before looking, so that nothing that comes meanwhile is missed.
+        self.shared.lock().waker = Some(cx.waker().clone());
+        let mut has_more = self.receive(cx)?;
+        loop {
+            self.collect();
+            let sent = self.send(cx);
+            if let Poll::Ready(Err(e)) = sent {
+                return Err(e);
+            }
+            if !self.inbox.is_empty() {
+                self.run_handlers();
+                continue;
+            }
+            let is_full = self.out.len() >= SEND_BATCH_BYTES;
+            if sent.is_pending() || !is_full {
+                break;
+            }
+        }
+        if self.shared.lock().is_closed && self.unsent >= self.transmits.len() {
+            return Ok(Poll::Ready(()));
+        }
+        has_more |= self.poll_timer(cx);
+        if has_more {
+            cx.waker().wake_by_ref();
+        }
+        Ok(Poll::Pending)
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match self.turn(cx) {
+            Ok(poll) => poll,
+            Err(error) => {
+                tracing::error!(target: "net::node", %error, "the socket failed; the node stops");
+                let now = self.shared.now();
+                self.shared.lock().close(now);
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+/// Errors after which the socket never works again: it is no longer an open socket.
+fn is_fatal(error: &io::Error) -> bool {
+    const EBADF: i32 = 9;
+    const ENOTSOCK: i32 = 88;
+    matches!(error.raw_os_error(), Some(EBADF | ENOTSOCK))
+}
+
+fn panicked() -> RpcFailure {
+    RpcFailure::new(Status::INTERNAL, "HandlerPanic", "the handler panicked")
+}
+
+async fn finish_later(
+    shared: Arc<Shared>,
+    call: InboxParts,
+    future: Pin<Box<dyn Future<Output = Answer> + Send>>,
+) {
+    let answer = match tokio::time::timeout(call.budget, CatchPanic(future)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(RpcFailure::new(Status::TIMEOUT, "timeout", "the budget ran out")),
+    };
+    let now = shared.now();
+    let mut core = shared.lock();
+    if core.services.finish(call.to.session, call.to.call) {
+        core.reply(now, call.to, answer);
+        core.wake();
+    }
+}
+
+/// A future whose panic becomes a failure of its call alone.
+struct CatchPanic(Pin<Box<dyn Future<Output = Answer> + Send>>);
+
+impl Future for CatchPanic {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx)))
+            .unwrap_or_else(|_| Poll::Ready(Err(panicked())))
+    }
+}

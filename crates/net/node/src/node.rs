@@ -1,0 +1,167 @@
+//! The public face of a node.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use net_crypto::{RngCore, Seeded};
+use net_mesh_core::{CloseReason, Endpoint};
+use net_types::{EntityId, Instant, NodeId, PeerAddr};
+use rand_core::OsRng;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::driver::Driver;
+use crate::socket::MeshSocket;
+use crate::state::Core;
+use crate::{BindError, ConnectError, MeshConfig, PeerStatus};
+
+/// What the driver, the application and handler tasks share.
+pub(crate) struct Shared {
+    core: Mutex<Core>,
+    pub(crate) socket: MeshSocket,
+    origin: tokio::time::Instant,
+}
+
+impl Shared {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Core> {
+        // Nothing under the lock runs foreign code; a panic there is a bug whose state is still
+        // consistent enough to shut down with.
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        let since = tokio::time::Instant::now().saturating_duration_since(self.origin);
+        Instant::ZERO + since
+    }
+
+    pub(crate) fn to_tokio(&self, at: Instant) -> tokio::time::Instant {
+        // A far future is a day away; the alarm is set again when it rings.
+        let after = at.since(Instant::ZERO).min(self.now().since(Instant::ZERO) + DAY);
+        self.origin + after
+    }
+}
+
+const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
+
+/// One node of the mesh: an identity, a UDP port, sessions to peers. Cheap to clone; the last clone
+/// that goes does not stop the node, [`MeshNode::shutdown`] does.
+#[derive(Clone)]
+pub struct MeshNode {
+    pub(crate) shared: Arc<Shared>,
+    driver: Arc<Mutex<Option<JoinHandle<()>>>>,
+    entity: EntityId,
+}
+
+impl MeshNode {
+    /// Binds the port and starts the driver on the present tokio runtime.
+    pub fn bind(config: MeshConfig) -> Result<Self, BindError> {
+        let mut seed = [0u8; 32];
+        OsRng.try_fill_bytes(&mut seed).map_err(|e| BindError::Random(e.to_string()))?;
+        let mut rng = Seeded::from_seed(seed);
+        let entity = config.endpoint.identity.entity_id();
+        let endpoint = Endpoint::new(Instant::ZERO, config.endpoint, rng.seed_32())?;
+        let addr = config.bind;
+        let socket = MeshSocket::bind(addr, config.socket_buffer_bytes)
+            .map_err(|source| BindError::Socket { addr, source })?;
+        let shared = Arc::new(Shared {
+            core: Mutex::new(Core::new(endpoint, rng)),
+            socket,
+            origin: tokio::time::Instant::now(),
+        });
+        let driver = tokio::spawn(Driver::new(shared.clone()));
+        Ok(Self { shared, driver: Arc::new(Mutex::new(Some(driver))), entity })
+    }
+
+    /// Where the node listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.shared.socket.local_addr()
+    }
+
+    /// The node's identity.
+    pub fn entity_id(&self) -> EntityId {
+        self.entity
+    }
+
+    /// The node's routing address.
+    pub fn node_id(&self) -> NodeId {
+        self.entity.node_id()
+    }
+
+    /// Remembers where a peer is. Calls to it dial when there is no session, and a session whose
+    /// peer goes silent is dialled anew.
+    pub fn add_peer(&self, addr: PeerAddr) {
+        self.shared.lock().endpoint.add_peer(addr);
+    }
+
+    /// Peers with a session in use, by node id.
+    pub fn peers(&self) -> Vec<(NodeId, PeerStatus)> {
+        let now = self.shared.now();
+        self.shared.lock().endpoint.connected(now).collect()
+    }
+
+    /// Waits for a session with a peer, dialling it if there is none.
+    pub async fn connect(&self, addr: &PeerAddr) -> Result<NodeId, ConnectError> {
+        self.add_peer(addr.clone());
+        let peer = addr.entity_id.node_id();
+        self.ensure_session(peer).await?;
+        Ok(peer)
+    }
+
+    /// Waits for a session with a peer that [`MeshNode::add_peer`] knows.
+    pub(crate) async fn ensure_session(&self, peer: NodeId) -> Result<(), ConnectError> {
+        let waiter = {
+            let now = self.shared.now();
+            let mut core = self.shared.lock();
+            if core.is_closed {
+                return Err(ConnectError::Closed);
+            }
+            if core.endpoint.live_session(peer).is_some() {
+                return Ok(());
+            }
+            let addr = core.endpoint.peer_addr(peer).cloned();
+            let addr = addr.ok_or(net_mesh_core::DialError::NoAddress)?;
+            core.endpoint.dial(now, &addr)?;
+            let (tell, waiter) = oneshot::channel();
+            core.waiters.entry(peer).or_default().push(tell);
+            core.wake();
+            waiter
+        };
+        waiter.await.map_err(|_| ConnectError::Closed)?.map_err(ConnectError::Dial)
+    }
+
+    /// Ends the session with a peer; its calls and streams fail.
+    pub fn disconnect(&self, peer: NodeId) {
+        let now = self.shared.now();
+        let mut core = self.shared.lock();
+        if let Some(session) = core.endpoint.live_session(peer) {
+            core.endpoint.close_session(now, session, CloseReason::Disconnected);
+            core.process_events(now);
+            core.wake();
+        }
+    }
+
+    /// Tells the peers, fails what is open and stops the driver.
+    pub async fn shutdown(&self) {
+        let now = self.shared.now();
+        self.shared.lock().close(now);
+        let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(driver) = driver {
+            // The driver contains panics of handlers; its own end is all that is waited for.
+            let _ = driver.await;
+        }
+    }
+
+    /// The node's counters in Prometheus text format.
+    pub fn prometheus_text(&self) -> String {
+        crate::metrics::render(&self.shared)
+    }
+}
+
+impl std::fmt::Debug for MeshNode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MeshNode")
+            .field("entity", &self.entity)
+            .field("addr", &self.local_addr())
+            .finish_non_exhaustive()
+    }
+}

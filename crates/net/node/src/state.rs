@@ -1,0 +1,321 @@
+//! The node's state behind its one lock: endpoint, calls, services, streams.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::task::Waker;
+
+use bytes::Bytes;
+use net_crypto::{RngCore, Seeded, origin_hash};
+use net_mesh_core::{
+    Class, CloseReason, DialError, DropReason, Endpoint, Event, ResetReason, SendError,
+    SessionEvent, StreamConfig, StreamMode, Subprotocol,
+};
+use net_rpc::{
+    Admission, Calls, FrameWriter, Incoming, Request, RpcError, RpcFailure, RpcHandler, RpcReply,
+    Services, classify, rpc_stream,
+};
+use net_types::limits::RPC_STREAM_WINDOW_BYTES;
+use net_types::{CallId, EntityId, Instant, NodeId, OriginHash, SessionId, StreamId};
+use tokio::sync::oneshot;
+
+use crate::stream::StreamTable;
+
+/// Room for the parts of a frame around a body and headers.
+pub(crate) const FRAME_ROOM: usize = 64;
+
+pub(crate) type CallResult = Result<RpcReply, RpcError>;
+pub(crate) type Handler = Arc<dyn RpcHandler>;
+
+/// A request whose handler runs when the lock is free.
+pub(crate) struct InboxCall {
+    pub(crate) session: SessionId,
+    pub(crate) peer: NodeId,
+    pub(crate) entity: EntityId,
+    pub(crate) call: CallId,
+    pub(crate) class: Class,
+    pub(crate) handler: Handler,
+    pub(crate) request: Request,
+}
+
+/// Where an answer goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReplyTo {
+    pub(crate) session: SessionId,
+    pub(crate) call: CallId,
+    pub(crate) class: Class,
+}
+
+pub(crate) struct Core {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) calls: Calls<oneshot::Sender<CallResult>>,
+    pub(crate) services: Services<Handler>,
+    pub(crate) streams: StreamTable,
+    pub(crate) inbox: Vec<InboxCall>,
+    pub(crate) waiters: BTreeMap<NodeId, Vec<oneshot::Sender<Result<(), DialError>>>>,
+    pub(crate) entities: BTreeMap<SessionId, EntityId>,
+    /// Replies that found their stream full, in order.
+    pub(crate) overflow: VecDeque<(SessionId, StreamId, Bytes)>,
+    pub(crate) origin: OriginHash,
+    pub(crate) rng: Seeded,
+    /// The driver, while it waits.
+    pub(crate) waker: Option<Waker>,
+    pub(crate) is_closed: bool,
+    pub(crate) malformed_frames: u64,
+}
+
+impl Core {
+    pub(crate) fn new(endpoint: Endpoint, rng: Seeded) -> Self {
+        let origin = origin_hash(&endpoint.entity_id());
+        Self {
+            endpoint,
+            calls: Calls::new(),
+            services: Services::new(),
+            streams: StreamTable::default(),
+            inbox: Vec::new(),
+            waiters: BTreeMap::new(),
+            entities: BTreeMap::new(),
+            overflow: VecDeque::new(),
+            origin,
+            rng,
+            waker: None,
+            is_closed: false,
+            malformed_frames: 0,
+        }
+    }
+
+    /// Has the driver look at what changed. Only the first call of a turn costs anything.
+    pub(crate) fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn new_call_id(&mut self) -> CallId {
+        // u64::MAX is not a sequence; random numbers meet it once in 2^64 calls.
+        CallId(self.rng.next_u64() >> 1)
+    }
+
+    /// Takes everything the endpoint reports. Requests end up in the inbox.
+    pub(crate) fn process_events(&mut self, now: Instant) {
+        while let Some(event) = self.endpoint.poll_event() {
+            match event {
+                Event::Connected { peer, entity, session, is_initiator } => {
+                    self.entities.insert(session, entity);
+                    self.open_rpc_streams(now, session, is_initiator);
+                    self.tell_waiters(peer, Ok(()));
+                }
+                Event::DialFailed { peer, error } => {
+                    self.tell_waiters(peer, Err(error));
+                }
+                Event::Disconnected { session, .. } => self.on_disconnected(session),
+                Event::Session { peer, session, event } => {
+                    self.on_session_event(now, peer, session, event);
+                }
+            }
+        }
+    }
+
+    fn tell_waiters(&mut self, peer: NodeId, result: Result<(), DialError>) {
+        for waiter in self.waiters.remove(&peer).unwrap_or_default() {
+            // A waiter that left needs no answer.
+            let _ = waiter.send(result);
+        }
+    }
+
+    fn open_rpc_streams(&mut self, now: Instant, session: SessionId, is_initiator: bool) {
+        for class in Class::BY_URGENCY {
+            let config = StreamConfig {
+                mode: StreamMode::RELIABLE,
+                class,
+                weight: 64,
+                window_bytes: RPC_STREAM_WINDOW_BYTES,
+                subprotocol: Subprotocol::RPC,
+            };
+            let id = rpc_stream(class, is_initiator);
+            // A session that is up has room for its first streams; one that just closed reports it.
+            let _ = self.endpoint.ensure_stream(now, session, id, config);
+        }
+    }
+
+    fn on_disconnected(&mut self, session: SessionId) {
+        self.entities.remove(&session);
+        for caller in self.calls.fail_session(session) {
+            let _ = caller.send(Err(RpcError::Transport));
+        }
+        self.services.fail_session(session);
+        self.streams.fail_session(session);
+        self.overflow.retain(|(s, _, _)| *s != session);
+    }
+
+    fn on_session_event(
+        &mut self,
+        now: Instant,
+        peer: NodeId,
+        session: SessionId,
+        event: SessionEvent,
+    ) {
+        match event {
+            SessionEvent::Message {
+                stream_id,
+                subprotocol: Subprotocol::RPC,
+                class,
+                message,
+                credit,
+            } => {
+                self.endpoint.consume(now, session, stream_id, credit);
+                self.on_frame(now, peer, session, class, &message);
+            }
+            SessionEvent::Message { stream_id, message, credit, .. } => {
+                self.streams.deliver(session, stream_id, message, credit);
+            }
+            SessionEvent::StreamOpened { subprotocol: Subprotocol::RPC, .. } => {}
+            SessionEvent::StreamOpened { stream_id, subprotocol, .. } => {
+                if !self.streams.opened(peer, session, stream_id, subprotocol) {
+                    let reason = ResetReason::Refused;
+                    self.endpoint.reset_stream(now, session, stream_id, reason);
+                }
+            }
+            SessionEvent::StreamFinished { stream_id } => self.streams.finished(session, stream_id),
+            SessionEvent::StreamFlushed { stream_id } => self.streams.flushed(session, stream_id),
+            SessionEvent::Writable { stream_id } => {
+                self.streams.writable(session, stream_id);
+                self.retry_overflow(now);
+            }
+            SessionEvent::StreamReset { stream_id, reason, .. } => {
+                let is_rpc = Class::BY_URGENCY.iter().any(|class| {
+                    [true, false].iter().any(|side| rpc_stream(*class, *side) == stream_id)
+                });
+                if is_rpc {
+                    // Calls cannot go on without their stream; a new session starts clean.
+                    self.endpoint.close_session(now, session, CloseReason::Disconnected);
+                } else {
+                    self.streams.reset(session, stream_id, reason);
+                }
+            }
+            SessionEvent::Confirmed | SessionEvent::Closed { .. } => {}
+        }
+    }
+
+    fn on_frame(
+        &mut self,
+        now: Instant,
+        peer: NodeId,
+        session: SessionId,
+        class: Class,
+        message: &Bytes,
+    ) {
+        match classify(message) {
+            Ok(Incoming::Reply(call, result)) => {
+                if let Some(caller) = self.calls.complete(session, call) {
+                    let _ = caller.send(result);
+                }
+            }
+            Ok(Incoming::Request(call, request)) => {
+                let to = ReplyTo { session, call, class };
+                let admission =
+                    self.services.admit(session, call, request.service, request.budget_ms);
+                match admission {
+                    Admission::Run(handler) => {
+                        let Some(&entity) = self.entities.get(&session) else { return };
+                        let inbox =
+                            InboxCall { session, peer, entity, call, class, handler, request };
+                        self.inbox.push(inbox);
+                    }
+                    Admission::Refuse(failure) => self.reply(now, to, Err(failure)),
+                    Admission::Ignore => {}
+                }
+            }
+            Ok(Incoming::Cancel(call)) => self.services.cancel(session, call),
+            Err(_) => self.malformed_frames += 1,
+        }
+    }
+
+    /// Sends an answer; one that finds no room waits and is never dropped while its session lives.
+    pub(crate) fn reply(&mut self, now: Instant, to: ReplyTo, answer: Result<Bytes, RpcFailure>) {
+        let Some(is_initiator) = self.endpoint.is_initiator(to.session) else { return };
+        let stream = rpc_stream(to.class, is_initiator);
+        let writer = FrameWriter { origin: self.origin, call_id: to.call };
+        let (len, answer) = match &answer {
+            Ok(body) if body.len() > net_types::limits::MAX_UNARY_BODY_BYTES => {
+                let detail = format!("the reply of {} bytes is too long", body.len());
+                let failure = RpcFailure::new(net_rpc::Status::INTERNAL, "reply_too_large", detail);
+                (FRAME_ROOM + 1_024, Err(failure))
+            }
+            Ok(body) => (FRAME_ROOM + body.len(), answer),
+            Err(failure) => (FRAME_ROOM + 255 + failure.detail.len() + failure.body.len(), answer),
+        };
+        let write = |out: &mut Vec<u8>| match &answer {
+            Ok(body) => writer.response(&[], body, out),
+            Err(f) => writer.error(f.status, f.kind, &f.detail, &f.body, out),
+        };
+        let must_wait = !self.overflow.is_empty();
+        if !must_wait
+            && self.endpoint.send_with(now, to.session, stream, len, write)
+                != Err(SendError::Backpressure)
+        {
+            return;
+        }
+        let mut frame = Vec::with_capacity(len);
+        write(&mut frame);
+        self.overflow.push_back((to.session, stream, Bytes::from(frame)));
+    }
+
+    fn retry_overflow(&mut self, now: Instant) {
+        while let Some((session, stream, frame)) = self.overflow.front() {
+            let (session, stream, frame) = (*session, *stream, frame.clone());
+            if self.endpoint.send(now, session, stream, frame) == Err(SendError::Backpressure) {
+                return;
+            }
+            self.overflow.pop_front();
+        }
+    }
+
+    /// Ends the calls whose deadline passed and tells their servers.
+    pub(crate) fn expire_calls(&mut self, now: Instant) {
+        while let Some(ended) = self.calls.pop_expired(now) {
+            self.send_cancel(now, ended.session, ended.class, ended.id);
+            let _ = ended.user.send(Err(RpcError::Timeout));
+        }
+    }
+
+    /// The caller dropped its call.
+    pub(crate) fn cancel_call(&mut self, now: Instant, call: CallId) {
+        if let Some(ended) = self.calls.cancel(call) {
+            self.send_cancel(now, ended.session, ended.class, ended.id);
+            self.wake();
+        }
+    }
+
+    fn send_cancel(&mut self, now: Instant, session: SessionId, class: Class, call: CallId) {
+        let Some(is_initiator) = self.endpoint.is_initiator(session) else { return };
+        let stream = rpc_stream(class, is_initiator);
+        let writer = FrameWriter { origin: self.origin, call_id: call };
+        // A cancel that finds no room is left out: the server's budget ends the work.
+        let _ = self.endpoint.send_with(now, session, stream, FRAME_ROOM, |out| {
+            writer.cancel(0, out);
+        });
+    }
+
+    /// Counts of one reason, for metrics.
+    pub(crate) fn drops(&self, reason: DropReason) -> u64 {
+        self.endpoint.counters().drops(reason)
+    }
+
+    /// The next time at which the driver must act without input.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        let timers = [self.endpoint.next_timeout(), self.calls.next_deadline()];
+        timers.into_iter().flatten().min()
+    }
+
+    /// Ends everything: sessions are told, callers and waiters fail.
+    pub(crate) fn close(&mut self, now: Instant) {
+        self.is_closed = true;
+        self.endpoint.close_all(now, CloseReason::Shutdown);
+        self.process_events(now);
+        while let Some((peer, _)) = self.waiters.first_key_value() {
+            self.tell_waiters(*peer, Err(DialError::Closed));
+        }
+        self.streams.close();
+        self.wake();
+    }
+}

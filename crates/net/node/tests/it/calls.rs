@@ -1,0 +1,159 @@
+//! Unary calls over real sockets.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use net_node::{
+    CallOptions, ConnectError, DialError, HandlerFuture, RpcContext, RpcError, RpcFailure,
+    ServiceName, Status,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::pair::{addr_of, node, pair};
+
+fn echo() -> (ServiceName, Arc<dyn net_node::RpcHandler>) {
+    let handler = |_: RpcContext, body: Bytes| HandlerFuture::ready(Ok(body));
+    (ServiceName::new("echo").unwrap(), Arc::new(handler))
+}
+
+#[tokio::test]
+async fn bodies_of_every_size_come_back_in_both_directions() {
+    let (a, b) = pair().await;
+    let (name, handler) = echo();
+    let _served = b.serve(name.clone(), handler.clone()).unwrap();
+    let _also = a.serve(name.clone(), handler).unwrap();
+    for len in [0, 1, 32, 1_000, 1_200, 8_000, 100_000, 3_000_000] {
+        let body = Bytes::from(vec![len as u8; len]);
+        let options = CallOptions::default;
+        let reply = a.call(b.node_id(), &name, body.clone(), options()).await.unwrap();
+        assert_eq!(reply.body, body, "{len} bytes out");
+        let reply = b.call(a.node_id(), &name, body.clone(), options()).await.unwrap();
+        assert_eq!(reply.body, body, "{len} bytes back");
+    }
+}
+
+#[tokio::test]
+async fn many_calls_in_flight_all_get_their_own_reply() {
+    let (a, b) = pair().await;
+    let (name, handler) = echo();
+    let _served = b.serve(name.clone(), handler).unwrap();
+    let calls = (0..500u32).map(|i| {
+        let (a, name, peer) = (a.clone(), name.clone(), b.node_id());
+        tokio::spawn(async move {
+            let body = Bytes::copy_from_slice(&i.to_le_bytes());
+            let reply = a.call(peer, &name, body.clone(), CallOptions::default()).await.unwrap();
+            assert_eq!(reply.body, body);
+        })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        call.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_service_a_failing_and_a_panicking_handler_are_told_apart() {
+    let (a, b) = pair().await;
+    let status = |error: RpcError| match error {
+        RpcError::ServerError { status, kind, .. } => (status, kind),
+        other => panic!("{other}"),
+    };
+    let ask = async |name: &str| {
+        let name = ServiceName::new(name).unwrap();
+        let reply = a.call(b.node_id(), &name, Bytes::new(), CallOptions::default()).await;
+        status(reply.unwrap_err())
+    };
+    assert_eq!(ask("nobody").await, (Status::NOT_FOUND, "not_found".to_owned()));
+    let fails = |_: RpcContext, _: Bytes| {
+        HandlerFuture::ready(Err(RpcFailure::new(Status::TYPED_HANDLER_ERROR, "mine", "no")))
+    };
+    let _fails = b.serve(ServiceName::new("fails").unwrap(), Arc::new(fails)).unwrap();
+    assert_eq!(ask("fails").await, (Status::TYPED_HANDLER_ERROR, "mine".to_owned()));
+    let panics = |_: RpcContext, _: Bytes| -> HandlerFuture {
+        HandlerFuture::later(async {
+            tokio::task::yield_now().await;
+            panic!("on purpose")
+        })
+    };
+    let _panics = b.serve(ServiceName::new("panics").unwrap(), Arc::new(panics)).unwrap();
+    assert_eq!(ask("panics").await, (Status::INTERNAL, "HandlerPanic".to_owned()));
+    assert_eq!(ask("nobody").await.0, Status::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_dropped_call_cancels_its_handler() {
+    let (a, b) = pair().await;
+    let (started_tx, mut started) = mpsc::unbounded_channel();
+    let (dropped_tx, dropped) = oneshot::channel::<()>();
+    let dropped_tx = std::sync::Mutex::new(Some(dropped_tx));
+    let handler = move |_: RpcContext, _: Bytes| {
+        let guard = dropped_tx.lock().unwrap().take();
+        let started = started_tx.clone();
+        HandlerFuture::later(async move {
+            started.send(()).unwrap();
+            std::future::pending::<()>().await;
+            drop(guard);
+            Ok(Bytes::new())
+        })
+    };
+    let name = ServiceName::new("waits").unwrap();
+    let _served = b.serve(name.clone(), Arc::new(handler)).unwrap();
+    let call = a.call(b.node_id(), &name, Bytes::new(), CallOptions::default());
+    tokio::select! {
+        _ = call => panic!("the handler never answers"),
+        _ = started.recv() => {}
+    }
+    // The guard is dropped with the handler's future, which closes its channel.
+    assert!(dropped.await.is_err());
+}
+
+#[tokio::test]
+async fn a_call_ends_at_its_deadline() {
+    let (a, b) = pair().await;
+    let handler = |_: RpcContext, _: Bytes| HandlerFuture::later(std::future::pending());
+    let name = ServiceName::new("waits").unwrap();
+    let _served = b.serve(name.clone(), Arc::new(handler)).unwrap();
+    let options = CallOptions::with_deadline(Duration::from_millis(50));
+    let error = a.call(b.node_id(), &name, Bytes::new(), options).await.unwrap_err();
+    assert!(
+        matches!(error, RpcError::Timeout | RpcError::ServerError { status: Status::TIMEOUT, .. }),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_secret_and_a_wrong_identity_get_no_session() {
+    let (a, stranger, b) = (node(1, "mesh"), node(3, "other"), node(2, "mesh"));
+    let dial = stranger.connect(&addr_of(&b)).await;
+    assert_eq!(dial, Err(ConnectError::Dial(DialError::Timeout)));
+    let mut wrong = addr_of(&b);
+    wrong.entity_id = stranger.entity_id();
+    let dial = a.connect(&wrong).await;
+    assert_eq!(dial, Err(ConnectError::Dial(DialError::Timeout)));
+    assert!(a.connect(&addr_of(&b)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_peer_that_shuts_down_fails_open_calls_and_can_come_back() {
+    let (a, b) = pair().await;
+    let handler = |_: RpcContext, _: Bytes| HandlerFuture::later(std::future::pending());
+    let name = ServiceName::new("waits").unwrap();
+    let served = b.serve(name.clone(), Arc::new(handler)).unwrap();
+    let call = {
+        let (a, name, peer) = (a.clone(), name.clone(), b.node_id());
+        tokio::spawn(async move { a.call(peer, &name, Bytes::new(), CallOptions::default()).await })
+    };
+    while !b.prometheus_text().contains("nrpc_handler_in_flight 1") {
+        tokio::task::yield_now().await;
+    }
+    drop(served);
+    b.shutdown().await;
+    assert_eq!(call.await.unwrap().unwrap_err(), RpcError::Transport);
+    let again = node(2, "mesh");
+    let (name, handler) = echo();
+    let _served = again.serve(name.clone(), handler).unwrap();
+    a.connect(&addr_of(&again)).await.unwrap();
+    let body = Bytes::from_static(b"hello");
+    let reply = a.call(again.node_id(), &name, body.clone(), CallOptions::default()).await;
+    assert_eq!(reply.unwrap().body, body);
+}

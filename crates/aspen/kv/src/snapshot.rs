@@ -98,12 +98,12 @@ impl SnapshotStream {
         chunk.extend_from_slice(&self.sequence.to_le_bytes());
         while let Some((table, from)) = self.position.take() {
             let Some(&id) = TableId::ALL.get(table) else { break };
-            self.position = match self.fill(tables, id, &from, &mut chunk)? {
-                Some(next) => Some((table, next)),
-                None => Some((table + 1, Vec::new())),
-            };
-            if chunk.len() >= SNAPSHOT_CHUNK_BYTES {
-                break;
+            match self.fill(tables, id, &from, &mut chunk)? {
+                Some(next) => {
+                    self.position = Some((table, next));
+                    break;
+                }
+                None => self.position = Some((table + 1, Vec::new())),
             }
         }
         if chunk.len() == FRAME_BYTES {

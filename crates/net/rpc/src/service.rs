@@ -61,11 +61,14 @@ struct Service<H> {
     in_flight: usize,
 }
 
+/// What stops a handler.
+type Stop = Box<dyn FnOnce() + Send>;
+
 /// The services of a node, each with a handler `H`, and the calls that are not answered yet.
 pub struct Services<H> {
     by_hash: HashMap<ChannelHash, Service<H>>,
     /// Unanswered calls with what stops them.
-    open: BTreeMap<(SessionId, CallId), (ChannelHash, Option<Box<dyn FnOnce() + Send>>)>,
+    open: BTreeMap<(SessionId, CallId), (ChannelHash, Option<Stop>)>,
     per_caller: HashMap<SessionId, usize>,
 }
 

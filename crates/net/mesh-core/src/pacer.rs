@@ -1,7 +1,7 @@
 //! How many handshakes are worked on per second, per source and in all.
 
+use core::net::IpAddr;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use net_types::Instant;
 use net_types::limits::{
@@ -42,7 +42,7 @@ impl Pacer {
 #[cfg(test)]
 mod tests {
     use core::time::Duration;
-    use std::net::Ipv4Addr;
+    use core::net::Ipv4Addr;
 
     use super::*;
 

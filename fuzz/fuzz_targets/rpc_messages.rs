@@ -1,0 +1,77 @@
+//! A peer that sends arbitrary call messages to a node that calls and serves: the tables stay
+//! consistent, within their bounds, and empty once every session is over.
+
+#![no_main]
+
+use core::time::Duration;
+
+use aspen_fuzz::Choices;
+use bytes::Bytes;
+use libfuzzer_sys::fuzz_target;
+use net_rpc::{Admission, Calls, Class, Incoming, ServiceName, Services, classify};
+use net_types::limits::MAX_IN_FLIGHT_PER_CALLER;
+use net_types::{CallId, ChannelHash, Instant, SessionId};
+
+const SESSIONS: u64 = 3;
+
+fuzz_target!(|input: &[u8]| {
+    let mut choices = Choices::new(input);
+    let (mut calls, mut services) = (Calls::<u64>::new(), Services::<u8>::new());
+    let name = ServiceName::new("echo").expect("a valid name");
+    services.add(name.clone(), 0);
+    let mut now = Instant::ZERO;
+    while !choices.is_empty() {
+        let session = SessionId(u64::from(choices.byte()) % SESSIONS);
+        let call = CallId(choices.number());
+        match choices.byte() % 8 {
+            0 => {
+                let deadline = now + Duration::from_millis(u64::from(choices.u16()));
+                let _ = calls.open(call, session, Class::Foreground, deadline, call.0);
+            }
+            1 => {
+                now += Duration::from_millis(choices.number().min(100_000));
+                while calls.pop_expired(now).is_some() {}
+            }
+            2 => drop(calls.cancel(call)),
+            3 => {
+                services.finish(session, call);
+            }
+            4 => request(&mut services, session, call, name.hash(), choices.number() as u32),
+            _ => message(&mut calls, &mut services, session, choices.block()),
+        }
+        let bound = SESSIONS as usize * MAX_IN_FLIGHT_PER_CALLER;
+        assert!(services.in_flight() <= bound, "{} calls", services.in_flight());
+    }
+    for session in 0..SESSIONS {
+        calls.fail_session(SessionId(session));
+        services.fail_session(SessionId(session));
+    }
+    assert!(calls.is_empty() && calls.next_deadline().is_none());
+    assert_eq!(services.in_flight(), 0);
+});
+
+fn message(calls: &mut Calls<u64>, services: &mut Services<u8>, session: SessionId, bytes: &[u8]) {
+    match classify(&Bytes::copy_from_slice(bytes)) {
+        Ok(Incoming::Request(call, r)) => request(services, session, call, r.service, r.budget_ms),
+        Ok(Incoming::Reply(call, _)) => {
+            if let Some(user) = calls.complete(session, call) {
+                assert_eq!(user, call.0, "a reply ends the call that it names");
+            }
+        }
+        Ok(Incoming::Cancel(call)) => services.cancel(session, call),
+        Err(_) => {}
+    }
+}
+
+fn request(
+    services: &mut Services<u8>,
+    session: SessionId,
+    call: CallId,
+    service: ChannelHash,
+    budget_ms: u32,
+) {
+    if let Admission::Run(_) = services.admit(session, call, service, budget_ms) {
+        services.begin(session, call, service);
+        services.set_stop(session, call, || {});
+    }
+}

@@ -1,9 +1,28 @@
 //! Consensus: openraft on Net with a durable log and state.
+//!
+//! [`ClusterNode`] is a member: it opens its data folder ([`disk`]), keeps the replicated log
+//! ([`log`]) and the state that the log leads to ([`Store`]), takes part in consensus over a
+//! [`Transport`], and answers the requests of [`aspen_api`].
+//!
+//! What makes a write durable is one synced append to the log of each member of a quorum; the state
+//! is checkpointed now and then, so that the log before it can go. `docs/format-log.md` describes
+//! the log's bytes. Everything that touches time, randomness, the network or a disk is an argument,
+//! so that a whole cluster runs on one thread from one seed ([`seed_this_thread`]).
 
+pub mod clock;
 pub mod disk;
 pub mod log;
+mod net;
+mod node;
 mod raft_log;
 mod runtime;
 mod snapshot;
 mod state;
 mod types;
+
+pub use net::{Transport, TransportError, TransportFuture, decode_anything};
+pub use node::{
+    Authorizer, CheckpointPolicy, ClusterConfig, ClusterNode, StartError, Timing, TrustMesh,
+};
+pub use runtime::seed_this_thread;
+pub use state::{Blocking, ReadView, StoreError, StoreView};

@@ -22,7 +22,7 @@ use crate::types::{
 type RaftEntryOf = openraft::alias::EntryOf<Types>;
 
 /// Who waits for the disk.
-pub enum Durable {
+pub(crate) enum Durable {
     /// openraft, for entries.
     Flushed(IOFlushed<Types>),
     /// A task.
@@ -40,9 +40,9 @@ impl Completion for Durable {
 }
 
 /// The log of a node.
-pub type RaftLog = Log<Durable>;
+pub(crate) type RaftLog = Log<Durable>;
 
-fn to_log(entry: RaftEntryOf) -> LogEntry {
+pub(crate) fn to_log(entry: RaftEntryOf) -> LogEntry {
     let id = entry_id(&entry.log_id());
     let (kind, payload) = match entry.payload {
         EntryPayload::Blank => (RecordKind::Blank, Bytes::new()),
@@ -80,7 +80,7 @@ pub(crate) async fn flush(log: &RaftLog) -> io::Result<()> {
 
 /// Storage and readers of openraft over one log.
 #[derive(Clone)]
-pub struct LogStore {
+pub(crate) struct LogStore {
     log: RaftLog,
     read_bytes: usize,
     state: Option<StateMachine>,
@@ -89,7 +89,7 @@ pub struct LogStore {
 impl LogStore {
     /// Storage over `log`; one read returns about `read_bytes` at most. Entries are only purged
     /// once `state` holds them durably.
-    pub fn new(log: RaftLog, read_bytes: usize, state: Option<StateMachine>) -> Self {
+    pub(crate) fn new(log: RaftLog, read_bytes: usize, state: Option<StateMachine>) -> Self {
         Self { log, read_bytes, state }
     }
 

@@ -32,7 +32,7 @@ pub fn seed_this_thread(seed: u64) {
 }
 
 /// tokio as openraft's runtime.
-pub struct ClusterRuntime(TokioRuntime);
+pub(crate) struct ClusterRuntime(TokioRuntime);
 
 impl fmt::Debug for ClusterRuntime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,7 +41,7 @@ impl fmt::Debug for ClusterRuntime {
 }
 
 /// A sleep; see [`ClusterRuntime`].
-pub enum Sleep {
+pub(crate) enum Sleep {
     /// Ends when it is polled a second time.
     Turn(bool),
     /// A timer.
@@ -78,7 +78,7 @@ fn remaining(deadline: TokioInstant) -> Duration {
 }
 
 /// Random numbers: the system's, or the thread's seeded ones.
-pub struct ClusterRng;
+pub(crate) struct ClusterRng;
 
 impl TryRng for ClusterRng {
     type Error = std::convert::Infallible;

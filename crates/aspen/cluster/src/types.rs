@@ -15,7 +15,7 @@ use crate::runtime::ClusterRuntime;
 
 /// A command as it stands in the log: the bytes of an [`aspen_kv::Proposal`].
 #[derive(Clone, PartialEq, Eq)]
-pub struct Proposed(pub Bytes);
+pub(crate) struct Proposed(pub Bytes);
 
 impl fmt::Debug for Proposed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -31,11 +31,11 @@ impl fmt::Display for Proposed {
 
 /// What applying an entry answered; `None` for entries of consensus itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Applied(pub Option<Reply>);
+pub(crate) struct Applied(pub Option<Reply>);
 
 /// A member: who it is and where it can be reached.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Member(pub PeerAddr);
+pub(crate) struct Member(pub PeerAddr);
 
 impl Default for Member {
     fn default() -> Self {
@@ -51,7 +51,7 @@ impl fmt::Debug for Member {
 
 openraft::declare_raft_types!(
     /// The types of this cluster.
-    pub Types:
+    pub(crate) Types:
         D = Proposed,
         R = Applied,
         NodeId = u64,

@@ -9,7 +9,7 @@ use net_types::limits::{MAX_SNAPSHOT_BYTES, SNAPSHOT_CHUNK_BYTES};
 
 use crate::disk::{Disk, DiskFile};
 use crate::log::EntryId;
-use crate::state::{StoreError, StoreView};
+use crate::state::{Progress, StoreError, StoreView};
 
 const MAGIC: [u8; 8] = *b"ASPENSNP";
 const VERSION: u32 = 1;
@@ -37,9 +37,9 @@ impl fmt::Debug for SnapshotId {
 
 /// A whole snapshot file.
 #[derive(Clone, Debug)]
-pub struct SnapshotFile {
-    /// What it covers.
-    pub(crate) applied: EntryId,
+pub(crate) struct SnapshotFile {
+    /// How far the log is applied in it, and the members there.
+    pub(crate) progress: Progress,
     /// Hash of its bytes.
     pub(crate) id: SnapshotId,
     /// Its length.
@@ -130,21 +130,29 @@ impl Spool {
 
     /// The file of `view`. Blocks while it is written and synced.
     pub(crate) fn file_of(&self, view: &StoreView) -> Result<SnapshotFile, StoreError> {
-        let applied = view.applied().ok_or_else(|| damaged("nothing is applied"))?;
+        let progress = view.progress();
+        let applied = progress.applied.ok_or_else(|| damaged("nothing is applied"))?;
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(file) = self.newest().filter(|file| file.applied == applied) {
+        if let Some(file) = self.newest().filter(|file| file.progress.applied == Some(applied)) {
             return Ok(file);
         }
-        let written = self.write(view, applied)?;
+        let written = self.write(view, progress.clone(), applied)?;
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(old) = newest.replace(written.clone()) {
+        if let Some(old) = newest.replace(written.clone())
+            && let Some(applied) = old.progress.applied
+        {
             // Whoever still sends it holds it open.
-            let _ = self.disk.remove(&name_of(old.applied));
+            let _ = self.disk.remove(&name_of(applied));
         }
         Ok(written)
     }
 
-    fn write(&self, view: &StoreView, applied: EntryId) -> Result<SnapshotFile, StoreError> {
+    fn write(
+        &self,
+        view: &StoreView,
+        progress: Progress,
+        applied: EntryId,
+    ) -> Result<SnapshotFile, StoreError> {
         let file = self.disk.create(UNFINISHED, 0)?;
         let mut hasher = blake3::Hasher::new();
         let mut len = 0u64;
@@ -172,6 +180,6 @@ impl Spool {
         file.sync_data()?;
         self.disk.rename(UNFINISHED, &name_of(applied))?;
         self.disk.sync_dir()?;
-        Ok(SnapshotFile { applied, id, len, file })
+        Ok(SnapshotFile { progress, id, len, file })
     }
 }

@@ -25,10 +25,10 @@ pub(crate) use receive::{ReceiveError, Receiver};
 use crate::state::{StoreError, StoreView, WriteView};
 
 /// A snapshot's content.
-pub enum SnapshotData {
+pub(crate) enum SnapshotData {
     /// A state in memory and redb, at one moment.
     View(Arc<StoreView>),
-    /// A received file, whole and checked.
+    /// A file, whole and checked.
     File(SnapshotFile),
 }
 

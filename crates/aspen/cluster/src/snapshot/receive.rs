@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::file::{SnapshotFile, SnapshotId, hash_file};
 use crate::disk::{Disk, DiskFile};
-use crate::log::EntryId;
+use crate::state::Progress;
 
 /// Why a part of a snapshot was not taken.
 #[derive(Debug, Error)]
@@ -116,7 +116,7 @@ impl Receiver {
     pub(crate) fn finish(
         &mut self,
         id: SnapshotId,
-        applied: EntryId,
+        progress: Progress,
     ) -> Result<SnapshotFile, ReceiveError> {
         let transfer = self.transfer.take_if(|t| t.id == id).ok_or(ReceiveError::Unknown)?;
         if transfer.received < transfer.len {
@@ -130,7 +130,7 @@ impl Receiver {
         if found != id {
             return Err(ReceiveError::Mismatch);
         }
-        Ok(SnapshotFile { applied, id, len: transfer.len, file: transfer.file })
+        Ok(SnapshotFile { progress, id, len: transfer.len, file: transfer.file })
     }
 }
 
@@ -138,8 +138,6 @@ impl Receiver {
 mod tests {
     use super::*;
     use crate::disk::MemoryDisk;
-
-    const APPLIED: EntryId = EntryId { term: 1, index: 1 };
 
     fn id_of(bytes: &[u8]) -> SnapshotId {
         SnapshotId(*blake3::hash(bytes).as_bytes())
@@ -163,7 +161,7 @@ mod tests {
         let mut receiver = Receiver::new(disk.clone());
         assert_eq!(receiver.offer(id, 1_000).unwrap(), 300);
         assert_eq!(send(&mut receiver, id, &all, 300, 1_000), 1_000);
-        let file = receiver.finish(id, APPLIED).unwrap();
+        let file = receiver.finish(id, Progress::default()).unwrap();
         assert_eq!(hash_file(&*file.file, file.len).unwrap(), id);
         assert_eq!(disk.list().unwrap(), [] as [&str; 0]);
     }
@@ -177,10 +175,10 @@ mod tests {
         receiver.offer(id, 100).unwrap();
         assert!(matches!(receiver.part(id, 0, 1, &all), Err(ReceiveError::Damaged)));
         assert!(matches!(receiver.part(id, 90, 1, &all), Err(ReceiveError::Damaged)));
-        assert!(matches!(receiver.finish(id, APPLIED), Err(ReceiveError::Unknown)));
+        assert!(matches!(receiver.finish(id, Progress::default()), Err(ReceiveError::Unknown)));
         let other = [6u8; 100];
         assert_eq!(receiver.part(id, 0, crc32fast::hash(&other), &other).unwrap(), 100);
-        assert!(matches!(receiver.finish(id, APPLIED), Err(ReceiveError::Mismatch)));
+        assert!(matches!(receiver.finish(id, Progress::default()), Err(ReceiveError::Mismatch)));
         assert_eq!(receiver.offer(id, 100).unwrap(), 0, "it can start anew");
     }
 

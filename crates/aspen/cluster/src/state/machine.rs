@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use aspen_api::Revision;
 use aspen_api::codec::Wire;
-use aspen_kv::{Applier, Proposal, Reply, StateError, TableId, WriteTables};
+use aspen_kv::{Applier, Proposal, Reply, StateError, TableId, WriteTables, load_header};
 use futures_util::{Stream, StreamExt};
 use openraft::entry::RaftEntry;
 use openraft::impls::EntryPayload;
@@ -14,9 +14,9 @@ use openraft::{OptionalSend, Snapshot};
 use redb::Durability;
 
 use super::tables::WriteView;
-use super::{Progress, Store, StoreError, StoreView, lock, next_of, write_progress};
+use super::{Progress, Store, StoreError, StoreView, next_of, write_progress};
 use crate::raft_log::{RaftLog, flush};
-use crate::snapshot::SnapshotData;
+use crate::snapshot::{SnapshotData, Spool};
 use crate::types::{Applied, LogId, SnapshotMeta, StoredMembership, Types, entry_id, log_id};
 
 /// Entries in one transaction. More would only delay the first of them.
@@ -51,21 +51,27 @@ impl Blocking {
 
 /// The state machine of a node.
 #[derive(Clone)]
-pub struct StateMachine {
+pub(crate) struct StateMachine {
     store: Arc<Store>,
     log: Option<RaftLog>,
+    spool: Option<Arc<Spool>>,
     blocking: Blocking,
 }
 
 impl StateMachine {
     /// Applies to `store`. A checkpoint waits for `log`, so that it never holds an entry that the
     /// log could still lose.
-    pub fn new(store: Arc<Store>, log: Option<RaftLog>, blocking: Blocking) -> Self {
-        Self { store, log, blocking }
+    pub(crate) fn new(store: Arc<Store>, log: Option<RaftLog>, blocking: Blocking) -> Self {
+        Self { store, log, spool: None, blocking }
+    }
+
+    /// Offers the files of `spool` to followers that need a snapshot.
+    pub(crate) fn with_spool(self, spool: Arc<Spool>) -> Self {
+        Self { spool: Some(spool), ..self }
     }
 
     /// The state.
-    pub fn store(&self) -> &Arc<Store> {
+    pub(crate) fn store(&self) -> &Arc<Store> {
         &self.store
     }
 
@@ -130,7 +136,7 @@ impl Store {
         let mut progress = self.progress();
         let mut membership_changed = false;
         let transaction = self.begin(Durability::None)?;
-        let replies = {
+        let (replies, header) = {
             let mut tables = WriteView::new(&transaction);
             let mut applier = Applier::open(&mut tables)?;
             let mut replies = Vec::with_capacity(entries.len());
@@ -144,13 +150,12 @@ impl Store {
                 progress.applied = Some(entry_id(&id));
                 replies.push(Applied(reply));
             }
-            applier.finish()?;
-            replies
+            (replies, applier.finish()?)
         };
         let membership = membership_changed.then_some(&progress.membership);
         write_progress(&transaction, progress.applied, membership)?;
         transaction.commit()?;
-        self.publish(progress);
+        self.publish(progress, Some(&header));
         Ok(replies)
     }
 
@@ -167,12 +172,13 @@ impl Store {
         }
         let mut tables = WriteView::new(&transaction);
         fill(&mut tables)?;
+        let header = load_header(&tables)?;
         drop(tables);
         write_progress(&transaction, progress.applied, Some(&progress.membership))?;
         transaction.commit()?;
         // Set and not raised: the state may have moved to another line of history.
         self.durable_next.store(next_of(progress.applied), std::sync::atomic::Ordering::Release);
-        self.publish(progress);
+        self.publish(progress, Some(&header));
         Ok(())
     }
 }
@@ -266,7 +272,16 @@ impl RaftStateMachine<Types> for StateMachine {
             .map_err(StoreError::into_io)
     }
 
+    /// The file that is being sent to followers while the log still goes on from it, so that a
+    /// transfer can resume; else the state as it is.
     async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
+        let purged = self.log.as_ref().and_then(RaftLog::purged);
+        if let Some(file) = self.spool.as_ref().and_then(|spool| spool.newest())
+            && file.progress.applied >= purged
+        {
+            let meta = meta_of(&file.progress);
+            return Ok(Some(Snapshot { meta, snapshot: SnapshotData::File(file) }));
+        }
         if self.store.applied().is_none() {
             return Ok(None);
         }

@@ -12,19 +12,19 @@ mod tests;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use aspen_api::codec::{Input, Wire, put_varint};
 use aspen_kv::{Header, StateError, View, load_header};
 use bytes::Bytes;
-use redb::{
-    Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
-};
+use redb::{Database, Durability, ReadableDatabase, TableDefinition, WriteTransaction};
 use thiserror::Error;
 
-pub use machine::{Blocking, StateMachine};
+pub use machine::Blocking;
+pub(crate) use machine::StateMachine;
 use tables::Backend;
-pub(crate) use tables::{ReadView, WriteView};
+pub use tables::ReadView;
+pub(crate) use tables::WriteView;
 
 use crate::disk::DiskFile;
 use crate::log::EntryId;
@@ -53,6 +53,9 @@ pub enum StoreError {
 impl From<redb::Error> for StoreError {
     fn from(error: redb::Error) -> Self {
         match error {
+            redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Self::Damaged(error.to_string())
+            }
             redb::Error::Io(error) => Self::Io(error),
             redb::Error::UpgradeRequired(version) => Self::Version(version),
             other => Self::Damaged(other.to_string()),
@@ -162,19 +165,27 @@ impl StoreView {
         self.progress.applied
     }
 
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
     pub(crate) fn tables(&self) -> &ReadView {
         &self.tables
     }
 }
 
+/// Told of the store's header after each batch.
+type Listener = Box<dyn Fn(&Header) + Send + Sync>;
+
 /// The state of a node.
-pub struct Store {
+pub(crate) struct Store {
     db: Database,
     /// The newest state, once someone has read it.
     view: Mutex<Option<Arc<StoreView>>>,
     progress: Mutex<Progress>,
     /// Index after the last entry that a crash cannot take back.
     durable_next: AtomicU64,
+    listener: OnceLock<Listener>,
     /// Held while a batch or checkpoint is written, so that neither blocks a thread on the other.
     writing: tokio::sync::Mutex<()>,
 }
@@ -191,7 +202,10 @@ fn next_of(applied: Option<EntryId>) -> u64 {
 impl Store {
     /// Opens the state in `file`, or starts it if the file is empty. `cache_bytes` bounds what the
     /// storage keeps in memory.
-    pub fn open(file: Arc<dyn DiskFile>, cache_bytes: usize) -> Result<Arc<Self>, StoreError> {
+    pub(crate) fn open(
+        file: Arc<dyn DiskFile>,
+        cache_bytes: usize,
+    ) -> Result<Arc<Self>, StoreError> {
         let mut builder = Database::builder();
         builder.set_cache_size(cache_bytes);
         let db = builder.create_with_backend(Backend(file))?;
@@ -202,6 +216,7 @@ impl Store {
             view: Mutex::new(None),
             progress: Mutex::new(progress),
             durable_next,
+            listener: OnceLock::new(),
             writing: tokio::sync::Mutex::new(()),
         };
         // Reading the header now tells a damaged or newer file before the node takes part.
@@ -210,7 +225,7 @@ impl Store {
     }
 
     /// The newest state.
-    pub fn view(&self) -> Result<Arc<StoreView>, StoreError> {
+    pub(crate) fn view(&self) -> Result<Arc<StoreView>, StoreError> {
         let mut cached = lock(&self.view);
         if let Some(view) = &*cached {
             return Ok(view.clone());
@@ -233,19 +248,27 @@ impl Store {
     }
 
     /// The last applied entry.
-    pub fn applied(&self) -> Option<EntryId> {
+    pub(crate) fn applied(&self) -> Option<EntryId> {
         lock(&self.progress).applied
     }
 
     /// Index after the last entry that a crash cannot take back.
-    pub fn durable_next(&self) -> u64 {
+    pub(crate) fn durable_next(&self) -> u64 {
         self.durable_next.load(Ordering::Acquire)
     }
 
+    /// Tells `listener` of the header after each batch from now on; the first call counts.
+    pub(crate) fn listen(&self, listener: impl Fn(&Header) + Send + Sync + 'static) {
+        let _ = self.listener.set(Box::new(listener));
+    }
+
     /// Makes the newest state visible to readers.
-    fn publish(&self, progress: Progress) {
+    fn publish(&self, progress: Progress, header: Option<&Header>) {
         *lock(&self.progress) = progress;
         *lock(&self.view) = None;
+        if let (Some(listener), Some(header)) = (self.listener.get(), header) {
+            listener(header);
+        }
     }
 
     fn begin(&self, durability: Durability) -> Result<WriteTransaction, StoreError> {

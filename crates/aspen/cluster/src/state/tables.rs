@@ -114,7 +114,7 @@ impl<T> Lazy<T> {
 }
 
 /// The tables inside a write transaction.
-pub struct WriteView<'t> {
+pub(crate) struct WriteView<'t> {
     transaction: &'t WriteTransaction,
     tables: Lazy<Table<'t, Raw, Raw>>,
 }

@@ -41,7 +41,7 @@ fn a_read_view_shows_one_moment_and_unwritten_tables_are_empty() {
         WriteView::new(&transaction).insert(aspen_kv::TableId::Live, b"k", b"v").unwrap();
     }
     transaction.commit().unwrap();
-    store.publish(Progress::default());
+    store.publish(Progress::default(), None);
     assert_eq!(dump(before.tables()), []);
     assert_eq!(dump(store.view().unwrap().tables()).len(), 1);
 }

@@ -1,0 +1,427 @@
+//! The asking end: openraft's calls to one member, turned into messages.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use aspen_api::codec::Wire;
+use bytes::Bytes;
+use futures_util::stream::{FuturesOrdered, Stream, StreamExt};
+use net_types::limits::{MAX_PIPELINED_APPENDS, SNAPSHOT_PART_BYTES};
+use net_types::{PeerAddr, UnixMillis};
+use net_wire::Class;
+use openraft::alias::SnapshotOf;
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::entry::RaftEntry;
+use openraft::errors::{
+    NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
+};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{OptionalSend, RPCTypes, StorageError};
+
+use super::message::{Hash, Refusal, Reply, ReplyFrame, Request, RequestFrame};
+use super::server::install_request;
+use super::{Transport, TransportError};
+use crate::clock::{Clock, Drift};
+use crate::raft_log::to_log;
+use crate::snapshot::{SnapshotData, SnapshotFile, Spool};
+use crate::state::{Blocking, StoreError};
+use crate::types::{Member, RaftVote, Types, entry_id, log_id, raft_vote, stored_vote};
+
+type RpcError = RPCError<Types>;
+
+/// Time for the checks and the installation of a snapshot, beside what its size takes.
+const INSTALL_DEADLINE: Duration = Duration::from_secs(60);
+/// Slowest installation that is waited for, bytes a second.
+const INSTALL_BYTES_PER_SECOND: u64 = 4 << 20;
+/// Time for one part of a snapshot.
+const PART_DEADLINE: Duration = Duration::from_secs(30);
+/// Parts that may be refused in one transfer before it is given up.
+const MAX_PART_RETRIES: u32 = 8;
+/// Waits before an unreachable peer is tried again.
+const BACKOFF_MS: [u64; 5] = [50, 100, 200, 300, 500];
+
+/// What all calls of a node share.
+pub(crate) struct Dialing {
+    pub transport: Arc<dyn Transport>,
+    pub local: u64,
+    pub clock: Arc<dyn Clock>,
+    pub drift: Drift,
+    pub spool: Arc<Spool>,
+    pub blocking: Blocking,
+    /// Time for one append: long enough for a slow disk, short enough to notice a dead peer.
+    pub append_deadline: Duration,
+}
+
+/// Makes the clients of a node.
+#[derive(Clone)]
+pub(crate) struct RaftDialer(pub Arc<Dialing>);
+
+impl RaftNetworkFactory<Types> for RaftDialer {
+    type Network = RaftClient;
+
+    async fn new_client(&mut self, target: u64, node: &Member) -> RaftClient {
+        RaftClient { dialing: self.0.clone(), target, peer: node.0.clone() }
+    }
+}
+
+/// Calls one member.
+#[derive(Clone)]
+pub(crate) struct RaftClient {
+    dialing: Arc<Dialing>,
+    target: u64,
+    peer: PeerAddr,
+}
+
+/// Why a call had no useful answer.
+enum CallError {
+    Transport(TransportError),
+    Refused(Refusal),
+    Malformed,
+}
+
+impl CallError {
+    fn into_rpc(self, action: RPCTypes, client: &RaftClient, deadline: Duration) -> RpcError {
+        match self {
+            Self::Transport(TransportError::Timeout) => RPCError::Timeout(Timeout {
+                action,
+                id: client.dialing.local,
+                target: client.target,
+                timeout: deadline,
+            }),
+            Self::Transport(TransportError::Unreachable(text)) => {
+                RPCError::Unreachable(Unreachable::from_string(text))
+            }
+            Self::Transport(TransportError::Failed(text)) => {
+                RPCError::Network(NetworkError::from_string(text))
+            }
+            // Whoever refuses for one of these reasons will do so again at once.
+            Self::Refused(reason @ (Refusal::Stopped | Refusal::Storage | Refusal::NotMember)) => {
+                RPCError::Unreachable(Unreachable::from_string(format!("refused: {reason:?}")))
+            }
+            Self::Refused(reason) => {
+                RPCError::Network(NetworkError::from_string(format!("refused: {reason:?}")))
+            }
+            Self::Malformed => {
+                RPCError::Network(NetworkError::from_string("answer is not one to the request"))
+            }
+        }
+    }
+}
+
+impl RaftClient {
+    /// Sends a request. The transport's part happens when the future is first polled.
+    fn call(
+        &self,
+        request: Request,
+        class: Class,
+        deadline: Duration,
+    ) -> impl Future<Output = Result<Reply, CallError>> + Send + use<> {
+        let dialing = self.dialing.clone();
+        let (target, sent_at, sent) = (self.target, dialing.clock.now(), dialing.clock.wall());
+        let frame = RequestFrame { sender: dialing.local, wall_ms: sent.0, request };
+        let body = frame.to_bytes();
+        let call =
+            dialing.transport.call(&self.peer, aspen_api::service::RAFT, class, body, deadline);
+        async move {
+            let bytes = call.await.map_err(CallError::Transport)?;
+            let frame = ReplyFrame::from_bytes(bytes).map_err(|_| CallError::Malformed)?;
+            let took = dialing.clock.now().since(sent_at);
+            let theirs = UnixMillis(frame.wall_ms);
+            dialing.drift.observe(target, took, sent, dialing.clock.wall(), theirs);
+            match frame.reply {
+                Reply::Refused { reason } => Err(CallError::Refused(reason)),
+                reply => Ok(reply),
+            }
+        }
+    }
+
+    fn append(
+        &self,
+        rpc: AppendEntriesRequest<Types>,
+    ) -> impl Future<Output = Result<AppendEntriesResponse<Types>, RpcError>> + Send + use<> {
+        let deadline = self.dialing.append_deadline;
+        let request = Request::Append {
+            vote: stored_vote(&rpc.vote),
+            previous: rpc.prev_log_id.as_ref().map(entry_id),
+            committed: rpc.leader_commit.as_ref().map(entry_id),
+            entries: rpc.entries.into_iter().map(to_log).collect(),
+        };
+        let call = self.call(request, Class::Realtime, deadline);
+        let client = self.clone();
+        async move {
+            match call.await {
+                Ok(Reply::Appended {}) => Ok(AppendEntriesResponse::Success),
+                Ok(Reply::AppendedUpTo { last }) => {
+                    Ok(AppendEntriesResponse::PartialSuccess(last.map(log_id)))
+                }
+                Ok(Reply::Conflict {}) => Ok(AppendEntriesResponse::Conflict),
+                Ok(Reply::HigherVote { vote }) => {
+                    Ok(AppendEntriesResponse::HigherVote(raft_vote(vote)))
+                }
+                Ok(_) => Err(CallError::Malformed),
+                Err(error) => Err(error),
+            }
+            .map_err(|error| error.into_rpc(RPCTypes::AppendEntries, &client, deadline))
+        }
+    }
+
+    async fn ask_vote(
+        &self,
+        request: Request,
+        deadline: Duration,
+    ) -> Result<VoteResponse<Types>, RpcError> {
+        match self.call(request, Class::Realtime, deadline).await {
+            Ok(Reply::Vote { vote, is_granted, last }) => {
+                Ok(VoteResponse::new(raft_vote(vote), last.map(log_id), is_granted))
+            }
+            Ok(_) => Err(CallError::Malformed),
+            Err(error) => Err(error),
+        }
+        .map_err(|error| error.into_rpc(RPCTypes::Vote, self, deadline))
+    }
+
+    async fn send_snapshot(
+        &self,
+        vote: RaftVote,
+        data: SnapshotData,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let file = match data {
+            SnapshotData::File(file) => file,
+            SnapshotData::View(view) => {
+                let spool = self.dialing.spool.clone();
+                let written = self.dialing.blocking.run(move || spool.file_of(&view)).await;
+                written
+                    .map_err(StoreError::from)
+                    .and_then(|written| written)
+                    .map_err(|error| StorageError::read_snapshot(None, error_source(&error)))?
+            }
+        };
+        let fail = |error: CallError, deadline| {
+            StreamingError::from(error.into_rpc(RPCTypes::InstallSnapshot, self, deadline))
+        };
+        self.send_parts(&file).await.map_err(|error| fail(error, PART_DEADLINE))?;
+        let request = install_request(stored_vote(&vote), &file)
+            .ok_or_else(|| fail(CallError::Malformed, PART_DEADLINE))?;
+        let deadline = INSTALL_DEADLINE + Duration::from_secs(file.len / INSTALL_BYTES_PER_SECOND);
+        match self.call(request, Class::Background, deadline).await {
+            Ok(Reply::Installed { vote }) => Ok(SnapshotResponse::new(raft_vote(vote))),
+            Ok(_) => Err(fail(CallError::Malformed, deadline)),
+            Err(error) => Err(fail(error, deadline)),
+        }
+    }
+
+    async fn send_parts(&self, file: &SnapshotFile) -> Result<(), CallError> {
+        let id = Hash(file.id.0);
+        let offer = || {
+            self.call(
+                Request::SnapshotOffer { id, len: file.len },
+                Class::Background,
+                PART_DEADLINE,
+            )
+        };
+        let mut at = offset_of(offer().await?)?;
+        let mut retries = 0;
+        while at < file.len {
+            let len = (file.len - at).min(SNAPSHOT_PART_BYTES as u64) as usize;
+            let mut part = vec![0; len];
+            file.file
+                .read_at(&mut part, at)
+                .map_err(|error| CallError::Transport(TransportError::Failed(error.to_string())))?;
+            let crc = crc32fast::hash(&part);
+            let bytes = Bytes::from(part);
+            let request = Request::SnapshotPart { id, offset: at, crc, bytes };
+            match self.call(request, Class::Background, PART_DEADLINE).await.and_then(offset_of) {
+                Ok(next) => at = next,
+                Err(CallError::Refused(Refusal::NoTransfer | Refusal::Damaged))
+                    if retries < MAX_PART_RETRIES =>
+                {
+                    retries += 1;
+                    at = offset_of(offer().await?)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn offset_of(reply: Reply) -> Result<u64, CallError> {
+    match reply {
+        Reply::SnapshotAt { offset } => Ok(offset),
+        _ => Err(CallError::Malformed),
+    }
+}
+
+fn error_source(error: &StoreError) -> openraft::alias::ErrorSourceOf<Types> {
+    use openraft::errors::ErrorSource;
+    ErrorSource::from_string(error.to_string())
+}
+
+/// Appends under way to one member, answered in the order they were sent.
+struct Pipeline<S> {
+    client: RaftClient,
+    input: Option<S>,
+    calls: FuturesOrdered<BoxFuture<'static, Answered>>,
+    is_over: bool,
+}
+
+/// A result and whether the stream goes on behind it.
+type Answered = (Result<StreamAppendResult<Types>, RpcError>, bool);
+
+impl<S> Pipeline<S> {
+    fn send(&mut self, rpc: AppendEntriesRequest<Types>) {
+        let previous = rpc.prev_log_id;
+        let last = rpc.entries.last().map(|entry| entry.log_id()).or(previous);
+        let call = self.client.append(rpc);
+        self.calls.push_back(Box::pin(async move {
+            match call.await {
+                Ok(answer) => {
+                    let is_whole = match &answer {
+                        AppendEntriesResponse::Success => true,
+                        AppendEntriesResponse::PartialSuccess(reached) => *reached == last,
+                        _ => false,
+                    };
+                    if previous.is_none() && answer.is_conflict() {
+                        // Nothing precedes the log's start, so nothing can conflict with it.
+                        let error = NetworkError::from_string("conflict before the first entry");
+                        return (Err(RPCError::Network(error)), false);
+                    }
+                    (Ok(answer.into_stream_result(previous, last)), is_whole)
+                }
+                Err(error) => (Err(error), false),
+            }
+        }));
+    }
+}
+
+impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Stream for Pipeline<S> {
+    type Item = Result<StreamAppendResult<Types>, RpcError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.is_over {
+            return Poll::Ready(None);
+        }
+        while this.calls.len() < MAX_PIPELINED_APPENDS
+            && let Some(input) = &mut this.input
+        {
+            match input.poll_next_unpin(cx) {
+                Poll::Ready(Some(rpc)) => this.send(rpc),
+                Poll::Ready(None) => this.input = None,
+                Poll::Pending => break,
+            }
+        }
+        match this.calls.poll_next_unpin(cx) {
+            Poll::Ready(Some((result, goes_on))) => {
+                this.is_over = !goes_on;
+                Poll::Ready(Some(result))
+            }
+            Poll::Ready(None) if this.input.is_none() => Poll::Ready(None),
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl RaftNetworkV2<Types> for RaftClient {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        _option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RpcError> {
+        self.append(rpc).await
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<Types>, RpcError>>, RpcError>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    {
+        let pipeline = Pipeline {
+            client: self.clone(),
+            input: Some(input),
+            calls: FuturesOrdered::new(),
+            is_over: false,
+        };
+        Box::pin(async move {
+            let stream: BoxStream<'s, _> = Box::pin(pipeline);
+            Ok(stream)
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RpcError> {
+        let request = Request::Vote {
+            vote: stored_vote(&rpc.vote),
+            last: rpc.last_log_id.as_ref().map(entry_id),
+            is_transfer: rpc.leadership_transfer,
+        };
+        self.ask_vote(request, option.soft_ttl()).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RpcError> {
+        let request = Request::PreVote {
+            vote: stored_vote(&rpc.vote),
+            last: rpc.last_log_id.as_ref().map(entry_id),
+        };
+        self.ask_vote(request, option.soft_ttl()).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: RaftVote,
+        snapshot: SnapshotOf<Types, SnapshotData>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let cancel = pin!(cancel);
+        let send = pin!(self.send_snapshot(vote, snapshot.snapshot));
+        match futures_util::future::select(cancel, send).await {
+            futures_util::future::Either::Left((closed, _)) => Err(closed.into()),
+            futures_util::future::Either::Right((result, _)) => result,
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RpcError> {
+        let request = Request::Transfer {
+            vote: stored_vote(req.from_leader()),
+            to: *req.to_node_id(),
+            last: req.last_log_id().map(entry_id),
+        };
+        let deadline = option.soft_ttl();
+        match self.call(request, Class::Realtime, deadline).await {
+            Ok(Reply::Transferred {}) => Ok(Ok(())),
+            Ok(_) => Err(CallError::Malformed),
+            Err(error) => Err(error),
+        }
+        .map_err(|error| error.into_rpc(RPCTypes::TransferLeader, self, deadline))
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        let last = BACKOFF_MS[BACKOFF_MS.len() - 1];
+        let waits = BACKOFF_MS.into_iter().chain(std::iter::repeat(last));
+        Some(Backoff::new(waits.map(Duration::from_millis)))
+    }
+}

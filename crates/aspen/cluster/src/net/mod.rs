@@ -1,0 +1,54 @@
+//! Consensus between members: the messages, and both ends of them over a transport.
+
+mod client;
+mod message;
+mod server;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use net_types::PeerAddr;
+use net_wire::Class;
+use thiserror::Error;
+
+pub(crate) use client::{Dialing, RaftDialer};
+pub use message::decode_anything;
+pub(crate) use server::RaftService;
+
+/// Why a call to another node has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TransportError {
+    /// The peer cannot be reached now; trying at once is useless.
+    #[error("peer is unreachable: {0}")]
+    Unreachable(String),
+    /// The deadline passed. The peer may have acted on the call.
+    #[error("no answer in time")]
+    Timeout,
+    /// The peer refused or failed.
+    #[error("peer failed: {0}")]
+    Failed(String),
+}
+
+/// The answer to a call.
+pub type TransportFuture = Pin<Box<dyn Future<Output = Result<Bytes, TransportError>> + Send>>;
+
+/// Carries messages between nodes whose identity it has authenticated.
+///
+/// Calls of one class to one peer arrive in the order in which their futures were first polled, as
+/// long as the connection lasts. Dropping a future gives the call up.
+pub trait Transport: Send + Sync + 'static {
+    /// Calls `service` (see [`aspen_api::service`]) of `peer` and waits at most `deadline`.
+    fn call(
+        &self,
+        peer: &PeerAddr,
+        service: &'static str,
+        class: Class,
+        body: Bytes,
+        deadline: Duration,
+    ) -> TransportFuture;
+
+    /// Tells the transport where a peer is.
+    fn add_peer(&self, peer: &PeerAddr);
+}

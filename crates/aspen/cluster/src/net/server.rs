@@ -1,0 +1,221 @@
+//! The answering end: messages of other members, turned into calls of openraft.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aspen_api::codec::Wire;
+use bytes::Bytes;
+use net_types::{EntityId, Instant};
+use openraft::alias::SnapshotOf;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest,
+};
+use openraft::{Raft, Snapshot};
+use tokio::sync::Mutex;
+
+use super::message::{Hash, Refusal, Reply, ReplyFrame, Request, RequestFrame, are_consecutive};
+use crate::clock::Clock;
+use crate::log::{EntryId, LogEntry, StoredVote};
+use crate::raft_log::from_log;
+use crate::snapshot::{ReceiveError, Receiver, SnapshotData, SnapshotFile, SnapshotId};
+use crate::state::{Blocking, Progress, StateMachine};
+use crate::types::{
+    MembershipRecord, SnapshotMeta, StoredMembership, Types, entry_id, log_id, raft_vote,
+    stored_vote,
+};
+
+/// Answers the service `raft`.
+pub(crate) struct RaftService {
+    pub raft: Raft<Types, StateMachine>,
+    pub state: StateMachine,
+    pub receiver: Arc<Mutex<Receiver>>,
+    pub clock: Arc<dyn Clock>,
+    pub blocking: Blocking,
+    /// Until then no vote is given: before a restart this node may have promised a leader not to.
+    pub votes_from: Instant,
+    /// Whether votes are given at all.
+    pub is_voting: AtomicBool,
+}
+
+impl From<ReceiveError> for Refusal {
+    fn from(error: ReceiveError) -> Self {
+        match error {
+            ReceiveError::Io(_) | ReceiveError::TooLarge => Self::Storage,
+            ReceiveError::Unknown => Self::NoTransfer,
+            ReceiveError::Damaged | ReceiveError::Mismatch => Self::Damaged,
+        }
+    }
+}
+
+impl From<io::Error> for Refusal {
+    fn from(_: io::Error) -> Self {
+        Self::Storage
+    }
+}
+
+impl RaftService {
+    /// Answers one message of `from`, whose identity the transport has authenticated.
+    pub(crate) async fn handle(&self, from: EntityId, body: Bytes) -> Bytes {
+        let reply = match RequestFrame::from_bytes(body) {
+            Ok(frame) if self.is_who_it_says(frame.sender, from) => {
+                self.answer(frame.request).await
+            }
+            Ok(_) => Err(Refusal::NotMember),
+            Err(_) => Err(Refusal::Malformed),
+        };
+        let reply = reply.unwrap_or_else(|reason| Reply::Refused { reason });
+        ReplyFrame { wall_ms: self.clock.wall().0, reply }.to_bytes()
+    }
+
+    /// A known member must have the identity that the membership says. An unknown one may be a
+    /// leader that this node has not heard of yet.
+    fn is_who_it_says(&self, sender: u64, from: EntityId) -> bool {
+        let metrics = self.raft.server_metrics();
+        let server = metrics.borrow_watched();
+        server
+            .membership_config
+            .membership()
+            .get_node(&sender)
+            .is_none_or(|member| member.0.entity_id == from)
+    }
+
+    async fn answer(&self, request: Request) -> Result<Reply, Refusal> {
+        match request {
+            Request::Append { vote, previous, committed, entries } => {
+                self.append(vote, previous, committed, entries).await
+            }
+            Request::Vote { vote, last, is_transfer } => {
+                self.may_vote()?;
+                let mut rpc = VoteRequest::new(raft_vote(vote), last.map(log_id));
+                rpc.leadership_transfer = is_transfer;
+                let answer = self.raft.vote(rpc).await.map_err(|_| Refusal::Stopped)?;
+                Ok(vote_reply(&answer))
+            }
+            Request::PreVote { vote, last } => {
+                self.may_vote()?;
+                let rpc = VoteRequest::new(raft_vote(vote), last.map(log_id));
+                let answer = self.raft.pre_vote(rpc).await.map_err(|_| Refusal::Stopped)?;
+                Ok(vote_reply(&answer))
+            }
+            Request::SnapshotOffer { id, len } => {
+                let offset = self.receiver.lock().await.offer(SnapshotId(id.0), len)?;
+                Ok(Reply::SnapshotAt { offset })
+            }
+            Request::SnapshotPart { id, offset, crc, bytes } => {
+                let mut receiver = self.receiver.lock().await;
+                let offset = receiver.part(SnapshotId(id.0), offset, crc, &bytes)?;
+                Ok(Reply::SnapshotAt { offset })
+            }
+            Request::SnapshotInstall { vote, id, applied, membership_at, membership } => {
+                let membership = StoredMembership::new(membership_at.map(log_id), membership.0);
+                let progress = Progress { applied: Some(applied), membership };
+                self.install(vote, id, applied, progress).await
+            }
+            Request::Transfer { vote, to, last } => {
+                let rpc = TransferLeaderRequest::new(raft_vote(vote), to, last.map(log_id));
+                match self.raft.handle_transfer_leader(rpc).await {
+                    Ok(Ok(())) => Ok(Reply::Transferred {}),
+                    Ok(Err(_)) => Err(Refusal::NotNow),
+                    Err(_) => Err(Refusal::Stopped),
+                }
+            }
+        }
+    }
+
+    /// Gives no votes any more: the log that they depend on is damaged.
+    pub(crate) fn stop_voting(&self) {
+        self.is_voting.store(false, Ordering::Relaxed);
+    }
+
+    fn may_vote(&self) -> Result<(), Refusal> {
+        if !self.is_voting.load(Ordering::Relaxed) {
+            return Err(Refusal::Storage);
+        }
+        match self.clock.now() < self.votes_from {
+            true => Err(Refusal::TooEarly),
+            false => Ok(()),
+        }
+    }
+
+    async fn append(
+        &self,
+        vote: StoredVote,
+        previous: Option<EntryId>,
+        committed: Option<EntryId>,
+        entries: Vec<LogEntry>,
+    ) -> Result<Reply, Refusal> {
+        // openraft takes these for granted, since no correct leader breaks them.
+        let fits = entries.iter().all(|entry| entry.id.term <= vote.term);
+        if !vote.committed || !fits || !are_consecutive(previous, &entries) {
+            return Err(Refusal::Malformed);
+        }
+        let entries: io::Result<Vec<_>> = entries.into_iter().map(from_log).collect();
+        let rpc = AppendEntriesRequest {
+            vote: raft_vote(vote),
+            prev_log_id: previous.map(log_id),
+            entries: entries.map_err(|_| Refusal::Malformed)?,
+            leader_commit: committed.map(log_id),
+        };
+        Ok(match self.raft.append_entries(rpc).await.map_err(|_| Refusal::Stopped)? {
+            AppendEntriesResponse::Success => Reply::Appended {},
+            AppendEntriesResponse::PartialSuccess(last) => {
+                Reply::AppendedUpTo { last: last.as_ref().map(entry_id) }
+            }
+            AppendEntriesResponse::Conflict => Reply::Conflict {},
+            AppendEntriesResponse::HigherVote(vote) => {
+                Reply::HigherVote { vote: stored_vote(&vote) }
+            }
+        })
+    }
+
+    async fn install(
+        &self,
+        vote: StoredVote,
+        id: Hash,
+        applied: EntryId,
+        progress: Progress,
+    ) -> Result<Reply, Refusal> {
+        let local = self.state.store().applied();
+        let contradicts =
+            local.is_some_and(|local| applied > local && applied.index <= local.index);
+        if !vote.committed || applied.term > vote.term || contradicts {
+            return Err(Refusal::Malformed);
+        }
+        let mut receiver = self.receiver.clone().lock_owned().await;
+        let finish = move || receiver.finish(SnapshotId(id.0), progress);
+        let file: SnapshotFile = self.blocking.run(finish).await??;
+        let meta = SnapshotMeta {
+            last_log_id: file.progress.applied.map(log_id),
+            last_membership: file.progress.membership.clone(),
+        };
+        let snapshot: SnapshotOf<Types, SnapshotData> =
+            Snapshot { meta, snapshot: SnapshotData::File(file) };
+        let answer = self
+            .raft
+            .install_full_snapshot(raft_vote(vote), snapshot)
+            .await
+            .map_err(|_| Refusal::Stopped)?;
+        Ok(Reply::Installed { vote: stored_vote(&answer.vote) })
+    }
+}
+
+fn vote_reply(answer: &openraft::raft::VoteResponse<Types>) -> Reply {
+    Reply::Vote {
+        vote: stored_vote(&answer.vote),
+        is_granted: answer.vote_granted,
+        last: answer.last_log_id.as_ref().map(entry_id),
+    }
+}
+
+/// Encodes the members for the wire.
+pub(crate) fn install_request(vote: StoredVote, file: &SnapshotFile) -> Option<Request> {
+    Some(Request::SnapshotInstall {
+        vote,
+        id: Hash(file.id.0),
+        applied: file.progress.applied?,
+        membership_at: file.progress.membership.log_id().as_ref().map(entry_id),
+        membership: MembershipRecord(file.progress.membership.membership().clone()),
+    })
+}

@@ -1,0 +1,122 @@
+//! One confirmation of leadership for all reads that wait for it.
+//!
+//! A linearizable read must see everything that was committed when it came, so it needs a
+//! confirmation that began after it came. All reads that come while one confirmation is under way
+//! share the next.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aspen_api::{ApiError, ErrorCode};
+use tokio::sync::watch;
+
+type Outcome = Option<Result<(), ApiError>>;
+
+#[derive(Default)]
+struct State {
+    /// The round that has not begun, if someone waits for it.
+    next: Option<watch::Sender<Outcome>>,
+    is_running: bool,
+}
+
+/// Gathers reads into rounds.
+#[derive(Clone, Default)]
+pub(crate) struct Barrier(Arc<Mutex<State>>);
+
+impl Barrier {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a round that begins after this call. `confirm` is what a round does; it runs in a
+    /// task of its own, so that a reader who gives up does not take the others along.
+    pub(crate) async fn wait<F, R>(&self, confirm: F) -> Result<(), ApiError>
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), ApiError>> + Send + 'static,
+    {
+        let (mut outcome, should_start) = {
+            let mut state = self.lock();
+            let outcome = state.next.get_or_insert_with(|| watch::Sender::new(None)).subscribe();
+            (outcome, !std::mem::replace(&mut state.is_running, true))
+        };
+        if should_start {
+            tokio::spawn(self.clone().run(confirm));
+        }
+        match outcome.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().unwrap_or(Ok(())),
+            Err(_) => Err(ApiError::new(ErrorCode::ServiceUnavailable, "the node is stopping")),
+        }
+    }
+
+    async fn run<F, R>(self, confirm: F)
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), ApiError>> + Send + 'static,
+    {
+        loop {
+            let round = {
+                let mut state = self.lock();
+                let round = state.next.take();
+                state.is_running = round.is_some();
+                round
+            };
+            let Some(round) = round else { return };
+            let outcome = confirm().await;
+            round.send_replace(Some(outcome));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn reads_of_one_turn_share_a_round_and_late_ones_get_their_own() {
+        let barrier = Barrier::default();
+        let rounds = Arc::new(AtomicU32::new(0));
+        let gate = Arc::new(tokio::sync::Semaphore::new(0));
+        let read = || {
+            let (barrier, rounds, gate) = (barrier.clone(), rounds.clone(), gate.clone());
+            tokio::spawn(async move {
+                let confirm = move || {
+                    rounds.fetch_add(1, Ordering::SeqCst);
+                    let gate = gate.clone();
+                    async move {
+                        gate.acquire().await.unwrap().forget();
+                        Ok(())
+                    }
+                };
+                barrier.wait(confirm).await
+            })
+        };
+        let first: Vec<_> = (0..3).map(|_| read()).collect();
+        while rounds.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let late: Vec<_> = (0..3).map(|_| read()).collect();
+        tokio::task::yield_now().await;
+        gate.add_permits(1);
+        for read in first {
+            read.await.unwrap().unwrap();
+        }
+        assert!(late.iter().all(|read| !read.is_finished()), "they came after the round began");
+        gate.add_permits(1);
+        for read in late {
+            read.await.unwrap().unwrap();
+        }
+        assert_eq!(rounds.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn all_readers_of_a_round_hear_of_its_failure() {
+        let barrier = Barrier::default();
+        let fail = || async { Err(ApiError::not_leader(None)) };
+        let (a, b) = tokio::join!(barrier.wait(fail), barrier.wait(fail));
+        assert_eq!(a.unwrap_err().code, ErrorCode::NotLeader);
+        assert_eq!(b.unwrap_err().code, ErrorCode::NotLeader);
+    }
+}

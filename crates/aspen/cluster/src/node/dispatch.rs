@@ -1,0 +1,147 @@
+//! From a client's bytes to an answer: decode, check, carry out, encode.
+
+use std::sync::atomic::Ordering;
+
+use aspen_api::cluster::{Done, MetricsResult, Pong};
+use aspen_api::{
+    ApiError, AuthenticatedRequest, ErrorCode, KeyValueStore, Request, RequestId, Response,
+    StoreRequest,
+};
+use aspen_kv::Command;
+use bytes::Bytes;
+use net_types::EntityId;
+use net_types::limits::DEFAULT_REQUEST_DEADLINE;
+use net_wire::Class;
+
+use super::ClusterNode;
+
+/// Whether a request is answered by a node that belongs to no cluster.
+fn is_served_uninitialized(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Ping(_)
+            | Request::GetHealth(_)
+            | Request::GetMetrics(_)
+            | Request::GetRaftMetrics(_)
+            | Request::GetNodeInfo(_)
+            | Request::GetLeader(_)
+            | Request::GetClusterTicket(_)
+            | Request::InitCluster(_)
+            | Request::AddPeer(_)
+    )
+}
+
+impl ClusterNode {
+    /// Answers one message of the service `aspen`. `from` is the identity that the transport has
+    /// authenticated. Whatever goes wrong is an error response.
+    pub async fn handle_client(&self, from: EntityId, body: Bytes) -> Bytes {
+        let response = match AuthenticatedRequest::decode(body) {
+            Ok(request) => self.dispatch(Some(from), request).await,
+            Err(error) => ApiError::from(error).into(),
+        };
+        response.encode()
+    }
+
+    /// Carries out one request. `caller` is `None` within the process.
+    pub async fn dispatch(
+        &self,
+        caller: Option<EntityId>,
+        request: AuthenticatedRequest,
+    ) -> Response {
+        self.0.counters.requests.fetch_add(1, Ordering::Relaxed);
+        match self.answer(caller, request).await {
+            Ok(response) => response,
+            Err(error) => {
+                self.0.counters.errors.fetch_add(1, Ordering::Relaxed);
+                error.into()
+            }
+        }
+    }
+
+    async fn answer(
+        &self,
+        caller: Option<EntityId>,
+        request: AuthenticatedRequest,
+    ) -> Result<Response, ApiError> {
+        self.0.config.authorizer.authorize(caller, &request)?;
+        if self.0.is_stopping.load(Ordering::Relaxed) {
+            return Err(super::errors::stopped());
+        }
+        if !is_served_uninitialized(&request.request) && !self.is_initialized() {
+            let text = "this node belongs to no cluster yet";
+            return Err(ApiError::new(ErrorCode::NotInitialized, text));
+        }
+        if let Some(answer) = self.answer_read(&request.request).await {
+            return answer;
+        }
+        match Command::from_request(request.request) {
+            Ok(command) => {
+                let reply = self.propose(command, request.request_id.named()).await?;
+                Ok(reply.into())
+            }
+            Err(other) => self.answer_cluster(other).await,
+        }
+    }
+
+    async fn answer_cluster(&self, request: Request) -> Result<Response, ApiError> {
+        Ok(match request {
+            Request::Ping(_) => Pong {}.into(),
+            Request::GetHealth(_) => self.health().into(),
+            Request::GetMetrics(_) => MetricsResult { text: self.prometheus_text() }.into(),
+            Request::GetRaftMetrics(_) => self.raft_metrics().into(),
+            Request::GetNodeInfo(_) => self.info().into(),
+            Request::GetLeader(_) => self.leader().into(),
+            Request::InitCluster(_) => self.init().await?.into(),
+            Request::GetClusterState(_) => self.cluster_state().into(),
+            Request::GetClusterTicket(_) => self.ticket_text()?.into(),
+            Request::AddLearner(r) => self.add_learner(r.node_id, r.addr).await?.into(),
+            Request::PromoteLearner(r) => {
+                self.promote(r.learner_id, r.replace_node, r.is_force).await?.into()
+            }
+            Request::ChangeMembership(r) => self.change_membership(&r.members).await?.into(),
+            Request::AddPeer(r) => {
+                self.0.transport.add_peer(&r.addr);
+                Done {}.into()
+            }
+            Request::TransferLeader(r) => {
+                self.transfer_leader(r.target).await?;
+                Done {}.into()
+            }
+            Request::TriggerSnapshot(_) => self.snapshot().await?.into(),
+            other => {
+                let text = format!("{} is not served by this node", other.name());
+                return Err(ApiError::new(ErrorCode::Unsupported, text));
+            }
+        })
+    }
+
+    /// Carries out a request of this process: here, or at the leader if this node does not lead.
+    async fn submit_named(&self, request: Request) -> Result<Response, ApiError> {
+        let framed = AuthenticatedRequest::new(request, RequestId::UNNAMED);
+        let body = framed.encode();
+        match self.answer(None, framed).await {
+            Err(error) if error.code == ErrorCode::NotLeader => {
+                let leader = error.leader_hint.clone().ok_or(error)?;
+                let call = self.0.transport.call(
+                    &leader,
+                    aspen_api::service::CLIENT,
+                    Class::Foreground,
+                    body,
+                    DEFAULT_REQUEST_DEADLINE,
+                );
+                let bytes = call.await.map_err(|error| {
+                    tracing::debug!(%error, "the leader did not answer");
+                    ApiError::new(ErrorCode::Timeout, "the leader did not answer")
+                })?;
+                Ok(Response::decode(bytes)?)
+            }
+            other => other,
+        }
+    }
+}
+
+impl KeyValueStore for ClusterNode {
+    async fn submit<R: StoreRequest + 'static>(&self, request: R) -> Result<R::Reply, ApiError> {
+        R::reply(self.submit_named(request.into()).await?)
+    }
+}

@@ -1,0 +1,110 @@
+//! Group commit without waiting for company.
+//!
+//! A proposal that finds a free slot goes at once. While all slots are taken, proposals gather;
+//! when a slot comes free, all that have gathered go together as one group. So a lone client
+//! waits for nobody, and many clients share appends, messages and syncs.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+/// Groups under way. The second one is replicated while the first is being applied.
+const SLOTS: usize = 2;
+/// Proposals of one group.
+const GROUP_LIMIT: usize = 1_024;
+
+#[derive(Default)]
+struct State {
+    slots_taken: usize,
+    waiting: VecDeque<oneshot::Sender<Member>>,
+}
+
+/// Lets proposals through in groups.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<Mutex<State>>);
+
+/// Membership in a group that is under way. The slot is free again once all members are dropped.
+pub(crate) struct Member {
+    _slot: Arc<Slot>,
+}
+
+struct Slot(Gate);
+
+impl Gate {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a slot. Proposals pass in the order in which they came.
+    pub(crate) async fn enter(&self) -> Member {
+        let turn = {
+            let mut state = self.lock();
+            if state.slots_taken < SLOTS {
+                state.slots_taken += 1;
+                return Member { _slot: Arc::new(Slot(self.clone())) };
+            }
+            let (tx, rx) = oneshot::channel();
+            state.waiting.push_back(tx);
+            rx
+        };
+        match turn.await {
+            Ok(member) => member,
+            // Senders are only dropped by being used.
+            Err(_) => unreachable!("a gathered proposal was forgotten"),
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let group: Vec<_> = {
+            let mut state = self.0.lock();
+            let len = state.waiting.len().min(GROUP_LIMIT);
+            if len == 0 {
+                state.slots_taken -= 1;
+                return;
+            }
+            state.waiting.drain(..len).collect()
+        };
+        let slot = Arc::new(Slot(self.0.clone()));
+        for turn in group {
+            // Who gave up waiting drops its share of the slot here.
+            let _ = turn.send(Member { _slot: slot.clone() });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn those_who_gather_pass_together_and_in_order() {
+        let gate = Gate::default();
+        let slots: Vec<_> = (0..SLOTS).map(|_| gate.enter().now_or_never().unwrap()).collect();
+        let mut waiting: Vec<_> = (0..5).map(|_| Box::pin(gate.enter())).collect();
+        assert!(waiting.iter_mut().all(|turn| turn.now_or_never().is_none()));
+        drop(slots.into_iter().next());
+        let group: Vec<_> =
+            waiting.iter_mut().map(|turn| turn.now_or_never().expect("released")).collect();
+        let mut next = Box::pin(gate.enter());
+        assert!((&mut next).now_or_never().is_none(), "the group takes one slot, whole");
+        drop(group);
+        assert!((&mut next).now_or_never().is_some());
+    }
+
+    #[test]
+    fn a_group_whose_members_all_gave_up_frees_its_slot() {
+        let gate = Gate::default();
+        let slots: Vec<_> = (0..SLOTS).map(|_| gate.enter().now_or_never().unwrap()).collect();
+        for _ in 0..3 {
+            assert!(gate.enter().now_or_never().is_none());
+        }
+        drop(slots);
+        assert!(gate.enter().now_or_never().is_some());
+        assert_eq!(gate.lock().slots_taken, 0);
+    }
+}

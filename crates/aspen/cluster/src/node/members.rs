@@ -1,0 +1,292 @@
+//! Who belongs to the cluster: starting it, adding, promoting and removing members, and handing
+//! leadership on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use aspen_api::cluster::{ClusterNode as ClusterMember, ClusterStateResult, SnapshotResult};
+use aspen_api::{ApiError, ErrorCode, MemberId};
+use net_types::PeerAddr;
+use net_types::limits::{
+    MAX_CLUSTER_PEERS, MAX_VOTERS, MEMBERSHIP_COOLDOWN, MEMBERSHIP_TIMEOUT, PROMOTE_MAX_LAG,
+};
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{InitializeError, RaftError};
+use openraft::{Instant, RaftMetrics, ServerState};
+
+use super::ClusterNode;
+use super::errors::{not_leader, of_raft_write, stopped};
+use crate::types::{Member, Types};
+
+/// Time for a new leader to show itself after leadership was handed on.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a checkpoint that was asked for.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
+
+fn conflict(text: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorCode::Conflict, text)
+}
+
+fn invalid(text: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorCode::InvalidRequest, text)
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+    match tokio::time::timeout(MEMBERSHIP_TIMEOUT, work).await {
+        Ok(result) => result,
+        Err(_) => {
+            let text = "the change of the members was not confirmed in time; it may still happen";
+            Err(ApiError::new(ErrorCode::Timeout, text))
+        }
+    }
+}
+
+impl ClusterNode {
+    /// Makes this node the single voter of a new cluster and waits until it leads.
+    ///
+    /// `CONFLICT` if it belongs to a cluster already; nothing changes then.
+    pub async fn init(&self) -> Result<ClusterStateResult, ApiError> {
+        let own = (self.0.config.member_id.0, Member(self.0.config.addr.clone()));
+        in_time(async {
+            match self.0.raft.initialize(BTreeMap::from([own])).await {
+                Ok(()) => {}
+                Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {
+                    return Err(conflict("this node belongs to a cluster already"));
+                }
+                Err(RaftError::APIError(InitializeError::NotInMembers(_))) => {
+                    return Err(invalid("this node is not among the members"));
+                }
+                Err(RaftError::Fatal(_)) => return Err(stopped()),
+            }
+            self.wait_for(|metrics| metrics.state == ServerState::Leader).await?;
+            // The first write of the term is applied: reads and writes are served from here on.
+            self.read_barrier(aspen_api::kv::Consistency::Linearizable).await
+        })
+        .await?;
+        Ok(self.cluster_state())
+    }
+
+    /// Waits until the state of consensus satisfies `condition`.
+    async fn wait_for(
+        &self,
+        condition: impl Fn(&RaftMetrics<Types>) -> bool,
+    ) -> Result<(), ApiError> {
+        let mut metrics = self.0.raft.metrics();
+        while !condition(&metrics.borrow_and_update()) {
+            metrics.changed().await.map_err(|_| stopped())?;
+        }
+        Ok(())
+    }
+
+    /// Members as this node knows them, itself included.
+    pub fn cluster_state(&self) -> ClusterStateResult {
+        let leader = self.leader_id();
+        let nodes = self.with_membership(|membership| {
+            let voters: BTreeSet<u64> = membership.voter_ids().collect();
+            let member = |(id, member): (&u64, &Member)| ClusterMember {
+                node_id: MemberId(*id),
+                addr: member.0.clone(),
+                is_voter: voters.contains(id),
+                is_learner: !voters.contains(id),
+                is_leader: leader == Some(MemberId(*id)),
+            };
+            membership.nodes().map(member).collect()
+        });
+        ClusterStateResult { nodes }
+    }
+
+    /// Adds a node that receives the log without voting, or changes a learner's addresses.
+    ///
+    /// `INVALID_REQUEST` without an address, since nobody could reach it; `CONFLICT` if another
+    /// member has its number or its identity.
+    pub async fn add_learner(
+        &self,
+        id: MemberId,
+        addr: PeerAddr,
+    ) -> Result<ClusterStateResult, ApiError> {
+        self.ensure_leader()?;
+        if addr.addrs.is_empty() && addr.relays.is_empty() {
+            return Err(invalid("a learner needs an address: without one it can never catch up"));
+        }
+        let (count, known) = self.with_membership(|membership| {
+            let same = membership
+                .nodes()
+                .find(|(other, member)| **other == id.0 || member.0.entity_id == addr.entity_id);
+            (membership.nodes().count(), same.map(|(id, member)| (*id, member.clone())))
+        });
+        match known {
+            Some((other, member)) if other == id.0 && member.0.entity_id == addr.entity_id => {}
+            Some((other, _)) if other == id.0 => {
+                return Err(conflict(format!("node {other} is another member")));
+            }
+            Some((other, _)) => {
+                return Err(conflict(format!(
+                    "this identity is a member already, as node {other}"
+                )));
+            }
+            None if count >= MAX_CLUSTER_PEERS => {
+                return Err(conflict(format!("a cluster has at most {MAX_CLUSTER_PEERS} members")));
+            }
+            None => {}
+        }
+        self.0.transport.add_peer(&addr);
+        in_time(async {
+            let member = BTreeMap::from([(id.0, Member(addr))]);
+            let change = openraft::ChangeMembers::SetNodes(member);
+            self.0.raft.change_membership(change, true).await.map(drop).map_err(of_raft_write)
+        })
+        .await?;
+        Ok(self.cluster_state())
+    }
+
+    /// Makes a learner a voter, and removes `replace` from the voters in the same change.
+    ///
+    /// Unless `is_force`, `CONFLICT` if the learner lags, cannot be reached, or the voters changed
+    /// a short time ago.
+    pub async fn promote(
+        &self,
+        id: MemberId,
+        replace: Option<MemberId>,
+        is_force: bool,
+    ) -> Result<ClusterStateResult, ApiError> {
+        self.ensure_leader()?;
+        let (is_member, mut voters) = self.with_membership(|membership| {
+            let voters: BTreeSet<u64> = membership.voter_ids().collect();
+            (membership.get_node(&id.0).is_some(), voters)
+        });
+        if !is_member {
+            let text = format!("node {id} is not a member; add it as a learner first");
+            return Err(ApiError::new(ErrorCode::NotFound, text));
+        }
+        if !voters.insert(id.0) {
+            return Err(conflict(format!("node {id} votes already")));
+        }
+        if let Some(old) = replace
+            && !voters.remove(&old.0)
+        {
+            return Err(ApiError::new(ErrorCode::NotFound, format!("node {old} is not a voter")));
+        }
+        if !is_force {
+            self.ensure_promotable(id)?;
+        }
+        self.set_voters(voters).await
+    }
+
+    /// Replaces the voters by joint consensus. Removed voters leave the cluster; a leader that is
+    /// removed steps down once the change is committed.
+    pub async fn change_membership(
+        &self,
+        members: &[MemberId],
+    ) -> Result<ClusterStateResult, ApiError> {
+        self.ensure_leader()?;
+        let voters: BTreeSet<u64> = members.iter().map(|id| id.0).collect();
+        if voters.is_empty() {
+            return Err(invalid("a cluster needs at least one voter"));
+        }
+        let unknown = self.with_membership(|membership| {
+            voters.iter().copied().find(|id| membership.get_node(id).is_none())
+        });
+        if let Some(id) = unknown {
+            let text = format!("node {id} is not a member; add it as a learner first");
+            return Err(ApiError::new(ErrorCode::NotFound, text));
+        }
+        self.set_voters(voters).await
+    }
+
+    async fn set_voters(&self, voters: BTreeSet<u64>) -> Result<ClusterStateResult, ApiError> {
+        if voters.len() > MAX_VOTERS {
+            return Err(invalid(format!("a cluster has at most {MAX_VOTERS} voters")));
+        }
+        in_time(async {
+            self.0.raft.change_membership(voters, false).await.map(drop).map_err(of_raft_write)
+        })
+        .await?;
+        Ok(self.cluster_state())
+    }
+
+    fn ensure_leader(&self) -> Result<(), ApiError> {
+        self.0.raft.as_leader().map(drop).map_err(|forward| not_leader(&forward))
+    }
+
+    fn ensure_promotable(&self, id: MemberId) -> Result<(), ApiError> {
+        let changed = *self.0.voters_changed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = changed
+            && self.0.config.clock.now().since(at) < MEMBERSHIP_COOLDOWN
+        {
+            let text = format!(
+                "the voters changed less than {} s ago; wait or force it",
+                MEMBERSHIP_COOLDOWN.as_secs()
+            );
+            return Err(conflict(text));
+        }
+        let metrics = self.0.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let last = metrics.last_log_index.unwrap_or(0);
+        let matched = metrics.replication.as_ref().and_then(|all| all.get(&id.0)?.as_ref());
+        let lag = matched.map_or(u64::MAX, |matched| last.saturating_sub(matched.index()));
+        if lag > PROMOTE_MAX_LAG {
+            let text = format!("node {id} lags more than {PROMOTE_MAX_LAG} entries");
+            return Err(conflict(text));
+        }
+        let heard = metrics.heartbeat.as_ref().and_then(|all| all.get(&id.0)?.as_ref());
+        let is_near = heard.is_some_and(|at| at.elapsed() < self.0.config.timing.election_max);
+        match is_near {
+            true => Ok(()),
+            false => Err(conflict(format!("node {id} cannot be reached now"))),
+        }
+    }
+
+    /// Hands leadership to `target`, or to the voter whose log is longest, and waits until another
+    /// node leads.
+    pub async fn transfer_leader(&self, target: Option<MemberId>) -> Result<(), ApiError> {
+        self.ensure_leader()?;
+        let own = self.0.config.member_id.0;
+        let target = match target {
+            Some(target) if target.0 == own => return Ok(()),
+            Some(target) => target.0,
+            None => self
+                .most_complete_voter()
+                .ok_or_else(|| conflict("there is no other voter that could lead"))?,
+        };
+        if !self.with_membership(|membership| membership.voter_ids().any(|id| id == target)) {
+            let text = format!("node {target} is not a voter");
+            return Err(ApiError::new(ErrorCode::NotFound, text));
+        }
+        self.0.raft.trigger().transfer_leader(target).await.map_err(|_| stopped())?;
+        let moved = self.wait_for(|metrics| metrics.current_leader.is_some_and(|id| id != own));
+        match tokio::time::timeout(TRANSFER_TIMEOUT, moved).await {
+            Ok(result) => result,
+            Err(_) => Err(ApiError::new(ErrorCode::Timeout, "no other node took the lead in time")),
+        }
+    }
+
+    fn most_complete_voter(&self) -> Option<u64> {
+        let own = self.0.config.member_id.0;
+        let metrics = self.0.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let replication = metrics.replication.as_ref()?;
+        let voters = metrics.membership_config.membership().voter_ids();
+        voters
+            .filter(|id| *id != own)
+            .filter_map(|id| Some((replication.get(&id)?.as_ref()?.index(), id)))
+            .max()
+            .map(|(_, id)| id)
+    }
+
+    /// Makes the state durable as it is and drops the log before it, but for what followers may
+    /// still need.
+    pub async fn snapshot(&self) -> Result<SnapshotResult, ApiError> {
+        let wanted = self.applied().map(|id| id.index);
+        self.0.raft.trigger().snapshot().await.map_err(|_| stopped())?;
+        let reached =
+            |metrics: &RaftMetrics<Types>| metrics.snapshot.as_ref().map(|id| id.index()) >= wanted;
+        let waiting = self.wait_for(reached);
+        if let Ok(result) = tokio::time::timeout(SNAPSHOT_TIMEOUT, waiting).await {
+            result?;
+        }
+        let metrics = self.0.raft.metrics();
+        let snapshot_index = metrics.borrow_watched().snapshot.as_ref().map(|id| id.index());
+        Ok(SnapshotResult { snapshot_index })
+    }
+}

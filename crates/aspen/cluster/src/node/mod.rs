@@ -1,0 +1,145 @@
+//! A member of the cluster: log, state, consensus and the answers to clients, as one object.
+
+mod barrier;
+mod config;
+mod dispatch;
+mod errors;
+mod gate;
+mod members;
+mod read;
+mod report;
+mod start;
+mod upkeep;
+mod write;
+
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
+
+use aspen_api::MemberId;
+use bytes::Bytes;
+use net_types::{EntityId, Instant};
+use openraft::Raft;
+use openraft::async_runtime::watch::WatchReceiver;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+pub use config::{Authorizer, CheckpointPolicy, ClusterConfig, Timing, TrustMesh};
+pub use errors::StartError;
+
+use crate::log::EntryId;
+use crate::net::{Dialing, RaftService, Transport};
+use crate::raft_log::RaftLog;
+use crate::state::{StateMachine, StoreView};
+use crate::types::{Membership, Types};
+use barrier::Barrier;
+use gate::Gate;
+use upkeep::Upkeep;
+use write::LogTime;
+
+/// A node. Clones are handles of the same one.
+///
+/// Start it with [`ClusterNode::start`], pass it what arrives for the services of
+/// [`aspen_api::service`], and end it with [`ClusterNode::shutdown`].
+#[derive(Clone)]
+pub struct ClusterNode(Arc<Inner>);
+
+struct Inner {
+    config: ClusterConfig,
+    raft: Raft<Types, StateMachine>,
+    state: StateMachine,
+    log: RaftLog,
+    service: RaftService,
+    transport: Arc<dyn Transport>,
+    dialing: Arc<Dialing>,
+    gate: Gate,
+    barrier: Barrier,
+    log_time: Mutex<LogTime>,
+    upkeep: Arc<Upkeep>,
+    counters: Counters,
+    started_at: Instant,
+    /// When this node last saw the voters change.
+    voters_changed_at: Mutex<Option<Instant>>,
+    /// Whether the log was found damaged while running.
+    is_damaged: AtomicBool,
+    is_disk_full: AtomicBool,
+    is_stopping: AtomicBool,
+    stop: Notify,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Counters {
+    requests: AtomicU64,
+    errors: AtomicU64,
+    writes: AtomicU64,
+    reads: AtomicU64,
+    barriers: AtomicU64,
+    checkpoints: AtomicU64,
+}
+
+impl ClusterNode {
+    /// The node's number.
+    pub fn member_id(&self) -> MemberId {
+        self.0.config.member_id
+    }
+
+    /// Answers one message of the service `raft`. `from` is the identity that the transport has
+    /// authenticated. The first poll hands the message to consensus, so messages that are polled
+    /// in the order of their arrival are handled in it.
+    pub async fn handle_raft(&self, from: EntityId, body: Bytes) -> Bytes {
+        self.0.service.handle(from, body).await
+    }
+
+    /// Whether the node belongs to a cluster.
+    pub fn is_initialized(&self) -> bool {
+        self.with_membership(|membership| membership.nodes().next().is_some())
+    }
+
+    /// Whether the node leads, as far as it knows.
+    pub fn is_leader(&self) -> bool {
+        self.leader_id() == Some(self.0.config.member_id)
+    }
+
+    /// The leader that the node knows.
+    pub fn leader_id(&self) -> Option<MemberId> {
+        self.0.raft.server_metrics().borrow_watched().current_leader.map(MemberId)
+    }
+
+    /// The last entry whose effects the node shows.
+    pub fn applied(&self) -> Option<EntryId> {
+        self.0.state.store().applied()
+    }
+
+    /// The state as the node has applied it.
+    pub fn local_view(&self) -> Result<Arc<StoreView>, crate::state::StoreError> {
+        self.0.state.store().view()
+    }
+
+    fn with_membership<T>(&self, look: impl FnOnce(&Membership) -> T) -> T {
+        look(self.0.raft.server_metrics().borrow_watched().membership_config.membership())
+    }
+
+    /// Stops consensus and makes everything durable. Later calls do nothing.
+    pub async fn shutdown(&self) {
+        use std::sync::atomic::Ordering;
+        if self.0.is_stopping.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.0.stop.notify_waiters();
+        let tasks = std::mem::take(
+            &mut *self.0.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
+        for task in tasks {
+            task.abort();
+            // An aborted task's result says nothing.
+            let _ = task.await;
+        }
+        if let Err(error) = self.0.raft.shutdown().await {
+            tracing::error!(%error, "consensus did not stop cleanly");
+        }
+        // With a checkpoint the next start has nothing to apply again.
+        if let Err(error) = self.0.state.checkpoint().await {
+            tracing::warn!(%error, "no checkpoint at shutdown; the log will be applied again");
+        }
+    }
+}

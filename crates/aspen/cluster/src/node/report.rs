@@ -1,0 +1,208 @@
+//! What a node says about itself.
+
+use std::fmt::Write;
+use std::sync::atomic::Ordering;
+
+use aspen_api::cluster::{
+    HealthResult, HealthStatus, LeaderResult, Member as ApiMember, NodeInfoResult,
+    RaftMetricsResult, RaftState, ReplicationProgress, TicketResult,
+};
+use aspen_api::{ApiError, ClusterId, ClusterTicket, ErrorCode, MemberId};
+use net_types::PeerAddr;
+use net_types::limits::{MAX_CLUSTER_PEERS, MAX_TICKET_PEERS};
+use net_wire::MeshTicket;
+use openraft::ServerState;
+use openraft::async_runtime::watch::WatchReceiver;
+
+use super::ClusterNode;
+
+/// Entries that a healthy follower may lag behind what it knows to be committed.
+const HEALTHY_LAG: u64 = 1_000;
+
+fn state_of(state: ServerState) -> RaftState {
+    match state {
+        ServerState::Learner => RaftState::Learner,
+        ServerState::Follower => RaftState::Follower,
+        ServerState::Candidate => RaftState::Candidate,
+        ServerState::Leader => RaftState::Leader,
+        ServerState::Shutdown => RaftState::Stopped,
+    }
+}
+
+impl ClusterNode {
+    /// How the node judges its cluster.
+    pub fn health(&self) -> HealthResult {
+        let config = &self.0.config;
+        HealthResult {
+            status: self.status(),
+            node_id: config.addr.entity_id.node_id(),
+            raft_node_id: config.member_id,
+            entity_id: config.addr.entity_id,
+            uptime_seconds: config.clock.now().since(self.0.started_at).as_secs(),
+            is_initialized: self.is_initialized(),
+            membership_node_count: self.with_membership(|m| m.nodes().count() as u32),
+        }
+    }
+
+    fn status(&self) -> HealthStatus {
+        if self.0.is_damaged.load(Ordering::Relaxed) || self.0.log.has_failed() {
+            return HealthStatus::Unhealthy;
+        }
+        let metrics = self.0.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        if metrics.running_state.is_err() || metrics.current_leader.is_none() {
+            return HealthStatus::Unhealthy;
+        }
+        let index = |id: &Option<crate::types::LogId>| id.as_ref().map_or(0, |id| id.index() + 1);
+        let applied = index(&metrics.last_applied);
+        let lag = index(&metrics.cluster_committed).saturating_sub(applied);
+        let is_missing_someone = metrics.replication.as_ref().is_some_and(|followers| {
+            let last = metrics.last_log_index.map_or(0, |index| index + 1);
+            followers.values().any(|matched| last.saturating_sub(index(matched)) > HEALTHY_LAG)
+        });
+        let is_degraded =
+            lag > HEALTHY_LAG || is_missing_someone || self.0.is_disk_full.load(Ordering::Relaxed);
+        match is_degraded {
+            true => HealthStatus::Degraded,
+            false => HealthStatus::Healthy,
+        }
+    }
+
+    /// Whether the node serves: it runs, belongs to a cluster and knows a leader.
+    pub fn is_ready(&self) -> bool {
+        self.is_initialized() && self.status() != HealthStatus::Unhealthy
+    }
+
+    /// The state of consensus.
+    pub fn raft_metrics(&self) -> RaftMetricsResult {
+        let metrics = self.0.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let index = |id: &Option<crate::types::LogId>| id.as_ref().map(|id| id.index());
+        let followers = metrics.replication.iter().flatten();
+        let own = self.0.config.member_id.0;
+        RaftMetricsResult {
+            node_id: self.0.config.member_id,
+            state: state_of(metrics.state),
+            leader: metrics.current_leader.map(MemberId),
+            term: metrics.current_term,
+            last_log_index: metrics.last_log_index,
+            last_applied_index: index(&metrics.last_applied),
+            snapshot_index: index(&metrics.snapshot),
+            purged_index: index(&metrics.purged),
+            replication: followers
+                .filter(|(id, _)| **id != own)
+                .take(MAX_CLUSTER_PEERS)
+                .map(|(id, matched)| ReplicationProgress {
+                    node_id: MemberId(*id),
+                    matched_index: index(matched),
+                })
+                .collect(),
+        }
+    }
+
+    /// Who the node is.
+    pub fn info(&self) -> NodeInfoResult {
+        let config = &self.0.config;
+        NodeInfoResult {
+            node_id: config.addr.entity_id.node_id(),
+            raft_node_id: config.member_id,
+            addr: config.addr.clone(),
+            version: config.version.clone(),
+        }
+    }
+
+    /// The leader that the node knows, and where it is.
+    pub fn leader(&self) -> LeaderResult {
+        let leader = self.leader_id().and_then(|id| {
+            let addr = self.member_addr(id)?;
+            Some(ApiMember { node_id: id, addr })
+        });
+        LeaderResult { leader }
+    }
+
+    fn member_addr(&self, id: MemberId) -> Option<PeerAddr> {
+        if id == self.0.config.member_id {
+            return Some(self.0.config.addr.clone());
+        }
+        self.with_membership(|m| m.get_node(&id.0).map(|member| member.0.clone()))
+    }
+
+    /// The cluster's ticket: this node first, then the members it knows.
+    ///
+    /// `FEATURE_DISABLED` if the node was started without the mesh's secret.
+    pub fn ticket(&self) -> Result<ClusterTicket, ApiError> {
+        let mesh_key = self.0.config.mesh_key.clone().ok_or_else(|| {
+            ApiError::new(ErrorCode::FeatureDisabled, "this node holds no mesh secret")
+        })?;
+        let own = self.0.config.addr.clone();
+        let mut peers = vec![own.clone()];
+        self.with_membership(|membership| {
+            let others = membership.nodes().map(|(_, member)| &member.0);
+            peers.extend(others.filter(|peer| peer.entity_id != own.entity_id).cloned());
+        });
+        peers.truncate(MAX_TICKET_PEERS);
+        let mesh = MeshTicket { label: String::new(), peers };
+        Ok(ClusterTicket { cluster_id: cluster_id(&mesh_key.0), mesh_key, mesh })
+    }
+
+    /// The ticket as its text.
+    pub fn ticket_text(&self) -> Result<TicketResult, ApiError> {
+        Ok(TicketResult { ticket: self.ticket()?.to_text() })
+    }
+
+    /// Prometheus text of this node's counters and of consensus.
+    pub fn prometheus_text(&self) -> String {
+        let mut out = String::with_capacity(4 << 10);
+        let raft = self.raft_metrics();
+        let counters = &self.0.counters;
+        let log = self.0.log.counters();
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed) as f64;
+        let index = |index: Option<u64>| index.map_or(-1.0, |index| index as f64);
+        let mut put = |name: &str, kind: &str, help: &str, value: f64| {
+            let _ = write!(
+                out,
+                "# HELP aspen_{name} {help}\n# TYPE aspen_{name} {kind}\naspen_{name} {value}\n"
+            );
+        };
+        put("requests_total", "counter", "Requests of clients.", count(&counters.requests));
+        put("errors_total", "counter", "Requests answered with an error.", count(&counters.errors));
+        put("kv_writes_total", "counter", "Commands proposed.", count(&counters.writes));
+        put("kv_reads_total", "counter", "Reads of the store.", count(&counters.reads));
+        put(
+            "read_confirmations_total",
+            "counter",
+            "Confirmations of leadership, shared by reads.",
+            count(&counters.barriers),
+        );
+        put("checkpoints_total", "counter", "Checkpoints begun.", count(&counters.checkpoints));
+        put("raft_term", "gauge", "Term.", raft.term as f64);
+        let leads = f64::from(raft.state == RaftState::Leader);
+        put("raft_is_leader", "gauge", "Whether the node leads.", leads);
+        put("raft_last_log_index", "gauge", "End of the log.", index(raft.last_log_index));
+        put("raft_applied_index", "gauge", "Last applied entry.", index(raft.last_applied_index));
+        put("raft_snapshot_index", "gauge", "Last durable entry.", index(raft.snapshot_index));
+        put("raft_purged_index", "gauge", "Last dropped entry.", index(raft.purged_index));
+        put("log_entries_total", "counter", "Entries appended.", log.entries as f64);
+        put("log_bytes_total", "counter", "Bytes written to the log.", log.bytes as f64);
+        put("log_syncs_total", "counter", "Syncs of the log.", log.syncs as f64);
+        let sync_seconds = log.sync_us as f64 / 1e6;
+        put("log_sync_seconds_total", "counter", "Time spent in syncs.", sync_seconds);
+        let drift = self.0.dialing.drift.max().as_secs_f64();
+        put("clock_drift_seconds", "gauge", "Distance of the farthest peer's clock.", drift);
+        if let Ok(view) = self.local_view() {
+            let header = view.header();
+            put("kv_keys", "gauge", "Keys.", header.key_count as f64);
+            put("kv_leases", "gauge", "Leases.", header.lease_count as f64);
+            put("kv_history_rows", "gauge", "Superseded versions.", header.history_count as f64);
+            put("kv_history_bytes", "gauge", "Bytes of them.", header.history_bytes as f64);
+        }
+        out
+    }
+}
+
+/// Names the cluster by a hash of its secret, which tells nothing about it.
+fn cluster_id(mesh_key: &[u8; 32]) -> ClusterId {
+    let mut hasher = blake3::Hasher::new_derive_key("aspen cluster 2026 identity");
+    hasher.update(mesh_key);
+    ClusterId(*hasher.finalize().as_bytes())
+}

@@ -1,0 +1,249 @@
+//! What a node does without being asked: remove what has expired, make the state durable, watch
+//! the disk, the members and the log.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use aspen_kv::{Header, maintenance, next_maintenance_ms};
+use net_types::limits::DISK_FULL_PERCENT;
+use openraft::async_runtime::watch::WatchReceiver;
+use tokio::sync::Notify;
+
+use super::ClusterNode;
+use crate::state::Store;
+
+/// Time between two looks at the disk and at the age of what is not durable.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// Time between two passes over the log's hash chain.
+const VERIFY_INTERVAL: Duration = Duration::from_secs(300);
+/// Entries of one pass.
+const VERIFY_ENTRIES: u64 = 1_000;
+/// Wait before a proposal of the node itself is tried again.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// What the state tells after each batch.
+pub(crate) struct Upkeep {
+    log_time_ms: AtomicU64,
+    next_deadline_ms: AtomicU64,
+    /// Whether maintenance may be due because of what was applied.
+    has_work: AtomicBool,
+    changed: Notify,
+    /// Whether something was applied since the last look.
+    is_dirty: AtomicBool,
+    /// Index from which on a checkpoint is due.
+    checkpoint_at: AtomicU64,
+    checkpoint_due: Notify,
+}
+
+impl Upkeep {
+    /// Listens to `store`.
+    pub(crate) fn new(store: &Arc<Store>) -> Self {
+        let upkeep = Self {
+            log_time_ms: AtomicU64::new(0),
+            next_deadline_ms: AtomicU64::new(u64::MAX),
+            has_work: AtomicBool::new(false),
+            changed: Notify::new(),
+            is_dirty: AtomicBool::new(false),
+            checkpoint_at: AtomicU64::new(u64::MAX),
+            checkpoint_due: Notify::new(),
+        };
+        if let Ok(view) = store.view() {
+            upkeep.applied(view.header());
+        }
+        upkeep
+    }
+
+    /// Takes in the state after a batch. Called while it is applied, so it does not block.
+    pub(crate) fn applied(&self, header: &Header) {
+        self.log_time_ms.store(header.log_time_ms, Ordering::Relaxed);
+        let before = self.next_deadline_ms.swap(header.next_deadline_ms, Ordering::Relaxed);
+        self.is_dirty.store(true, Ordering::Relaxed);
+        let has_work = maintenance(header, 0).is_some();
+        if has_work {
+            self.has_work.store(true, Ordering::Relaxed);
+        }
+        if has_work || header.next_deadline_ms < before {
+            self.changed.notify_one();
+        }
+        if header.applied_revision.0 >= self.checkpoint_at.load(Ordering::Relaxed) {
+            self.checkpoint_at.store(u64::MAX, Ordering::Relaxed);
+            self.checkpoint_due.notify_one();
+        }
+    }
+
+    /// Log time of the state in milliseconds, and whether anything in it expires.
+    pub(crate) fn log_time(&self) -> (u64, bool) {
+        let deadline = self.next_deadline_ms.load(Ordering::Relaxed);
+        (self.log_time_ms.load(Ordering::Relaxed), deadline < u64::MAX)
+    }
+}
+
+impl ClusterNode {
+    /// Starts the node's own tasks. During `patience` it does not stand for election.
+    pub(super) fn spawn_upkeep(&self, patience: Option<Duration>) {
+        let tasks = [
+            tokio::spawn(self.clone().keep_store()),
+            tokio::spawn(self.clone().keep_durable()),
+            tokio::spawn(self.clone().keep_members()),
+            tokio::spawn(self.clone().keep_log()),
+        ];
+        let mut running = self.0.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        running.extend(tasks);
+        if let Some(patience) = patience {
+            let node = self.clone();
+            running.push(tokio::spawn(async move {
+                tokio::time::sleep(patience).await;
+                node.0.raft.runtime_config().elect(true);
+            }));
+        }
+    }
+
+    /// While leading, proposes the removal of what has ended, when it has ended.
+    async fn keep_store(self) {
+        let mut server = self.0.raft.server_metrics();
+        loop {
+            let wait = match self.is_leader() {
+                true => self.maintain().await,
+                false => None,
+            };
+            let changed = self.0.upkeep.changed.notified();
+            tokio::select! {
+                biased;
+                () = changed => {}
+                result = server.changed() => if result.is_err() { return },
+                () = sleep_or_forever(wait) => {}
+            }
+        }
+    }
+
+    /// Proposes what is due and returns when to look again.
+    async fn maintain(&self) -> Option<Duration> {
+        self.0.upkeep.has_work.store(false, Ordering::Relaxed);
+        let view = self.local_view().ok()?;
+        let now_ms = self.log_now_ms(false);
+        if let Some(command) = maintenance(view.header(), now_ms) {
+            return match self.propose(command, None).await {
+                Ok(_) => Some(Duration::ZERO),
+                Err(_) => Some(RETRY),
+            };
+        }
+        let due_ms = next_maintenance_ms(view.header())?;
+        Some(Duration::from_millis(due_ms.saturating_sub(now_ms)))
+    }
+
+    /// Makes the state durable by size, number and age, and drops the log before it.
+    async fn keep_durable(self) {
+        let policy = self.0.config.checkpoint;
+        let mut interval = tokio::time::interval(LOOK_INTERVAL.min(policy.age));
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut dirty_since = None;
+        let mut log_bytes_at = self.0.log.counters().bytes;
+        let first = self.0.state.store().durable_next().saturating_add(policy.entries);
+        self.0.upkeep.checkpoint_at.store(first, Ordering::Relaxed);
+        loop {
+            let was_asked = tokio::select! {
+                biased;
+                () = self.0.upkeep.checkpoint_due.notified() => true,
+                _ = interval.tick() => false,
+            };
+            self.look_at_disk();
+            let now = self.0.config.clock.now();
+            if self.0.upkeep.is_dirty.swap(false, Ordering::Relaxed) {
+                dirty_since.get_or_insert(now);
+            }
+            let Some(since) = dirty_since else { continue };
+            let log_bytes = self.0.log.counters().bytes;
+            let is_due = was_asked
+                || log_bytes.saturating_sub(log_bytes_at) >= policy.log_bytes
+                || (self.undurable_entries() > 0 && now.since(since) >= policy.age);
+            if is_due {
+                dirty_since = None;
+                log_bytes_at = log_bytes;
+                let next = self.applied().map_or(0, |id| id.index).saturating_add(policy.entries);
+                self.0.upkeep.checkpoint_at.store(next, Ordering::Relaxed);
+                self.0.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
+                if self.0.raft.trigger().snapshot().await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn undurable_entries(&self) -> u64 {
+        let next = self.applied().map_or(0, |id| id.index + 1);
+        next.saturating_sub(self.0.state.store().durable_next())
+    }
+
+    fn look_at_disk(&self) {
+        let Ok(usage) = self.0.config.disk.usage() else { return };
+        let is_full = usage.is_above(DISK_FULL_PERCENT);
+        if self.0.is_disk_full.swap(is_full, Ordering::Relaxed) != is_full {
+            match is_full {
+                true => tracing::error!("the data disk is almost full; writes are refused"),
+                false => tracing::info!("the data disk has room again; writes are accepted"),
+            }
+        }
+    }
+
+    /// Follows changes of the members and the leader.
+    async fn keep_members(self) {
+        let mut server = self.0.raft.server_metrics();
+        let mut voters: Option<Vec<u64>> = None;
+        let mut leader = None;
+        loop {
+            let (membership, now_leading) = {
+                let metrics = server.borrow_and_update();
+                (metrics.membership_config.clone(), metrics.current_leader)
+            };
+            self.introduce_members(membership.membership());
+            let now_voting: Vec<u64> = membership.voter_ids().collect();
+            if voters.as_ref().is_some_and(|before| *before != now_voting) {
+                tracing::info!(voters = ?now_voting, "voters changed");
+                *self
+                    .0
+                    .voters_changed_at
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner) =
+                    Some(self.0.config.clock.now());
+            }
+            voters = Some(now_voting);
+            if leader != now_leading {
+                tracing::info!(leader = ?now_leading, "leader changed");
+                leader = now_leading;
+            }
+            if server.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Recomputes the log's hash chain, a piece at a time. A node whose log is damaged stops
+    /// standing for election and says so.
+    async fn keep_log(self) {
+        let mut from = 0;
+        loop {
+            tokio::time::sleep(VERIFY_INTERVAL).await;
+            let log = self.0.log.clone();
+            let verify = move || log.verify(from, VERIFY_ENTRIES);
+            match self.0.config.blocking.run(verify).await {
+                Ok(Ok(next)) => from = next.unwrap_or(0),
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "the log is damaged; this node no longer votes");
+                    self.0.is_damaged.store(true, Ordering::Relaxed);
+                    self.0.service.stop_voting();
+                    self.0.raft.runtime_config().elect(false);
+                    return;
+                }
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+async fn sleep_or_forever(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}

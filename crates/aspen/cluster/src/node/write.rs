@@ -1,0 +1,194 @@
+//! Proposing commands: stamped, grouped, and answered once they are applied.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use aspen_api::codec::Wire;
+use aspen_api::kv::{Lifetime, TransactionOperation, WriteOperation};
+use aspen_api::{ApiError, ErrorCode, RequestId};
+use aspen_kv::{Command, LogClock, Proposal, Reply};
+use net_types::limits::DEFAULT_REQUEST_DEADLINE;
+use net_types::{Instant, UnixMillis};
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ClientWriteError, ForwardReason};
+use openraft::impls::ProgressResponder;
+
+use super::ClusterNode;
+use super::errors::{of_write, stopped, unknown};
+use crate::types::Proposed;
+
+/// Longest time between a proposal and its effect on the state, with room to spare.
+const PROPOSAL_LIFE_MS: u64 = 2 * DEFAULT_REQUEST_DEADLINE.as_millis() as u64;
+
+/// Waits for a quorum to answer a leader: the first, doubled each time, and the one not reached.
+const FIRST_WAIT: Duration = Duration::from_millis(2);
+const LAST_WAIT: Duration = Duration::from_millis(512);
+
+/// Log time as this node stamps it while it leads.
+#[derive(Default)]
+pub(crate) struct LogTime {
+    clock: Option<(u64, LogClock)>,
+    /// When something that expires was last proposed.
+    deadline_proposed_at: Option<Instant>,
+}
+
+impl LogTime {
+    /// The stamp of an entry proposed now in `term`, where the state has reached `newest_ms`.
+    fn stamp_ms(
+        &mut self,
+        term: u64,
+        newest_ms: u64,
+        now: Instant,
+        wall: UnixMillis,
+        state_has_deadlines: bool,
+    ) -> u64 {
+        let proposed = self
+            .deadline_proposed_at
+            .is_some_and(|at| now.since(at).as_millis() < u128::from(PROPOSAL_LIFE_MS));
+        let has_deadlines = state_has_deadlines || proposed;
+        let clock = match &mut self.clock {
+            Some((of, clock)) if *of == term => clock,
+            other => &mut other.insert((term, LogClock::start(newest_ms, now))).1,
+        };
+        let stamp_ms = clock.now_ms(now, wall, has_deadlines);
+        if stamp_ms >= newest_ms {
+            return stamp_ms;
+        }
+        // Entries of the leader before were applied since this clock was started.
+        *clock = LogClock::start(newest_ms, now);
+        newest_ms
+    }
+}
+
+/// Whether a command may give something a deadline.
+fn brings_deadline(command: &Command) -> bool {
+    let lives = |lifetime: &Lifetime| !matches!(lifetime, Lifetime::Forever {});
+    let sets = |operation: &WriteOperation| match operation {
+        WriteOperation::Set { lifetime, .. } => lives(lifetime),
+        WriteOperation::Delete { .. } => false,
+    };
+    match command {
+        Command::Set { lifetime, .. } => lives(lifetime),
+        Command::BatchWrite { operations } => operations.iter().any(sets),
+        Command::ConditionalBatchWrite { batch } => batch.operations.iter().any(sets),
+        Command::Transact { transaction } => {
+            transaction.then.iter().chain(&transaction.otherwise).any(|step| match step {
+                TransactionOperation::Write { operation } => sets(operation),
+                TransactionOperation::Read { .. } => false,
+            })
+        }
+        Command::LeaseGrant { .. } | Command::LeaseKeepalive { .. } => true,
+        Command::Delete { .. }
+        | Command::CompareAndSwap { .. }
+        | Command::CompareAndDelete { .. }
+        | Command::Compact { .. }
+        | Command::LeaseRevoke { .. }
+        | Command::Tick {} => false,
+    }
+}
+
+impl ClusterNode {
+    /// Log time now, as this node would stamp an entry.
+    pub(super) fn log_now_ms(&self, brings_deadline: bool) -> u64 {
+        let term = self.0.raft.server_metrics().borrow_watched().vote.leader_id.term;
+        let (now, wall) = (self.0.config.clock.now(), self.0.config.clock.wall());
+        let (newest_ms, has_deadlines) = self.0.upkeep.log_time();
+        let mut time = self.0.log_time.lock().unwrap_or_else(PoisonError::into_inner);
+        if brings_deadline {
+            time.deadline_proposed_at = Some(now);
+        }
+        time.stamp_ms(term, newest_ms, now, wall, has_deadlines)
+    }
+
+    /// Proposes a command and waits until it is applied.
+    ///
+    /// A named command is applied once however often it is proposed. Errors: `NOT_LEADER` with the
+    /// leader, `SERVICE_UNAVAILABLE` if the node is stopping or its disk is full, `TIMEOUT` if the
+    /// outcome is unknown, and what the command's own limits say.
+    pub async fn propose(
+        &self,
+        command: Command,
+        request_id: Option<RequestId>,
+    ) -> Result<Reply, ApiError> {
+        command.admit()?;
+        if self.0.is_disk_full.load(Ordering::Relaxed) && !matches!(command, Command::Tick {}) {
+            return Err(ApiError::new(
+                ErrorCode::ServiceUnavailable,
+                "the data disk is almost full; writes are refused",
+            ));
+        }
+        self.0.counters.writes.fetch_add(1, Ordering::Relaxed);
+        let propose = self.propose_admitted(command, request_id);
+        match tokio::time::timeout(DEFAULT_REQUEST_DEADLINE, propose).await {
+            Ok(result) => result,
+            Err(_) => Err(ApiError::new(ErrorCode::Timeout, "the write was not confirmed in time")),
+        }
+    }
+
+    async fn propose_admitted(
+        &self,
+        command: Command,
+        request_id: Option<RequestId>,
+    ) -> Result<Reply, ApiError> {
+        let is_named = request_id.is_some();
+        let _member = self.0.gate.enter().await;
+        let log_time_ms = self.log_now_ms(brings_deadline(&command));
+        let bytes = Proposal { log_time_ms, request_id, command }.to_bytes();
+        let proposed = Proposed(bytes);
+        let mut wait = FIRST_WAIT;
+        loop {
+            let (responder, outcome) = ProgressResponder::complete_only();
+            let sent = self.0.raft.client_write_ff(proposed.clone(), Some(responder)).await;
+            sent.map_err(|_| stopped())?;
+            match outcome.await.map_err(|_| unknown(is_named, stopped()))? {
+                Ok(written) => return of_applied(written.data.0),
+                Err(ClientWriteError::ForwardToLeader(forward))
+                    if forward.reason == ForwardReason::LeaseExpired && wait < LAST_WAIT =>
+                {
+                    // It leads, but no quorum has answered it yet or for a while; nothing was
+                    // written. A new leader is in this state for one exchange.
+                    tokio::time::sleep(wait).await;
+                    wait *= 2;
+                }
+                Err(ClientWriteError::ForwardToLeader(forward))
+                    if forward.reason == ForwardReason::LeaseExpired =>
+                {
+                    let text = "no quorum answers the leader";
+                    return Err(ApiError::new(ErrorCode::ServiceUnavailable, text));
+                }
+                Err(error) => return Err(of_write(error, is_named)),
+            }
+        }
+    }
+}
+
+fn of_applied(reply: Option<Reply>) -> Result<Reply, ApiError> {
+    match reply {
+        Some(Reply::Refused { error }) => Err(error),
+        Some(reply) => Ok(reply),
+        None => Err(ApiError::new(ErrorCode::InternalError, "a command was not applied")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_nanos(ms * 1_000_000)
+    }
+
+    #[test]
+    fn stamps_follow_the_wall_until_something_expires_and_never_fall_behind_the_state() {
+        let mut time = LogTime::default();
+        assert_eq!(time.stamp_ms(1, 100, at(0), UnixMillis(5_000), false), 5_000);
+        time.deadline_proposed_at = Some(at(0));
+        assert_eq!(time.stamp_ms(1, 100, at(10), UnixMillis(9_000), false), 5_010);
+        assert_eq!(time.stamp_ms(1, 8_000, at(11), UnixMillis(9_000), true), 8_000);
+        assert_eq!(time.stamp_ms(1, 8_000, at(16), UnixMillis(9_000), true), 8_005);
+        assert_eq!(time.stamp_ms(2, 8_000, at(17), UnixMillis(1), true), 8_000);
+        let later = at(PROPOSAL_LIFE_MS + 1);
+        assert_eq!(time.stamp_ms(2, 8_000, later, UnixMillis(900_000), false), 900_000);
+    }
+}

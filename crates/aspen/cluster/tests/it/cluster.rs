@@ -1,0 +1,183 @@
+//! Replication, elections and reads.
+
+use std::time::Duration;
+
+use aspen_api::ErrorCode;
+use aspen_api::cluster::{GetClusterState, HealthStatus, Ping, RaftState};
+use aspen_api::kv::Consistency;
+use aspen_api::{ApiError, KeyValueStore};
+
+use crate::client::{cas, get, get_at, keys, put, put_for, request_id, send};
+use crate::mesh::{TestCluster, addr, until};
+
+fn code<T: std::fmt::Debug>(result: Result<T, ApiError>) -> ErrorCode {
+    result.unwrap_err().code
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_node_serves_alone_once_it_is_initialized() {
+    let cluster = TestCluster::unformed(1).await;
+    let node = &cluster.nodes[&1];
+    send(node, Ping {}).await.unwrap();
+    assert_eq!(code(put(node, "a", "1").await), ErrorCode::NotInitialized);
+    assert_eq!(code(get(node, "a").await), ErrorCode::NotInitialized);
+    assert!(!node.is_ready());
+    node.init().await.unwrap();
+    assert_eq!(code(node.init().await), ErrorCode::Conflict);
+    assert!(node.is_ready());
+    put(node, "a", "1").await.unwrap();
+    assert_eq!(get(node, "a").await.unwrap().as_deref(), Some("1"));
+    assert_eq!(node.health().status, HealthStatus::Healthy);
+    assert_eq!(node.raft_metrics().state, RaftState::Leader);
+    assert!(node.prometheus_text().contains("aspen_kv_writes_total 1\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_nodes_hold_the_same_and_followers_name_the_leader() {
+    let cluster = TestCluster::formed(3).await;
+    for n in 0..50 {
+        put(&cluster.nodes[&1], &format!("k{n:02}"), "v").await.unwrap();
+    }
+    cluster.settle().await;
+    let expected = keys(&cluster.nodes[&1], Consistency::Linearizable).await;
+    assert_eq!(expected.len(), 50);
+    for n in [2, 3] {
+        let follower = &cluster.nodes[&n];
+        assert_eq!(keys(follower, Consistency::Stale).await, expected);
+        for refused in [put(follower, "x", "y").await.map(drop), get(follower, "x").await.map(drop)]
+        {
+            let error = refused.unwrap_err();
+            assert_eq!((error.code, error.leader_hint), (ErrorCode::NotLeader, Some(addr(1))));
+        }
+        assert_eq!(follower.raft_metrics().term, cluster.nodes[&1].raft_metrics().term);
+        let lease = get_at(follower, "k00", Consistency::Lease).await;
+        assert_eq!(code(lease), ErrorCode::NotLeader);
+    }
+    let lease = get_at(&cluster.nodes[&1], "k00", Consistency::Lease).await.unwrap();
+    assert_eq!(lease.as_deref(), Some("v"));
+    let state = send(&cluster.nodes[&2], GetClusterState {}).await.unwrap();
+    assert!(state.nodes.iter().all(|node| node.is_voter && !node.is_learner));
+    assert_eq!(state.nodes.iter().filter(|node| node.is_leader).count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn writes_within_the_process_reach_the_leader_from_any_node() {
+    let cluster = TestCluster::formed(3).await;
+    let follower = &cluster.nodes[&2];
+    let key = crate::client::key("inner");
+    follower.write(key.clone(), bytes::Bytes::from_static(b"1")).await.unwrap();
+    let read = follower.read(key).await.unwrap();
+    assert_eq!(read.item.unwrap().value.as_ref(), b"1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_leader_is_replaced_and_nothing_acknowledged_is_lost() {
+    let mut cluster = TestCluster::formed(3).await;
+    for n in 0..20 {
+        put(&cluster.nodes[&1], &format!("before{n:02}"), "v").await.unwrap();
+    }
+    cluster.stop(1).await;
+    let killed_at = tokio::time::Instant::now();
+    let leader = cluster.leader().await;
+    put(&cluster.nodes[&leader], "after", "v").await.unwrap();
+    assert!(killed_at.elapsed() < Duration::from_secs(10));
+    let found = keys(&cluster.nodes[&leader], Consistency::Linearizable).await;
+    assert_eq!(found.len(), 21);
+    cluster.start(1).await;
+    cluster.settle().await;
+    assert_eq!(keys(&cluster.nodes[&1], Consistency::Stale).await, found);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_minority_acknowledges_nothing_and_still_shows_what_it_has() {
+    let cluster = TestCluster::formed(3).await;
+    put(&cluster.nodes[&1], "a", "1").await.unwrap();
+    cluster.mesh.cut(1, 2);
+    cluster.mesh.cut(1, 3);
+    let old = cluster.nodes[&1].clone();
+    let stuck = tokio::spawn(async move { put(&old, "lost", "1").await });
+    let majority = until(|| [2, 3].into_iter().find(|n| cluster.nodes[n].is_leader())).await;
+    put(&cluster.nodes[&majority], "a", "2").await.unwrap();
+    let old = &cluster.nodes[&1];
+    assert_ne!(get(old, "a").await.map(|value| value.unwrap()), Ok("1".to_owned()), "stale");
+    assert!(get_at(old, "a", Consistency::Lease).await.is_err(), "the lease is long over");
+    assert_eq!(get_at(old, "a", Consistency::Stale).await.unwrap().as_deref(), Some("1"));
+    cluster.mesh.heal();
+    let answer = stuck.await.unwrap();
+    assert!(answer.is_err(), "{answer:?}");
+    cluster.settle().await;
+    let now = cluster.leader().await;
+    assert_eq!(get(&cluster.nodes[&now], "lost").await.unwrap(), None);
+    assert_eq!(get(&cluster.nodes[&now], "a").await.unwrap().as_deref(), Some("2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_write_applies_once_even_at_another_leader() {
+    let mut cluster = TestCluster::formed(3).await;
+    let first = &cluster.nodes[&1];
+    assert!(cas(first, "c", None, "1", request_id(1)).await.unwrap());
+    assert!(cas(first, "c", None, "1", request_id(1)).await.unwrap(), "the same answer again");
+    assert!(!cas(first, "c", None, "1", request_id(2)).await.unwrap(), "a new request");
+    cluster.settle().await;
+    cluster.stop(1).await;
+    let leader = cluster.leader().await;
+    let node = &cluster.nodes[&leader];
+    assert!(cas(node, "c", Some("1"), "2", request_id(3)).await.unwrap());
+    assert!(cas(node, "c", None, "1", request_id(1)).await.unwrap(), "remembered by the log");
+    assert_eq!(get(node, "c").await.unwrap().as_deref(), Some("2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_with_a_time_to_live_end_on_every_node_without_another_write() {
+    let cluster = TestCluster::formed(3).await;
+    put_for(&cluster.nodes[&1], "short", 2_000).await.unwrap();
+    put_for(&cluster.nodes[&1], "long", 600_000).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(get(&cluster.nodes[&1], "short").await.unwrap().is_some());
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(get(&cluster.nodes[&1], "short").await.unwrap(), None);
+    cluster.settle().await;
+    for node in cluster.nodes.values() {
+        assert_eq!(keys(node, Consistency::Stale).await, ["long"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_that_wait_together_share_confirmations() {
+    let cluster = TestCluster::formed(3).await;
+    put(&cluster.nodes[&1], "a", "1").await.unwrap();
+    let confirmations = |node: &aspen_cluster::ClusterNode| {
+        let text = node.prometheus_text();
+        let line = text.lines().find(|l| l.starts_with("aspen_read_confirmations_total ")).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    let before = confirmations(&cluster.nodes[&1]);
+    let reads: Vec<_> = (0..200)
+        .map(|_| {
+            let node = cluster.nodes[&1].clone();
+            tokio::spawn(async move { get(&node, "a").await.unwrap() })
+        })
+        .collect();
+    for read in reads {
+        assert_eq!(read.await.unwrap().as_deref(), Some("1"));
+    }
+    assert!(confirmations(&cluster.nodes[&1]) - before <= 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn malformed_and_foreign_messages_are_answered_with_errors() {
+    let cluster = TestCluster::formed(1).await;
+    let node = &cluster.nodes[&1];
+    let from = crate::mesh::entity(50);
+    for body in [&b""[..], b"\x01", b"\x09\x00", &[0xff; 64]] {
+        let answer = node.handle_client(from, bytes::Bytes::copy_from_slice(body)).await;
+        let response = aspen_api::Response::decode(answer).unwrap();
+        assert!(matches!(response, aspen_api::Response::Error(_)));
+        let answer = node.handle_raft(from, bytes::Bytes::copy_from_slice(body)).await;
+        assert_eq!(answer.last(), Some(&6), "refused as malformed");
+    }
+    // A vote in the name of member 1, from someone else's identity.
+    let forged = [1, 1, 0, 2, 9, 1, 0, 0, 0];
+    let answer = node.handle_raft(from, bytes::Bytes::copy_from_slice(&forged)).await;
+    assert_eq!(answer.last(), Some(&1), "refused as not a member");
+}

@@ -1,0 +1,9 @@
+//! Behaviour of whole clusters on one thread, with a clock that only moves when all wait.
+
+#![allow(clippy::unwrap_used)]
+
+mod client;
+mod cluster;
+mod members;
+mod mesh;
+mod restart;

@@ -1,0 +1,136 @@
+//! Adding, promoting and removing members, snapshots to new ones, and handing on leadership.
+
+use std::time::Duration;
+
+use aspen_api::kv::Consistency;
+use aspen_api::{ErrorCode, MemberId};
+use net_types::PeerAddr;
+
+use crate::client::{keys, put};
+use crate::mesh::{TestCluster, addr, entity, until};
+
+#[tokio::test(start_paused = true)]
+async fn a_learner_catches_up_and_is_promoted_under_the_rules() {
+    let mut cluster = TestCluster::formed(3).await;
+    for n in 0..30 {
+        put(&cluster.nodes[&1], &format!("k{n:02}"), "v").await.unwrap();
+    }
+    cluster.start(4).await;
+    let leader = cluster.nodes[&1].clone();
+    let bare = PeerAddr { addrs: Vec::new(), ..addr(4) };
+    let refused = leader.add_learner(MemberId(4), bare).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::InvalidRequest);
+    let unknown = leader.promote(MemberId(4), None, true).await.unwrap_err();
+    assert_eq!(unknown.code, ErrorCode::NotFound);
+    let state = leader.add_learner(MemberId(4), addr(4)).await.unwrap();
+    assert!(state.nodes.iter().any(|node| node.node_id == MemberId(4) && node.is_learner));
+    let twice = leader.add_learner(MemberId(9), addr(4)).await.unwrap_err();
+    assert_eq!(twice.code, ErrorCode::Conflict, "one identity, one member");
+    cluster.settle().await;
+    assert_eq!(keys(&cluster.nodes[&4], Consistency::Stale).await.len(), 30);
+
+    let early = leader.promote(MemberId(4), None, false).await.unwrap_err();
+    assert_eq!(early.code, ErrorCode::Conflict, "the voters changed just now");
+    tokio::time::sleep(Duration::from_secs(301)).await;
+    cluster.mesh.detach(4);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let away = leader.promote(MemberId(4), None, false).await.unwrap_err();
+    assert_eq!(away.code, ErrorCode::Conflict, "it cannot be reached");
+    let node = cluster.nodes[&4].clone();
+    cluster.mesh.attach(4, &node);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let state = leader.promote(MemberId(4), Some(MemberId(2)), false).await.unwrap();
+    let voters: Vec<u64> = state.nodes.iter().filter(|n| n.is_voter).map(|n| n.node_id.0).collect();
+    assert_eq!(voters, [1, 3, 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_node_gets_a_snapshot_when_the_log_is_gone() {
+    let mut cluster = TestCluster::formed(1).await;
+    let leader = cluster.nodes[&1].clone();
+    let large = "x".repeat(50_000);
+    for n in 0..100 {
+        put(&leader, &format!("k{n:02}"), &large).await.unwrap();
+    }
+    let taken = leader.snapshot().await.unwrap().snapshot_index.unwrap();
+    until(|| leader.raft_metrics().purged_index.filter(|purged| *purged + 25 >= taken)).await;
+    cluster.start(2).await;
+    leader.add_learner(MemberId(2), addr(2)).await.unwrap();
+    // Writes go on while the snapshot is made and sent.
+    for n in 0..50 {
+        put(&leader, &format!("more{n:02}"), "v").await.unwrap();
+    }
+    cluster.settle().await;
+    assert!(cluster.mesh.snapshot_calls() >= 5, "5 MB need at least five parts");
+    let expected = keys(&leader, Consistency::Linearizable).await;
+    assert_eq!(expected.len(), 150);
+    assert_eq!(keys(&cluster.nodes[&2], Consistency::Stale).await, expected);
+    // What the snapshot brought survives a restart.
+    cluster.stop(2).await;
+    put(&leader, "late", "v").await.unwrap();
+    cluster.start(2).await;
+    cluster.settle().await;
+    assert_eq!(keys(&cluster.nodes[&2], Consistency::Stale).await.len(), 151);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_goes_on_after_an_interruption() {
+    let mut cluster = TestCluster::formed(1).await;
+    let leader = cluster.nodes[&1].clone();
+    let large = "x".repeat(500_000);
+    for n in 0..40 {
+        put(&leader, &format!("k{n:02}"), &large).await.unwrap();
+    }
+    let taken = leader.snapshot().await.unwrap().snapshot_index.unwrap();
+    until(|| leader.raft_metrics().purged_index.filter(|purged| *purged + 25 >= taken)).await;
+    cluster.start(2).await;
+    leader.add_learner(MemberId(2), addr(2)).await.unwrap();
+    until(|| (cluster.mesh.snapshot_calls() >= 10).then_some(())).await;
+    cluster.mesh.cut(1, 2);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let before = cluster.mesh.snapshot_calls();
+    cluster.mesh.heal();
+    cluster.settle().await;
+    let parts_after = cluster.mesh.snapshot_calls() - before;
+    assert!(parts_after < 18, "of 21 parts it sent {parts_after} again");
+    assert_eq!(keys(&cluster.nodes[&2], Consistency::Stale).await.len(), 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_leader_steps_down_and_the_rest_goes_on() {
+    let cluster = TestCluster::formed(3).await;
+    put(&cluster.nodes[&1], "a", "1").await.unwrap();
+    let rest = [MemberId(2), MemberId(3)];
+    cluster.nodes[&1].change_membership(&rest).await.unwrap();
+    let leader = until(|| [2, 3].into_iter().find(|n| cluster.nodes[n].is_leader())).await;
+    put(&cluster.nodes[&leader], "b", "2").await.unwrap();
+    let state = cluster.nodes[&leader].cluster_state();
+    assert_eq!(state.nodes.iter().map(|n| n.node_id.0).collect::<Vec<_>>(), [2, 3]);
+    let unknown = cluster.nodes[&leader].change_membership(&[MemberId(7)]).await.unwrap_err();
+    assert_eq!(unknown.code, ErrorCode::NotFound);
+}
+
+#[tokio::test(start_paused = true)]
+async fn leadership_is_handed_on_without_an_election_timeout() {
+    let cluster = TestCluster::formed(3).await;
+    put(&cluster.nodes[&1], "a", "1").await.unwrap();
+    cluster.settle().await;
+    let start = tokio::time::Instant::now();
+    cluster.nodes[&1].transfer_leader(Some(MemberId(3))).await.unwrap();
+    until(|| cluster.nodes[&3].is_leader().then_some(())).await;
+    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    put(&cluster.nodes[&3], "b", "2").await.unwrap();
+    cluster.nodes[&3].transfer_leader(None).await.unwrap();
+    until(|| [1, 2].into_iter().find(|n| cluster.nodes[n].is_leader())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_ticket_names_this_node_first_and_all_members() {
+    let cluster = TestCluster::formed(3).await;
+    cluster.settle().await;
+    let ticket = cluster.nodes[&2].ticket().unwrap();
+    let peers: Vec<_> = ticket.peers().iter().map(|peer| peer.entity_id).collect();
+    assert_eq!(peers, [entity(2), entity(1), entity(3)]);
+    let other = cluster.nodes[&3].ticket().unwrap();
+    assert_eq!(ticket.cluster_id, other.cluster_id);
+}

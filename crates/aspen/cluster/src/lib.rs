@@ -20,7 +20,9 @@ mod snapshot;
 mod state;
 mod types;
 
-pub use net::{Transport, TransportError, TransportFuture, decode_anything};
+pub use net::{
+    ClusterServices, MeshTransport, Transport, TransportError, TransportFuture, decode_anything,
+};
 pub use node::{
     Authorizer, CheckpointPolicy, ClusterConfig, ClusterNode, StartError, Timing, TrustMesh,
 };

@@ -1,6 +1,7 @@
 //! Consensus between members: the messages, and both ends of them over a transport.
 
 mod client;
+mod mesh;
 mod message;
 mod server;
 
@@ -14,6 +15,7 @@ use net_wire::Class;
 use thiserror::Error;
 
 pub(crate) use client::{Dialing, RaftDialer};
+pub use mesh::{ClusterServices, MeshTransport};
 pub use message::decode_anything;
 pub(crate) use server::RaftService;
 

@@ -11,16 +11,19 @@ use bytes::Bytes;
 
 use crate::mesh::entity;
 
-pub fn key(text: &str) -> Key {
+pub(crate) fn key(text: &str) -> Key {
     Key::new(text.to_owned()).unwrap()
 }
 
 /// Sends a request as the bytes that arrive from the network.
-pub async fn send<R: Exchange>(node: &ClusterNode, request: R) -> Result<R::Reply, ApiError> {
+pub(crate) async fn send<R: Exchange>(
+    node: &ClusterNode,
+    request: R,
+) -> Result<R::Reply, ApiError> {
     send_named(node, request, RequestId::UNNAMED).await
 }
 
-pub async fn send_named<R: Exchange>(
+pub(crate) async fn send_named<R: Exchange>(
     node: &ClusterNode,
     request: R,
     id: RequestId,
@@ -30,17 +33,17 @@ pub async fn send_named<R: Exchange>(
     R::reply(Response::decode(answer).unwrap())
 }
 
-pub async fn put(node: &ClusterNode, name: &str, value: &str) -> Result<u64, ApiError> {
+pub(crate) async fn put(node: &ClusterNode, name: &str, value: &str) -> Result<u64, ApiError> {
     let write = WriteKey { key: key(name), value: Bytes::from(value.to_owned()) };
     send(node, write).await.map(|written| written.revision.0)
 }
 
-pub async fn put_for(node: &ClusterNode, name: &str, ttl_ms: u64) -> Result<u64, ApiError> {
+pub(crate) async fn put_for(node: &ClusterNode, name: &str, ttl_ms: u64) -> Result<u64, ApiError> {
     let write = WriteKeyWithTtl { key: key(name), value: Bytes::from_static(b"x"), ttl_ms };
     send(node, write).await.map(|written| written.revision.0)
 }
 
-pub async fn get_at(
+pub(crate) async fn get_at(
     node: &ClusterNode,
     name: &str,
     consistency: Consistency,
@@ -50,11 +53,11 @@ pub async fn get_at(
     Ok(item.map(|item| String::from_utf8(item.value.to_vec()).unwrap()))
 }
 
-pub async fn get(node: &ClusterNode, name: &str) -> Result<Option<String>, ApiError> {
+pub(crate) async fn get(node: &ClusterNode, name: &str) -> Result<Option<String>, ApiError> {
     get_at(node, name, Consistency::Linearizable).await
 }
 
-pub async fn cas(
+pub(crate) async fn cas(
     node: &ClusterNode,
     name: &str,
     expected: Option<&str>,
@@ -69,7 +72,7 @@ pub async fn cas(
     send_named(node, swap, id).await.map(|swapped| swapped.is_success)
 }
 
-pub async fn keys(node: &ClusterNode, consistency: Consistency) -> Vec<String> {
+pub(crate) async fn keys(node: &ClusterNode, consistency: Consistency) -> Vec<String> {
     let mut found = Vec::new();
     let mut continuation_token = None;
     loop {
@@ -85,6 +88,6 @@ pub async fn keys(node: &ClusterNode, consistency: Consistency) -> Vec<String> {
     }
 }
 
-pub fn request_id(counter: u64) -> RequestId {
+pub(crate) fn request_id(counter: u64) -> RequestId {
     RequestId { client: ClientId([3; 16]), counter }
 }

@@ -7,3 +7,4 @@ mod cluster;
 mod members;
 mod mesh;
 mod restart;
+mod udp;

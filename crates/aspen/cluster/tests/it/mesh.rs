@@ -28,7 +28,7 @@ struct Inner {
 
 /// The network.
 #[derive(Clone, Default)]
-pub struct Mesh(Arc<Mutex<Inner>>);
+pub(crate) struct Mesh(Arc<Mutex<Inner>>);
 
 /// One node's end of it.
 struct End {
@@ -36,11 +36,11 @@ struct End {
     own: EntityId,
 }
 
-pub fn entity(n: u64) -> EntityId {
+pub(crate) fn entity(n: u64) -> EntityId {
     EntityId([n as u8; 32])
 }
 
-pub fn addr(n: u64) -> PeerAddr {
+pub(crate) fn addr(n: u64) -> PeerAddr {
     PeerAddr::direct(entity(n), format!("127.0.0.1:{}", 4_000 + n).parse().unwrap())
 }
 
@@ -54,28 +54,28 @@ impl Mesh {
         }
     }
 
-    pub fn attach(&self, n: u64, node: &ClusterNode) {
+    pub(crate) fn attach(&self, n: u64, node: &ClusterNode) {
         self.0.lock().unwrap().nodes.insert(entity(n), node.clone());
     }
 
-    pub fn detach(&self, n: u64) {
+    pub(crate) fn detach(&self, n: u64) {
         self.0.lock().unwrap().nodes.remove(&entity(n));
     }
 
-    pub fn cut(&self, a: u64, b: u64) {
+    pub(crate) fn cut(&self, a: u64, b: u64) {
         self.0.lock().unwrap().cut.insert((entity(a), entity(b)));
     }
 
-    pub fn heal(&self) {
+    pub(crate) fn heal(&self) {
         self.0.lock().unwrap().cut.clear();
     }
 
     /// Messages sent as bulk so far: snapshots.
-    pub fn snapshot_calls(&self) -> u64 {
+    pub(crate) fn snapshot_calls(&self) -> u64 {
         self.0.lock().unwrap().snapshot_calls
     }
 
-    pub fn end(&self, n: u64) -> Arc<dyn Transport> {
+    pub(crate) fn end(&self, n: u64) -> Arc<dyn Transport> {
         Arc::new(End { mesh: self.clone(), own: entity(n) })
     }
 }
@@ -118,7 +118,7 @@ impl Transport for End {
 }
 
 /// Settings of node `n` on `disk`.
-pub fn config(n: u64, disk: Arc<dyn Disk>) -> ClusterConfig {
+pub(crate) fn config(n: u64, disk: Arc<dyn Disk>) -> ClusterConfig {
     ClusterConfig {
         mesh_key: Some(MeshKey([7; 32])),
         writer: WriterDrive::Task(Arc::new(|| Duration::from_micros(100))),
@@ -131,15 +131,15 @@ pub fn config(n: u64, disk: Arc<dyn Disk>) -> ClusterConfig {
 }
 
 /// A cluster under test: its network, and the disks that outlive its nodes.
-pub struct TestCluster {
-    pub mesh: Mesh,
-    pub nodes: BTreeMap<u64, ClusterNode>,
-    pub disks: BTreeMap<u64, MemoryDisk>,
+pub(crate) struct TestCluster {
+    pub(crate) mesh: Mesh,
+    pub(crate) nodes: BTreeMap<u64, ClusterNode>,
+    pub(crate) disks: BTreeMap<u64, MemoryDisk>,
 }
 
 impl TestCluster {
     /// Nodes that belong to no cluster yet.
-    pub async fn unformed(count: u64) -> Self {
+    pub(crate) async fn unformed(count: u64) -> Self {
         aspen_cluster::seed_this_thread(count);
         let mut cluster =
             Self { mesh: Mesh::default(), nodes: BTreeMap::new(), disks: BTreeMap::new() };
@@ -150,7 +150,7 @@ impl TestCluster {
     }
 
     /// A cluster of `count` voters, led by node 1.
-    pub async fn formed(count: u64) -> Self {
+    pub(crate) async fn formed(count: u64) -> Self {
         let cluster = Self::unformed(count).await;
         let first = &cluster.nodes[&1];
         first.init().await.unwrap();
@@ -165,7 +165,7 @@ impl TestCluster {
     }
 
     /// Starts node `n` on its disk.
-    pub async fn start(&mut self, n: u64) -> &ClusterNode {
+    pub(crate) async fn start(&mut self, n: u64) -> &ClusterNode {
         let disk = self.disks.entry(n).or_default().clone();
         let node = ClusterNode::start(config(n, Arc::new(disk)), self.mesh.end(n)).await.unwrap();
         self.mesh.attach(n, &node);
@@ -174,13 +174,13 @@ impl TestCluster {
     }
 
     /// Stops node `n` and takes it off the network.
-    pub async fn stop(&mut self, n: u64) {
+    pub(crate) async fn stop(&mut self, n: u64) {
         self.mesh.detach(n);
         self.nodes.remove(&n).unwrap().shutdown().await;
     }
 
     /// The node that leads, once exactly one of those that run says so.
-    pub async fn leader(&self) -> u64 {
+    pub(crate) async fn leader(&self) -> u64 {
         until(|| {
             let mut leaders = self.nodes.iter().filter(|(_, node)| node.is_leader());
             match (leaders.next(), leaders.next()) {
@@ -192,7 +192,7 @@ impl TestCluster {
     }
 
     /// Waits until all running nodes have applied what the leader has.
-    pub async fn settle(&self) {
+    pub(crate) async fn settle(&self) {
         let leader = self.leader().await;
         until(|| {
             let wanted = self.nodes[&leader].applied();
@@ -203,7 +203,7 @@ impl TestCluster {
 }
 
 /// Looks again after each moment until there is something, at most a minute of paused time.
-pub async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
     for _ in 0..60_000 {
         if let Some(found) = look() {
             return found;

@@ -51,7 +51,7 @@ fuzz_target!(|input: &[u8]| {
 });
 
 fn message(calls: &mut Calls<u64>, services: &mut Services<u8>, session: SessionId, bytes: &[u8]) {
-    match classify(&Bytes::copy_from_slice(bytes)) {
+    match classify(Bytes::copy_from_slice(bytes)) {
         Ok(Incoming::Request(call, r)) => request(services, session, call, r.service, r.budget_ms),
         Ok(Incoming::Reply(call, _)) => {
             if let Some(user) = calls.complete(session, call) {

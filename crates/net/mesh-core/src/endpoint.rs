@@ -192,7 +192,7 @@ impl Endpoint {
         });
     }
 
-    /// Runs `call` on a session, then carries its events on and re-arms its timer.
+    /// Runs `call` on a session, carries its events on and puts it in line to be polled.
     pub(crate) fn with_session<T>(
         &mut self,
         now: Instant,
@@ -207,9 +207,7 @@ impl Endpoint {
             entry.is_ready = true;
             self.ready.push_back(slot);
         }
-        if let Some(at) = entry.session.next_timeout() {
-            self.timers.arm(Timer::Session(slot), at);
-        }
+        // Its timer is armed once it has nothing more to send: every input is followed by a poll.
         if !self.scratch.is_empty() {
             self.forward_events(now, slot);
         }

@@ -61,6 +61,38 @@ pub(crate) struct Core {
     pub(crate) waker: Option<Waker>,
     pub(crate) is_closed: bool,
     pub(crate) malformed_frames: u64,
+    taken: Taken,
+}
+
+/// Credit of consecutive messages of one stream, returned in one step.
+#[derive(Default)]
+struct Taken(Option<(SessionId, StreamId, u32)>);
+
+impl Taken {
+    fn add(
+        &mut self,
+        endpoint: &mut Endpoint,
+        now: Instant,
+        session: SessionId,
+        stream: StreamId,
+        credit: u32,
+    ) {
+        match &mut self.0 {
+            Some((s, id, sum)) if *s == session && *id == stream => {
+                *sum = sum.saturating_add(credit);
+            }
+            _ => {
+                self.settle(endpoint, now);
+                self.0 = Some((session, stream, credit));
+            }
+        }
+    }
+
+    fn settle(&mut self, endpoint: &mut Endpoint, now: Instant) {
+        if let Some((session, stream, sum)) = self.0.take() {
+            endpoint.consume(now, session, stream, sum);
+        }
+    }
 }
 
 impl Core {
@@ -80,6 +112,7 @@ impl Core {
             waker: None,
             is_closed: false,
             malformed_frames: 0,
+            taken: Taken::default(),
         }
     }
 
@@ -113,6 +146,7 @@ impl Core {
                 }
             }
         }
+        self.taken.settle(&mut self.endpoint, now);
     }
 
     fn tell_waiters(&mut self, peer: NodeId, result: Result<(), DialError>) {
@@ -162,8 +196,8 @@ impl Core {
                 message,
                 credit,
             } => {
-                self.endpoint.consume(now, session, stream_id, credit);
-                self.on_frame(now, peer, session, class, &message);
+                self.taken.add(&mut self.endpoint, now, session, stream_id, credit);
+                self.on_frame(now, peer, session, class, message);
             }
             SessionEvent::Message { stream_id, message, credit, .. } => {
                 self.streams.deliver(session, stream_id, message, credit);
@@ -202,7 +236,7 @@ impl Core {
         peer: NodeId,
         session: SessionId,
         class: Class,
-        message: &Bytes,
+        message: Bytes,
     ) {
         match classify(message) {
             Ok(Incoming::Reply(call, result)) => {

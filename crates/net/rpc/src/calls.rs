@@ -42,11 +42,11 @@ pub struct Ended<U> {
     pub user: U,
 }
 
-/// Call ids are random already.
+/// Hashes ids that are random, or cut from a cryptographic hash, already.
 #[derive(Default)]
-pub(crate) struct CallIdHasher(u64);
+pub(crate) struct RandomIdHasher(u64);
 
-impl Hasher for CallIdHasher {
+impl Hasher for RandomIdHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -64,7 +64,7 @@ impl Hasher for CallIdHasher {
 pub struct Calls<U> {
     slots: Vec<Option<Open<U>>>,
     free: Vec<u32>,
-    by_id: HashMap<CallId, u32, BuildHasherDefault<CallIdHasher>>,
+    by_id: HashMap<CallId, u32, BuildHasherDefault<RandomIdHasher>>,
     /// First slot of each tick's list.
     ticks: BTreeMap<u64, u32>,
 }

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use net_types::limits::DEFAULT_CALL_DEADLINE;
 use net_types::{CallId, ChannelHash, StreamId};
 use net_wire::rpc::{Body, Codec, Frame, Headers};
@@ -75,36 +75,35 @@ pub enum Incoming {
     Cancel(CallId),
 }
 
-/// Reads a frame.
-pub fn classify(message: &Bytes) -> Result<Incoming, EventMetaError> {
-    let frame = Frame::decode(message)?;
+/// Reads a frame. A body is the end of its message and takes over the message's memory.
+pub fn classify(message: Bytes) -> Result<Incoming, EventMetaError> {
+    let frame = Frame::decode(&message)?;
     let id = frame.call_id;
     Ok(match frame.body {
         Body::Request { info, headers, body } => {
-            let request = Request {
-                service: info.service,
-                budget_ms: info.budget_ms,
-                codec: info.codec,
-                headers: own(message, &headers),
-                body: message.slice_ref(body),
-            };
-            Incoming::Request(id, request)
+            let (service, budget_ms, codec) = (info.service, info.budget_ms, info.codec);
+            let (headers, at) = (own(&message, &headers), message.len() - body.len());
+            let body = tail(message, at);
+            Incoming::Request(id, Request { service, budget_ms, codec, headers, body })
         }
         Body::Response { headers, body } => {
-            let reply = RpcReply { body: message.slice_ref(body), headers: own(message, &headers) };
-            Incoming::Reply(id, Ok(reply))
+            let (headers, at) = (own(&message, &headers), message.len() - body.len());
+            Incoming::Reply(id, Ok(RpcReply { body: tail(message, at), headers }))
         }
         Body::Error { status, kind, detail, body } => {
-            let error = RpcError::ServerError {
-                status,
-                kind: kind.to_owned(),
-                detail: detail.to_owned(),
-                body: message.slice_ref(body),
-            };
-            Incoming::Reply(id, Err(error))
+            let (kind, detail) = (kind.to_owned(), detail.to_owned());
+            let at = message.len() - body.len();
+            let body = tail(message, at);
+            Incoming::Reply(id, Err(RpcError::ServerError { status, kind, detail, body }))
         }
         Body::Cancel { .. } => Incoming::Cancel(id),
     })
+}
+
+/// The end of a message, without the shared count that a slice would allocate.
+fn tail(mut message: Bytes, at: usize) -> Bytes {
+    message.advance(at);
+    message
 }
 
 fn own(message: &Bytes, headers: &Headers<'_>) -> Vec<(String, Bytes)> {
@@ -129,17 +128,17 @@ mod tests {
         };
         let mut out = Vec::new();
         writer.request(&info, &[], b"ask", &mut out);
-        let Ok(Incoming::Request(CallId(2), request)) = classify(&Bytes::from(out)) else {
+        let Ok(Incoming::Request(CallId(2), request)) = classify(Bytes::from(out)) else {
             panic!("not a request")
         };
         assert_eq!((request.service, &request.body[..]), (ChannelHash(3), &b"ask"[..]));
         let mut out = Vec::new();
         writer.error(Status::NOT_FOUND, "not_found", "", b"", &mut out);
-        let error = classify(&Bytes::from(out));
+        let error = classify(Bytes::from(out));
         assert!(matches!(error, Ok(Incoming::Reply(_, Err(RpcError::ServerError { .. })))));
         let mut out = Vec::new();
         writer.cancel(0, &mut out);
-        assert_eq!(classify(&Bytes::from(out)), Ok(Incoming::Cancel(CallId(2))));
+        assert_eq!(classify(Bytes::from(out)), Ok(Incoming::Cancel(CallId(2))));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The services of a node and how many calls each works on.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use net_types::limits::{
@@ -11,6 +12,7 @@ use net_wire::rpc::Status;
 use thiserror::Error;
 
 use crate::RpcFailure;
+use crate::calls::RandomIdHasher;
 
 /// A name is not a service's.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -66,7 +68,7 @@ type Stop = Box<dyn FnOnce() + Send>;
 
 /// The services of a node, each with a handler `H`, and the calls that are not answered yet.
 pub struct Services<H> {
-    by_hash: HashMap<ChannelHash, Service<H>>,
+    by_hash: HashMap<ChannelHash, Service<H>, BuildHasherDefault<RandomIdHasher>>,
     /// Unanswered calls with what stops them.
     open: BTreeMap<(SessionId, CallId), (ChannelHash, Option<Stop>)>,
     per_caller: HashMap<SessionId, usize>,
@@ -85,7 +87,7 @@ pub enum Admission<H> {
 impl<H: Clone> Services<H> {
     /// No services.
     pub fn new() -> Self {
-        Self { by_hash: HashMap::new(), open: BTreeMap::new(), per_caller: HashMap::new() }
+        Self { by_hash: HashMap::default(), open: BTreeMap::new(), per_caller: HashMap::new() }
     }
 
     /// Adds a service; false when the name is taken or the table full.
@@ -114,10 +116,14 @@ impl<H: Clone> Services<H> {
             let detail = "the node does not serve this service";
             return Admission::Refuse(RpcFailure::new(Status::NOT_FOUND, "not_found", detail));
         };
-        if self.open.contains_key(&(session, call)) {
-            return Admission::Ignore;
+        // Calls that are answered at once are never in these tables, which are then empty.
+        let mut of_caller = 0;
+        if !self.open.is_empty() {
+            if self.open.contains_key(&(session, call)) {
+                return Admission::Ignore;
+            }
+            of_caller = self.per_caller.get(&session).copied().unwrap_or(0);
         }
-        let of_caller = self.per_caller.get(&session).copied().unwrap_or(0);
         if entry.in_flight >= MAX_IN_FLIGHT_PER_SERVICE || of_caller >= MAX_IN_FLIGHT_PER_CALLER {
             let detail = format!("{} has too many calls in flight", entry.name.as_str());
             return Admission::Refuse(RpcFailure::new(Status::BACKPRESSURE, "full", detail));

@@ -130,18 +130,25 @@ impl EventMeta {
 /// The checksum of an event whose stored checksum is taken as zero.
 fn checksum_of(event: &[u8]) -> u32 {
     // Short events, the common case, are copied once to zero the field; long ones are streamed.
-    let mut head = [0u8; 512];
-    if event.len() <= head.len() {
-        let copy = &mut head[..event.len()];
-        copy.copy_from_slice(event);
-        copy[20..24].fill(0);
-        return xxh3_64(copy) as u32;
+    match event.len() {
+        0..=160 => checksum_of_copy::<160>(event),
+        161..=512 => checksum_of_copy::<512>(event),
+        _ => {
+            let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+            hasher.update(&event[..20]);
+            hasher.update(&[0; 4]);
+            hasher.update(&event[24..]);
+            hasher.digest() as u32
+        }
     }
-    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-    hasher.update(&event[..20]);
-    hasher.update(&[0; 4]);
-    hasher.update(&event[24..]);
-    hasher.digest() as u32
+}
+
+fn checksum_of_copy<const N: usize>(event: &[u8]) -> u32 {
+    let mut copy = [0u8; N];
+    let copy = &mut copy[..event.len()];
+    copy.copy_from_slice(event);
+    copy[20..24].fill(0);
+    xxh3_64(copy) as u32
 }
 
 #[cfg(test)]
@@ -165,7 +172,7 @@ mod tests {
 
     #[test]
     fn long_and_short_events_use_the_same_checksum() {
-        for len in [0, 487, 488, 489, 5_000] {
+        for len in [0, 135, 136, 137, 487, 488, 489, 5_000] {
             let meta = EventMeta { dispatch: 1, flags: 0, origin: OriginHash(9), seq_or_ts: 1 };
             let mut out = Vec::new();
             meta.encode_with(&mut out, |o| o.resize(o.len() + len, 0xA5));

@@ -23,6 +23,7 @@ pub use envelope::{
 };
 pub use error::{ApiError, ErrorCode};
 pub use key::{Key, KeyError, LeaseId, MemberId, Prefix, Revision};
+pub use net_wire::MeshTicket;
 pub use reserved::{RESERVED_PREFIXES, Touch, reserved_prefix_of, touches};
 pub use secret::SecretText;
 pub use store::{Exchange, KeyValueStore, StoreRequest};

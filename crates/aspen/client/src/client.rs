@@ -1,0 +1,583 @@
+//! The client: one request at a time for the caller, rotation and retries underneath.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aspen_api::cluster::GetLeader;
+use aspen_api::kv::Consistency;
+use aspen_api::{
+    ApiError, AuthenticatedRequest, ClientId, ClusterTicket, EnvelopeError, ErrorCode, Exchange,
+    KeyValueStore, Request, RequestId, Response, StoreRequest, service,
+};
+use bytes::Bytes;
+use net_node::{
+    BindError, CallOptions, EntityKeypair, MeshConfig, MeshNode, MeshSecret, PeerAddr, RpcError,
+    ServiceName, Status,
+};
+use net_types::limits::DEFAULT_REQUEST_DEADLINE;
+use net_types::{EntityId, Instant, NodeId};
+use rand_core::{OsRng, RngCore};
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::peers::Peers;
+use crate::request_ids::RequestIds;
+use crate::rotation::{Failure, Rotation, Step};
+
+/// Silence of a peer after which the others are asked who leads.
+const SUSPECT_AFTER: Duration = Duration::from_millis(250);
+/// Longest wait for the answer to that question.
+const PROBE_DEADLINE: Duration = Duration::from_millis(1_000);
+
+/// Settings of a client.
+pub struct ClientOptions {
+    /// Time for one request, all attempts together.
+    pub deadline: Duration,
+    /// The identity to appear with; absent makes one up.
+    pub identity: Option<EntityKeypair>,
+    /// Whether to ask a leader that is named by a member but not in the ticket.
+    pub should_follow_leader: bool,
+    /// A capability token to send with every request.
+    pub token: Option<Bytes>,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            deadline: DEFAULT_REQUEST_DEADLINE,
+            identity: None,
+            should_follow_leader: true,
+            token: None,
+        }
+    }
+}
+
+/// Why there is no client.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// The ticket names nobody.
+    #[error("the ticket names no member of the cluster")]
+    NoPeers,
+    /// The system gives no randomness.
+    #[error("the system's random source failed: {0}")]
+    Random(String),
+    /// No socket.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+}
+
+/// A cluster, as a program holds it. Cheap to clone; clones share sessions and what is known about
+/// the leader.
+///
+/// A write keeps one name through all its attempts, so that it is applied at most once however
+/// often it had to be sent.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    node: MeshNode,
+    service: ServiceName,
+    deadline: Duration,
+    token: Option<Bytes>,
+    should_follow_leader: bool,
+    peers: Mutex<Peers>,
+    /// The peer to ask first: the one that answered last, or was found to lead.
+    preferred: watch::Sender<usize>,
+    ids: Mutex<RequestIds>,
+    /// When somebody may ask again who leads.
+    next_probe: Mutex<Option<tokio::time::Instant>>,
+    origin: tokio::time::Instant,
+}
+
+/// What one attempt came to.
+enum Attempt {
+    Answer(Response),
+    Failed(Failure),
+    /// Refused for a reason that rotation cannot mend.
+    Refused(ApiError),
+}
+
+/// What is known of the attempts so far, for the error when time runs out.
+#[derive(Default)]
+struct Attempts {
+    count: u32,
+    /// An attempt may have been carried out without an answer.
+    is_open: bool,
+    last_refusal: Option<ApiError>,
+    last_silence: Option<String>,
+}
+
+impl Client {
+    /// A client of the cluster that a ticket names, on a node of its own. Sessions are made when
+    /// they are first needed.
+    pub fn connect(ticket: &ClusterTicket, options: ClientOptions) -> Result<Self, ConnectError> {
+        let peers = ticket.peers();
+        let bind = bind_address(peers).ok_or(ConnectError::NoPeers)?;
+        let identity = match options.identity.clone() {
+            Some(identity) => identity,
+            None => {
+                let mut seed = [0; 32];
+                OsRng
+                    .try_fill_bytes(&mut seed)
+                    .map_err(|error| ConnectError::Random(error.to_string()))?;
+                EntityKeypair::from_seed(seed)
+            }
+        };
+        let secret = MeshSecret::new(ticket.mesh_key.0);
+        let node = MeshNode::bind(MeshConfig::new(identity, secret, bind))?;
+        Self::over(node, peers.to_vec(), options)
+    }
+
+    /// A client over a node that exists already. `peers` are the members to ask, in order.
+    pub fn over(
+        node: MeshNode,
+        peers: Vec<PeerAddr>,
+        options: ClientOptions,
+    ) -> Result<Self, ConnectError> {
+        if peers.is_empty() {
+            return Err(ConnectError::NoPeers);
+        }
+        let inner = Inner {
+            node,
+            service: ServiceName::new(service::CLIENT).expect("a constant name is valid"),
+            deadline: options.deadline,
+            token: options.token,
+            should_follow_leader: options.should_follow_leader,
+            peers: Mutex::new(Peers::new(peers)),
+            preferred: watch::Sender::new(0),
+            ids: Mutex::default(),
+            next_probe: Mutex::new(None),
+            origin: tokio::time::Instant::now(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Carries out one request within the client's deadline.
+    ///
+    /// `TIMEOUT` leaves open whether a write happened; with any other error it did not.
+    pub async fn send<R: Exchange>(&self, request: R) -> Result<R::Reply, ApiError> {
+        self.send_within(request, self.inner.deadline).await
+    }
+
+    /// Carries out one request within a deadline of its own.
+    pub async fn send_within<R: Exchange>(
+        &self,
+        request: R,
+        deadline: Duration,
+    ) -> Result<R::Reply, ApiError> {
+        R::reply(self.inner.carry_out(request.into(), deadline).await?)
+    }
+
+    /// Asks one node, once: what it says of itself.
+    pub async fn send_to<R: Exchange>(
+        &self,
+        peer: &PeerAddr,
+        request: R,
+    ) -> Result<R::Reply, ApiError> {
+        let request = request.into();
+        request.check()?;
+        let body = self.inner.frame(request, RequestId::UNNAMED);
+        let answer = self.inner.call(peer, body, self.inner.deadline).await;
+        R::reply(answer.map_err(|error| unanswered(&error))?)
+    }
+
+    /// The mesh node underneath.
+    pub fn node(&self) -> &MeshNode {
+        &self.inner.node
+    }
+
+    /// Ends all sessions. Requests under way fail.
+    pub async fn shutdown(&self) {
+        self.inner.node.shutdown().await;
+    }
+}
+
+impl KeyValueStore for Client {
+    async fn submit<R: StoreRequest + 'static>(&self, request: R) -> Result<R::Reply, ApiError> {
+        self.send(request).await
+    }
+}
+
+/// A write's name; given back when the request is over, however it ends.
+struct Named<'a> {
+    inner: &'a Inner,
+    id: RequestId,
+}
+
+impl Drop for Named<'_> {
+    fn drop(&mut self) {
+        if self.id.named().is_some() {
+            lock(&self.inner.ids).close(self.id);
+        }
+    }
+}
+
+impl Inner {
+    async fn carry_out(&self, request: Request, deadline: Duration) -> Result<Response, ApiError> {
+        request.check()?;
+        let audience = Audience::of(&request);
+        let named = self.name(&request)?;
+        let body = self.frame(request, named.id);
+        let until = tokio::time::Instant::now() + deadline;
+        let mut attempts = Attempts::default();
+        let mut rotation = match audience {
+            Audience::First => Rotation::start(1, 0, self.instant(until)),
+            _ => {
+                let first = *self.preferred.borrow();
+                Rotation::start(self.known(audience), first, self.instant(until))
+            }
+        };
+        loop {
+            let peer = rotation.current();
+            attempts.count += 1;
+            let failure = match self.attempt(peer, &body, until, audience, &mut attempts).await {
+                Attempt::Answer(response) => {
+                    if audience == Audience::Leader {
+                        self.prefer(peer);
+                    }
+                    return Ok(response);
+                }
+                Attempt::Refused(error) => return Err(error),
+                Attempt::Failed(failure) => failure,
+            };
+            tracing::debug!(peer, ?failure, "request will be repeated");
+            let known = self.known(audience);
+            let now = self.instant(tokio::time::Instant::now());
+            match rotation.after(now, failure, known) {
+                Step::GiveUp => return Err(attempts.error(known)),
+                Step::Ask { wait, .. } if wait.is_zero() => {}
+                Step::Ask { wait, .. } => tokio::time::sleep(wait).await,
+            }
+        }
+    }
+
+    /// How many peers may be asked.
+    fn known(&self, audience: Audience) -> usize {
+        match audience {
+            Audience::First => 1,
+            Audience::Leader | Audience::Any => lock(&self.peers).len(),
+        }
+    }
+
+    /// Asks one peer and, while it is silent, looks out for a better one.
+    async fn attempt(
+        &self,
+        peer: usize,
+        body: &Bytes,
+        until: tokio::time::Instant,
+        audience: Audience,
+        attempts: &mut Attempts,
+    ) -> Attempt {
+        let left = until.saturating_duration_since(tokio::time::Instant::now());
+        let answer = tokio::select! {
+            biased;
+            answer = self.ask(peer, body.clone(), left) => answer,
+            by = self.better_than(peer, audience) => {
+                attempts.is_open = true;
+                return Attempt::Failed(Failure::Superseded { by });
+            }
+        };
+        match answer {
+            Ok(Response::Error(error)) => self.judge(error, attempts),
+            Ok(response) => Attempt::Answer(response),
+            Err(RpcError::TooLarge(text)) => {
+                Attempt::Refused(ApiError::new(ErrorCode::TooLarge, text))
+            }
+            Err(error) => {
+                attempts.is_open |= may_have_run(&error);
+                attempts.last_silence = Some(error.to_string());
+                Attempt::Failed(match error {
+                    RpcError::ServerError { .. } => Failure::Unavailable,
+                    RpcError::Backpressure => Failure::NotReady,
+                    _ => Failure::Silent,
+                })
+            }
+        }
+    }
+
+    fn judge(&self, error: ApiError, attempts: &mut Attempts) -> Attempt {
+        let failure = match error.code {
+            ErrorCode::NotLeader => {
+                let hint = error.leader_hint.clone().and_then(|leader| self.learn(leader));
+                Failure::NotLeader { hint }
+            }
+            ErrorCode::ServiceUnavailable => Failure::Unavailable,
+            ErrorCode::NotInitialized | ErrorCode::PluginLoading => Failure::NotReady,
+            _ => return Attempt::Refused(error),
+        };
+        attempts.last_refusal = Some(error);
+        Attempt::Failed(failure)
+    }
+
+    /// Waits until `peer`, which does not answer, is known not to be the best one to ask: another
+    /// one leads or, for a request that any can answer, another one answers.
+    async fn better_than(&self, peer: usize, audience: Audience) -> usize {
+        if audience == Audience::First {
+            return std::future::pending().await;
+        }
+        let mut preferred = self.preferred.subscribe();
+        let mut candidate = peer;
+        loop {
+            tokio::select! {
+                Ok(found) = preferred.wait_for(|found| *found != peer),
+                    if audience == Audience::Leader => return *found,
+                () = tokio::time::sleep(SUSPECT_AFTER) => {}
+            }
+            if !self.may_probe() {
+                continue;
+            }
+            candidate = (candidate + 1) % self.known(audience);
+            if candidate == peer {
+                continue;
+            }
+            let body = self.frame(GetLeader {}.into(), RequestId::UNNAMED);
+            let Ok(answer) = self.ask(candidate, body, PROBE_DEADLINE).await else { continue };
+            let leader = match answer {
+                Response::Leader(answer) => answer.leader.and_then(|it| self.learn(it.addr)),
+                _ => None,
+            };
+            match leader.filter(|leader| *leader != peer) {
+                Some(leader) if audience == Audience::Leader => self.prefer(leader),
+                _ if audience == Audience::Any => return candidate,
+                _ => {}
+            }
+        }
+    }
+
+    /// One question about the leader in each quarter of a second, however many requests wait.
+    fn may_probe(&self) -> bool {
+        let now = tokio::time::Instant::now();
+        let mut next = lock(&self.next_probe);
+        if next.is_some_and(|next| now < next) {
+            return false;
+        }
+        *next = Some(now + SUSPECT_AFTER);
+        true
+    }
+
+    /// Calls a member by index, with a session of its own if there is none.
+    async fn ask(
+        &self,
+        peer: usize,
+        body: Bytes,
+        deadline: Duration,
+    ) -> Result<Response, RpcError> {
+        let route = lock(&self.peers).route(peer);
+        if let Some(other) = route.end {
+            self.node.disconnect(other);
+        }
+        let answer = match &route.dial {
+            Some(addr) => self.call(addr, body, deadline).await,
+            None => self.call_node(route.node, body, deadline).await,
+        };
+        if answer.is_err() {
+            // Dialled again next time, perhaps at another address.
+            lock(&self.peers).forget_session(peer);
+        }
+        answer
+    }
+
+    /// Makes a session, then calls.
+    async fn call(
+        &self,
+        peer: &PeerAddr,
+        body: Bytes,
+        deadline: Duration,
+    ) -> Result<Response, RpcError> {
+        let until = tokio::time::Instant::now() + deadline;
+        // What fails before there is a session was never sent, whatever the time.
+        let node = tokio::time::timeout_at(until, self.node.connect(peer))
+            .await
+            .map_err(|_| RpcError::NoRoute("no session before the deadline".into()))?
+            .map_err(|error| RpcError::NoRoute(error.to_string()))?;
+        let left = until.saturating_duration_since(tokio::time::Instant::now());
+        self.call_node(node, body, left).await
+    }
+
+    async fn call_node(
+        &self,
+        node: NodeId,
+        body: Bytes,
+        deadline: Duration,
+    ) -> Result<Response, RpcError> {
+        let options = CallOptions::with_deadline(deadline);
+        let reply = self.node.call(node, &self.service, body, options).await?;
+        Ok(Response::decode(reply.body).unwrap_or_else(|error| {
+            let code = match error {
+                EnvelopeError::Unsupported(_) => ErrorCode::Unsupported,
+                EnvelopeError::Malformed(_) => ErrorCode::InternalError,
+            };
+            Response::Error(ApiError::new(code, format!("the answer cannot be read: {error}")))
+        }))
+    }
+
+    fn frame(&self, request: Request, id: RequestId) -> Bytes {
+        AuthenticatedRequest { request, token: self.token.clone(), proxy_hops: 0, request_id: id }
+            .encode()
+    }
+
+    /// A name for the request if it is one that must not be applied twice.
+    fn name(&self, request: &Request) -> Result<Named<'_>, ApiError> {
+        if !is_write(request) {
+            return Ok(Named { inner: self, id: RequestId::UNNAMED });
+        }
+        let mut client = [0; 16];
+        let mut failed = None;
+        let id = lock(&self.ids).open(|| {
+            failed = OsRng.try_fill_bytes(&mut client).err();
+            ClientId(client)
+        });
+        let named = Named { inner: self, id };
+        match failed {
+            None => Ok(named),
+            // Without randomness two clients could take each other's answers.
+            Some(error) => Err(ApiError::new(
+                ErrorCode::InternalError,
+                format!("the system's random source failed: {error}"),
+            )),
+        }
+    }
+
+    /// The index of a member that was named as the leader.
+    fn learn(&self, leader: PeerAddr) -> Option<usize> {
+        lock(&self.peers).learn(leader, self.should_follow_leader)
+    }
+
+    fn prefer(&self, peer: usize) {
+        self.preferred.send_if_modified(|preferred| {
+            let is_new = *preferred != peer;
+            *preferred = peer;
+            is_new
+        });
+    }
+
+    fn instant(&self, at: tokio::time::Instant) -> Instant {
+        Instant::ZERO + at.saturating_duration_since(self.origin)
+    }
+}
+
+impl Attempts {
+    /// The error of a request whose time ran out.
+    fn error(self, peers: usize) -> ApiError {
+        if self.is_open {
+            let text = format!(
+                "no answer after {} attempts; the request may or may not have been carried out",
+                self.count
+            );
+            return ApiError::new(ErrorCode::Timeout, text);
+        }
+        self.last_refusal.unwrap_or_else(|| {
+            let text = format!(
+                "none of {peers} members can be reached after {} attempts ({}); is the cluster \
+                 running, and is the ticket current?",
+                self.count,
+                self.last_silence.as_deref().unwrap_or("no answer")
+            );
+            ApiError::new(ErrorCode::ServiceUnavailable, text)
+        })
+    }
+}
+
+/// Whether the server may have carried out a call that has no answer.
+fn may_have_run(error: &RpcError) -> bool {
+    match error {
+        RpcError::NoRoute(_) | RpcError::Backpressure | RpcError::TooLarge(_) => false,
+        RpcError::ServerError { status, .. } => {
+            !matches!(*status, Status::NOT_FOUND | Status::BACKPRESSURE)
+        }
+        RpcError::Timeout | RpcError::Transport | RpcError::Cancelled => true,
+    }
+}
+
+/// Who can answer a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Audience {
+    /// Only the leader.
+    Leader,
+    /// Any member.
+    Any,
+    /// The first member of the ticket: the request changes that node and no other.
+    First,
+}
+
+impl Audience {
+    fn of(request: &Request) -> Self {
+        let read = |consistency| match consistency {
+            Consistency::Stale => Self::Any,
+            Consistency::Linearizable | Consistency::Lease => Self::Leader,
+        };
+        match request {
+            Request::ReadKey(r) => read(r.consistency),
+            Request::ScanKeys(r) => read(r.consistency),
+            Request::BatchRead(r) => read(r.consistency),
+            Request::Ping(_)
+            | Request::GetHealth(_)
+            | Request::GetMetrics(_)
+            | Request::GetRaftMetrics(_)
+            | Request::GetNodeInfo(_)
+            | Request::GetLeader(_)
+            | Request::GetClusterState(_)
+            | Request::GetClusterTicket(_) => Self::Any,
+            Request::InitCluster(_) | Request::AddPeer(_) | Request::TriggerSnapshot(_) => {
+                Self::First
+            }
+            _ => Self::Leader,
+        }
+    }
+}
+
+/// The error for a single call that has no answer.
+fn unanswered(error: &RpcError) -> ApiError {
+    let code = match may_have_run(error) {
+        true => ErrorCode::Timeout,
+        false => ErrorCode::ServiceUnavailable,
+    };
+    ApiError::new(code, error.to_string())
+}
+
+/// Whether the state machine de-duplicates the request.
+fn is_write(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::WriteKey(_)
+            | Request::WriteKeyWithTtl(_)
+            | Request::WriteKeyWithLease(_)
+            | Request::DeleteKey(_)
+            | Request::CompareAndSwapKey(_)
+            | Request::CompareAndDeleteKey(_)
+            | Request::BatchWrite(_)
+            | Request::ConditionalBatchWrite(_)
+            | Request::Transact(_)
+            | Request::LeaseGrant(_)
+            | Request::LeaseRevoke(_)
+            | Request::LeaseKeepalive(_)
+    )
+}
+
+/// Any port of the family of the first address, on loopback if all addresses are.
+fn bind_address(peers: &[PeerAddr]) -> Option<SocketAddr> {
+    let mut addrs = peers.iter().flat_map(|peer| &peer.addrs);
+    let is_loopback = addrs.clone().all(|addr| addr.ip().is_loopback());
+    let ip = match (addrs.next()?, is_loopback) {
+        (SocketAddr::V4(_), true) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        (SocketAddr::V4(_), false) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        (SocketAddr::V6(_), true) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        (SocketAddr::V6(_), false) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    Some(SocketAddr::new(ip, 0))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every critical section leaves its state whole, also when it panics.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let peers: Vec<EntityId> = lock(&self.inner.peers).entities().collect();
+        f.debug_struct("Client").field("peers", &peers).finish_non_exhaustive()
+    }
+}

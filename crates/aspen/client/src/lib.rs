@@ -1,0 +1,16 @@
+//! A client of a cluster.
+//!
+//! [`Client`] speaks every request of `aspen-api`, finds the leader, rotates over the members that
+//! its ticket names and repeats what failed, so that a caller sees an answer or a final error. A
+//! repeated write is applied once: its name stays the same through all attempts. [`Rotation`] holds
+//! the decisions, without I/O.
+
+mod client;
+mod dev_ticket;
+mod peers;
+mod request_ids;
+mod rotation;
+
+pub use client::{Client, ClientOptions, ConnectError};
+pub use dev_ticket::{TicketFileError, dev_ticket_path, read_ticket_file};
+pub use rotation::{Failure, Rotation, Step};

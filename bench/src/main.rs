@@ -18,6 +18,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use measure::Plan;
 
+/// The allocator of the programs, so that the figures are theirs.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures one thing beside its limit or peer.
 #[derive(Parser)]
 #[command(version, about)]

@@ -318,12 +318,17 @@ impl Inner {
         if audience == Audience::First {
             return std::future::pending().await;
         }
+        // Only news count: what was known before led to this peer.
         let mut preferred = self.preferred.subscribe();
         let mut candidate = peer;
         loop {
             tokio::select! {
-                Ok(found) = preferred.wait_for(|found| *found != peer),
-                    if audience == Audience::Leader => return *found,
+                Ok(()) = preferred.changed(), if audience == Audience::Leader => {
+                    let found = *preferred.borrow_and_update();
+                    if found != peer {
+                        return found;
+                    }
+                }
                 () = tokio::time::sleep(SUSPECT_AFTER) => {}
             }
             if !self.may_probe() {

@@ -1,0 +1,163 @@
+//! What a caller sees when members fail, move or lose answers.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use aspen_api::cluster::InitCluster;
+use aspen_api::kv::{CompareAndSwapKey, ReadKey, WriteKey};
+use aspen_api::{ErrorCode, Key, KeyValueStore};
+use aspen_client::{Client, ClientOptions};
+use net_node::PeerAddr;
+
+use crate::members::{Members, Mood, mesh_node, ticket};
+
+const LONG: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(600);
+
+fn key(text: &str) -> Key {
+    text.parse().unwrap()
+}
+
+fn create(k: &str) -> CompareAndSwapKey {
+    CompareAndSwapKey { key: key(k), expected: None, new_value: "v".into() }
+}
+
+#[tokio::test]
+async fn a_write_with_a_followers_ticket_reaches_the_leader() {
+    let members = Members::start(&[Mood::Follows, Mood::Follows, Mood::Leads]);
+    let client = members.client(&[0, 1, 2], LONG);
+    client.write(key("k"), "v".into()).await.unwrap();
+    assert_eq!(client.read(key("k")).await.unwrap().item.unwrap().value, "v");
+    assert_eq!(members.asked(0), ["WriteKey"], "later requests go to the leader at once");
+    assert!(members.asked(1).is_empty(), "the hint comes before the order of the ticket");
+}
+
+#[tokio::test]
+async fn a_leader_outside_the_ticket_is_followed_unless_told_otherwise() {
+    let members = Members::start(&[Mood::Follows, Mood::Leads]);
+    let client = members.client(&[0], LONG);
+    client.write(key("k"), "v".into()).await.unwrap();
+
+    let options =
+        ClientOptions { deadline: SHORT, should_follow_leader: false, ..ClientOptions::default() };
+    let single = Client::connect(&members.ticket(&[0]), options).unwrap();
+    let error = single.write(key("k"), "w".into()).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::NotLeader);
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_was_lost_is_applied_once() {
+    let members = Members::start(&[Mood::LosesAnswers, Mood::Follows, Mood::Follows]);
+    let client = members.client(&[0, 1, 2], LONG);
+    let write = client.send(create("k"));
+    let election = async {
+        // The first member has carried out the write and says nothing; another one is elected.
+        while members.asked(0).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        members.set_mood(0, Mood::Silent);
+        members.set_mood(2, Mood::Leads);
+    };
+    let (result, ()) = tokio::join!(write, election);
+    assert!(result.unwrap().is_success, "the first answer, not that of a second application");
+    assert_eq!(client.read(key("k")).await.unwrap().item.unwrap().version, 1);
+    let ids: BTreeSet<_> = members.request_ids().into_iter().collect();
+    assert_eq!(ids.len(), 1, "all attempts had one name");
+}
+
+#[tokio::test]
+async fn a_leader_that_stops_is_replaced() {
+    let members = Members::start(&[Mood::Leads, Mood::Follows]);
+    let client = members.client(&[0, 1], LONG);
+    client.write(key("k"), "1".into()).await.unwrap();
+    members.stop(0).await;
+    members.set_mood(0, Mood::Silent);
+    members.set_mood(1, Mood::Leads);
+    client.write(key("k"), "2".into()).await.unwrap();
+    assert_eq!(client.read(key("k")).await.unwrap().item.unwrap().version, 2);
+}
+
+#[tokio::test]
+async fn unavailable_and_starting_members_are_asked_as_their_answers_say() {
+    let starting = Mood::Refuses(ErrorCode::NotInitialized);
+    let unavailable = Mood::Refuses(ErrorCode::ServiceUnavailable);
+    let members = Members::start(&[unavailable, starting]);
+    let client = members.client(&[0, 1], LONG);
+    let write = client.write(key("k"), "v".into());
+    let start = async {
+        while members.asked(1).len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        members.set_mood(1, Mood::Leads);
+    };
+    let (result, ()) = tokio::join!(write, start);
+    result.unwrap();
+    assert_eq!(members.asked(0).len(), 1, "a member that is starting is waited for");
+}
+
+#[tokio::test]
+async fn final_answers_are_returned_at_once() {
+    let members = Members::start(&[Mood::Refuses(ErrorCode::Forbidden), Mood::Leads]);
+    let client = members.client(&[0, 1], LONG);
+    let error = client.write(key("k"), "v".into()).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Forbidden);
+    assert!(members.asked(1).is_empty());
+    let large = WriteKey { key: key("k"), value: vec![0; (1 << 20) + 1].into() };
+    assert_eq!(client.send(large).await.unwrap_err().code, ErrorCode::TooLarge);
+    assert_eq!(members.asked(0).len(), 1, "what cannot be right is not sent");
+}
+
+#[tokio::test]
+async fn silence_leaves_open_what_happened_and_absence_does_not() {
+    let members = Members::start(&[Mood::Silent]);
+    let client = members.client(&[0], SHORT);
+    let error = client.write(key("k"), "v".into()).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Timeout);
+
+    let gone = mesh_node(77);
+    let addr = PeerAddr::direct(gone.entity_id(), gone.local_addr());
+    gone.shutdown().await;
+    drop(gone);
+    let options = ClientOptions { deadline: SHORT, ..ClientOptions::default() };
+    let client = Client::connect(&ticket(vec![addr]), options).unwrap();
+    let error = client.write(key("k"), "v".into()).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::ServiceUnavailable, "{error}");
+}
+
+#[tokio::test]
+async fn a_stale_read_is_answered_by_whoever_answers() {
+    let members = Members::start(&[Mood::Silent, Mood::Follows]);
+    let client = members.client(&[0, 1], LONG);
+    assert_eq!(client.read_local(key("k")).await.unwrap().item, None);
+    let linearizable = client.send_within(ReadKey::newest(key("k")), SHORT).await;
+    assert!(linearizable.is_err());
+}
+
+#[tokio::test]
+async fn what_concerns_one_node_is_asked_of_no_other() {
+    let unavailable = Mood::Refuses(ErrorCode::ServiceUnavailable);
+    let members = Members::start(&[unavailable, Mood::Leads]);
+    let client = members.client(&[0, 1], SHORT);
+    let error = client.send(InitCluster {}).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::ServiceUnavailable);
+    assert!(members.asked(0).len() > 1);
+    assert!(members.asked(1).is_empty());
+}
+
+#[tokio::test]
+async fn many_writes_at_once_have_names_within_the_window() {
+    let members = Members::start(&[Mood::Leads]);
+    let client = members.client(&[0], LONG);
+    let writes: Vec<_> = (0..500)
+        .map(|n| {
+            let client = client.clone();
+            tokio::spawn(async move { client.send(create(&format!("k{n}"))).await })
+        })
+        .collect();
+    for write in writes {
+        assert!(write.await.unwrap().unwrap().is_success);
+    }
+    let ids = members.request_ids();
+    let unique: BTreeSet<_> = ids.iter().copied().collect();
+    assert_eq!((ids.len(), unique.len()), (500, 500));
+}

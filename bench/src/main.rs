@@ -8,8 +8,11 @@
     reason = "a command-line program that stops at the first failure"
 )]
 
+mod kv;
 mod limits;
+mod log_design;
 mod measure;
+mod peers;
 mod rpc;
 mod stream;
 
@@ -74,6 +77,46 @@ const MEASUREMENTS: &[Measurement] = &[
         name: "stream-bulk",
         about: "MB/s of one reliable stream of 1 MiB messages, beside the cipher alone",
         run: stream::bulk,
+    },
+    Measurement {
+        name: "log-design",
+        about: "durable entries per second: log with checkpoints, beside one redb transaction",
+        run: log_design::run,
+    },
+    Measurement {
+        name: "kv-write-1",
+        about: "durable writes per second of one client, three nodes, beside etcd and the disk",
+        run: kv::write_1,
+    },
+    Measurement {
+        name: "kv-write-64",
+        about: "durable writes per second of 64 clients, three nodes, beside etcd",
+        run: kv::write_64,
+    },
+    Measurement {
+        name: "kv-write-512",
+        about: "durable writes per second of 512 clients, three nodes, beside etcd",
+        run: kv::write_512,
+    },
+    Measurement {
+        name: "kv-read-64",
+        about: "linearizable reads per second of 64 clients, three nodes, beside etcd",
+        run: kv::read_64,
+    },
+    Measurement {
+        name: "kv-failover",
+        about: "leader killed to next acknowledged write; ms, short beside default timeouts",
+        run: kv::failover,
+    },
+    Measurement {
+        name: "node-start",
+        about: "start of an empty node to its first linearizable read; ms",
+        run: kv::start,
+    },
+    Measurement {
+        name: "node-idle",
+        about: "CPU of an idle three-node cluster, beside etcd",
+        run: kv::idle,
     },
 ];
 

@@ -94,6 +94,10 @@ impl Latencies {
         self.0.push(since.elapsed().as_nanos().min(u32::MAX.into()) as u32);
     }
 
+    pub(crate) fn append(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

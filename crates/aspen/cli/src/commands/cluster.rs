@@ -1,0 +1,222 @@
+//! `cluster`.
+
+use aspen_api::cluster::{
+    AddLearner, AddPeer, ChangeMembership, ClusterNode, ClusterStateResult, GetClusterState,
+    GetClusterTicket, GetHealth, GetMetrics, GetRaftMetrics, HealthResult, HealthStatus,
+    InitCluster, PromoteLearner, RaftMetricsResult, RaftState, TransferLeader, TriggerSnapshot,
+};
+use aspen_client::Client;
+use serde_json::{Value, json};
+
+use crate::args::ClusterCommand;
+use crate::outcome::{Failure, Outcome};
+
+pub(crate) async fn run(client: &Client, command: ClusterCommand) -> Result<Outcome, Failure> {
+    match command {
+        ClusterCommand::Init => Ok(changed(&client.send(InitCluster {}).await?)),
+        ClusterCommand::Status => Ok(status(&client.send(GetClusterState {}).await?)),
+        ClusterCommand::Health => Ok(health(&client.send(GetHealth {}).await?)),
+        ClusterCommand::Metrics => Ok(metrics(&client.send(GetRaftMetrics {}).await?)),
+        ClusterCommand::Prometheus => {
+            let text = client.send(GetMetrics {}).await?.text;
+            Ok(Outcome::new(json!({ "text": text }), text.trim_end()))
+        }
+        ClusterCommand::Ticket => {
+            let ticket = client.send(GetClusterTicket {}).await?.ticket;
+            let text = ticket.expose();
+            Ok(Outcome::new(json!({ "ticket": text }), text))
+        }
+        ClusterCommand::AddLearner { node_id, addr } => {
+            Ok(changed(&client.send(AddLearner { node_id, addr }).await?))
+        }
+        ClusterCommand::Promote { learner_id, replace_node, force } => {
+            let request = PromoteLearner { learner_id, replace_node, is_force: force };
+            Ok(changed(&client.send(request).await?))
+        }
+        ClusterCommand::ChangeMembership { members } => {
+            Ok(changed(&client.send(ChangeMembership { members }).await?))
+        }
+        ClusterCommand::UpdatePeer { node_id, addr } => {
+            client.send(AddPeer { node_id, addr }).await?;
+            Ok(Outcome::new(json!({ "status": "success", "node_id": node_id.0 }), "ok"))
+        }
+        ClusterCommand::TransferLeader { to } => {
+            client.send(TransferLeader { target: to }).await?;
+            Ok(Outcome::new(json!({ "status": "success" }), "ok"))
+        }
+        ClusterCommand::Snapshot => {
+            let index = client.send(TriggerSnapshot {}).await?.snapshot_index;
+            let json = json!({ "status": "success", "snapshot_index": index });
+            let text = match index {
+                Some(index) => format!("the newest snapshot holds the log up to {index}"),
+                None => "a snapshot is being taken".to_owned(),
+            };
+            Ok(Outcome::new(json, text))
+        }
+    }
+}
+
+fn node_json(node: &ClusterNode) -> Value {
+    json!({
+        "node_id": node.node_id.0,
+        "endpoint_id": node.addr.entity_id.to_string(),
+        "is_leader": node.is_leader,
+        "is_voter": node.is_voter,
+        "is_learner": node.is_learner,
+    })
+}
+
+fn nodes_text(nodes: &[ClusterNode]) -> String {
+    let lines: Vec<_> = nodes
+        .iter()
+        .map(|node| {
+            let role = match (node.is_leader, node.is_voter) {
+                (true, _) => "leader",
+                (false, true) => "voter",
+                (false, false) => "learner",
+            };
+            let addrs: Vec<_> = node.addr.addrs.iter().map(ToString::to_string).collect();
+            format!("{}\t{role}\t{}\t{}", node.node_id, node.addr.entity_id, addrs.join(","))
+        })
+        .collect();
+    lines.join("\n")
+}
+
+fn status(state: &ClusterStateResult) -> Outcome {
+    let nodes: Vec<_> = state.nodes.iter().map(node_json).collect();
+    Outcome::new(json!({ "nodes": nodes }), nodes_text(&state.nodes))
+}
+
+fn changed(state: &ClusterStateResult) -> Outcome {
+    let mut outcome = status(state);
+    outcome.json["status"] = "success".into();
+    outcome
+}
+
+fn health(health: &HealthResult) -> Outcome {
+    let status = match health.status {
+        HealthStatus::Healthy => "healthy",
+        HealthStatus::Degraded => "degraded",
+        HealthStatus::Unhealthy => "unhealthy",
+    };
+    let json = json!({
+        "status": status,
+        "node_id": health.node_id.to_string(),
+        "raft_node_id": health.raft_node_id.0,
+        "endpoint_id": health.entity_id.to_string(),
+        "uptime_seconds": health.uptime_seconds,
+        "is_initialized": health.is_initialized,
+        "membership_node_count": health.membership_node_count,
+    });
+    let text = format!(
+        "node {} is {status}: up {} s, {} of {} nodes",
+        health.raft_node_id,
+        health.uptime_seconds,
+        if health.is_initialized { "in a cluster" } else { "not yet in a cluster" },
+        health.membership_node_count,
+    );
+    let outcome = Outcome::new(json, text);
+    match health.status {
+        HealthStatus::Unhealthy => outcome.negative(),
+        HealthStatus::Healthy | HealthStatus::Degraded => outcome,
+    }
+}
+
+fn metrics(metrics: &RaftMetricsResult) -> Outcome {
+    let state = match metrics.state {
+        RaftState::Learner => "learner",
+        RaftState::Follower => "follower",
+        RaftState::Candidate => "candidate",
+        RaftState::Leader => "leader",
+        RaftState::Stopped => "stopped",
+    };
+    let replication: Vec<_> = metrics
+        .replication
+        .iter()
+        .map(|to| json!({ "node_id": to.node_id.0, "matched_index": to.matched_index }))
+        .collect();
+    let json = json!({
+        "node_id": metrics.node_id.0,
+        "state": state,
+        "leader": metrics.leader.map(|leader| leader.0),
+        "term": metrics.term,
+        "last_log_index": metrics.last_log_index,
+        "last_applied_index": metrics.last_applied_index,
+        "snapshot_index": metrics.snapshot_index,
+        "purged_index": metrics.purged_index,
+        "replication": replication,
+    });
+    let index = |index: Option<u64>| index.map_or("-".to_owned(), |index| index.to_string());
+    let mut lines = vec![
+        format!("node\t{}", metrics.node_id),
+        format!("state\t{state}"),
+        format!("leader\t{}", index(metrics.leader.map(|leader| leader.0))),
+        format!("term\t{}", metrics.term),
+        format!("last log\t{}", index(metrics.last_log_index)),
+        format!("applied\t{}", index(metrics.last_applied_index)),
+        format!("snapshot\t{}", index(metrics.snapshot_index)),
+        format!("purged\t{}", index(metrics.purged_index)),
+    ];
+    lines.extend(
+        metrics
+            .replication
+            .iter()
+            .map(|to| format!("follower {}\t{}", to.node_id, index(to.matched_index))),
+    );
+    Outcome::new(json, lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use aspen_api::MemberId;
+    use net_types::{EntityId, NodeId, PeerAddr};
+
+    use super::*;
+    use crate::outcome::{Exit, Text};
+
+    fn node(id: u64, is_voter: bool, is_leader: bool) -> ClusterNode {
+        ClusterNode {
+            node_id: MemberId(id),
+            addr: PeerAddr::direct(EntityId([id as u8; 32]), "127.0.0.1:1".parse().unwrap()),
+            is_voter,
+            is_learner: !is_voter,
+            is_leader,
+        }
+    }
+
+    #[test]
+    fn status_lists_voters_and_learners() {
+        let state = ClusterStateResult { nodes: vec![node(1, true, true), node(2, false, false)] };
+        let outcome = status(&state);
+        let (one, two) = ("01".repeat(32), "02".repeat(32));
+        let expected = json!({ "nodes": [
+            { "node_id": 1, "endpoint_id": one, "is_leader": true, "is_voter": true,
+              "is_learner": false },
+            { "node_id": 2, "endpoint_id": two, "is_leader": false, "is_voter": false,
+              "is_learner": true },
+        ]});
+        assert_eq!(outcome.json, expected);
+        let lines = format!("1\tleader\t{one}\t127.0.0.1:1\n2\tlearner\t{two}\t127.0.0.1:1");
+        assert_eq!(outcome.text, Text::Lines(lines));
+        assert_eq!(changed(&state).json["status"], "success");
+    }
+
+    #[test]
+    fn an_unhealthy_node_is_a_negative_outcome() {
+        let mut result = HealthResult {
+            status: HealthStatus::Unhealthy,
+            node_id: NodeId(7),
+            raft_node_id: MemberId(1),
+            entity_id: EntityId([1; 32]),
+            uptime_seconds: 9,
+            is_initialized: true,
+            membership_node_count: 3,
+        };
+        assert_eq!(health(&result).exit, Exit::Negative);
+        result.status = HealthStatus::Degraded;
+        let outcome = health(&result);
+        assert_eq!(outcome.exit, Exit::Success);
+        assert_eq!(outcome.json["status"], "degraded");
+        assert_eq!(outcome.json["membership_node_count"], 3);
+    }
+}

@@ -1,0 +1,82 @@
+//! The command line of a cluster.
+//!
+//! stdout carries the result alone, stderr everything else, so that a command can stand in a
+//! script. With `--json` there is exactly one document. Exit codes are those of [`outcome::Exit`].
+
+mod args;
+mod commands;
+mod outcome;
+mod print;
+mod ticket;
+mod values;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use aspen_client::{Client, ClientOptions};
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::args::Cli;
+use crate::outcome::{Failure, Outcome};
+use crate::print::Printer;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse_usage(&error),
+    };
+    let printer = Printer::new(cli.json, cli.quiet);
+    start_logs(cli.verbose);
+    match run(cli) {
+        Ok(outcome) => printer.outcome(&outcome),
+        Err(failure) => printer.failure(&failure),
+    }
+}
+
+fn run(cli: Cli) -> Result<Outcome, Failure> {
+    let ticket = ticket::find(cli.ticket.as_deref())?;
+    let options = ClientOptions {
+        deadline: Duration::from_millis(cli.timeout),
+        token: cli.token.map(Into::into),
+        ..ClientOptions::default()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::not_connected(format!("cannot start: {error}")))?;
+    runtime.block_on(async {
+        let client = Client::connect(&ticket, options)
+            .map_err(|error| Failure::not_connected(error.to_string()))?;
+        let outcome = commands::run(&client, cli.command).await;
+        client.shutdown().await;
+        outcome
+    })
+}
+
+/// Help and version are results; anything else is a usage error, in JSON if that was asked for.
+fn refuse_usage(error: &clap::Error) -> ExitCode {
+    let is_asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let is_json = std::env::args_os().any(|arg| arg == "--json");
+    if is_asked_for || !is_json {
+        // Nothing can be said if even that fails.
+        let _ = error.print();
+        return ExitCode::from(error.exit_code() as u8);
+    }
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    let message = first.strip_prefix("error: ").unwrap_or(first);
+    Printer::new(true, true).failure(&Failure::usage(message))
+}
+
+fn start_logs(verbose: u8) {
+    let filter = match verbose {
+        0 => return,
+        1 => "aspen_client=debug,warn",
+        _ => "debug",
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+        .with_writer(std::io::stderr)
+        .init();
+}

@@ -160,7 +160,7 @@ Examples:
         #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,
         /// Where the page before ended.
-        #[arg(long = "token", id = "continuation", value_parser = parse_token)]
+        #[arg(long = "token", id = "continuation", value_name = "TOKEN", value_parser = parse_token)]
         token: Option<Bytes>,
         #[command(flatten)]
         read: ReadOptions,

@@ -3,7 +3,7 @@
 //! Requests and responses carry explicit numbers ([`Request`], [`Response`]) around bodies with one
 //! fixed encoding ([`codec`]). Nothing here performs I/O or reads a clock. Decoded values are
 //! well-formed and within their limits; whether the caller may do what it asks is decided
-//! elsewhere, with [`reserved`] and [`touch`] naming what a request reaches.
+//! elsewhere, with [`touches`] and [`reserved_prefix_of`] naming what a request reaches.
 
 pub mod cluster;
 pub mod codec;

@@ -67,8 +67,8 @@ pub(crate) fn load_lease<T: ReadTables>(
 }
 
 impl Lease {
-    /// Whether the lease lives at a log time.
+    /// Whether the lease lives at a log time. A revoked one has its deadline at 0.
     pub(crate) fn is_alive(&self, log_time_ms: u64) -> bool {
-        self.ended.is_none() && self.deadline_ms > log_time_ms
+        self.deadline_ms > log_time_ms
     }
 }

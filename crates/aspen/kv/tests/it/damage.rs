@@ -122,6 +122,32 @@ fn chunks_must_come_once_in_order_and_to_the_end() {
 }
 
 #[test]
+fn a_stream_must_end_with_what_was_sent() {
+    let (one, other) = (snapshot(&filled(5)), snapshot(&filled(6)));
+    assert_eq!((one.len(), other.len()), (2, 2));
+    let mut tables = MemoryTables::new();
+    let mut restore = Restore::begin(&tables).unwrap();
+    assert!(restore.push(&mut tables, &one[0]).unwrap().is_none());
+    let mixed = restore.push(&mut tables, &other[1]);
+    assert!(matches!(mixed, Err(RestoreError::Malformed(_))));
+}
+
+#[test]
+fn rows_that_do_not_ascend_are_refused() {
+    let row = |key: u8| [TableId::Live as u8, 1, key, 0];
+    let push = |rows: &[[u8; 4]]| {
+        let mut chunk = vec![1, 1, 0, 0, 0, 0];
+        chunk.extend_from_slice(rows.as_flattened());
+        chunk.extend_from_slice(&xxhash_rust::xxh3::xxh3_64(&chunk).to_le_bytes());
+        let mut tables = MemoryTables::new();
+        Restore::begin(&tables).unwrap().push(&mut tables, &chunk)
+    };
+    assert!(push(&[row(1), row(2)]).is_ok());
+    assert!(matches!(push(&[row(2), row(1)]), Err(RestoreError::Malformed(_))));
+    assert!(matches!(push(&[row(1), row(1)]), Err(RestoreError::Malformed(_))));
+}
+
+#[test]
 fn large_states_travel_in_bounded_chunks() {
     let mut source = MemoryTables::new();
     for n in 0u32..40_000 {

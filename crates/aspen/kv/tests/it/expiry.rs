@@ -181,6 +181,41 @@ fn revoking_ends_all_keys_at_once_however_many() {
 }
 
 #[test]
+fn a_lease_ends_in_history_when_its_time_came_however_late_it_is_removed() {
+    let mut store = Store::default();
+    store.grant(7, 1);
+    store.set_leased("leased", "v", 7);
+    // Keys stand before leases in the queue, so that the lease has to wait.
+    crowd(&mut store, 300, 1_000);
+    let before = store.revision;
+    store.now_ms = 1_000;
+    let expired_at = store.set("other", "v");
+    while store.tick() {}
+    assert_eq!(store.value_at("leased", before), Some("v".into()));
+    assert_eq!(store.value_at("leased", expired_at), None);
+}
+
+#[test]
+fn a_revoked_lease_ends_at_its_revocation_while_older_removals_are_pending() {
+    let mut store = Store::default();
+    store.grant(7, 60);
+    store.set_leased("leased", "v", 7);
+    crowd(&mut store, 300, 50);
+    store.now_ms = 50;
+    let earlier = store.set("other", "v");
+    let revoked = store.apply(Command::LeaseRevoke { lease_id: LeaseId(7) });
+    assert!(matches!(revoked, Reply::LeaseRevoke { .. }));
+    let revoked_at = store.revision;
+    store.now_ms = 60;
+    store.set("other", "w");
+    for _ in 0..2 {
+        assert_eq!(store.value_at("leased", earlier), Some("v".into()));
+        assert_eq!(store.value_at("leased", revoked_at), None);
+        while store.tick() {}
+    }
+}
+
+#[test]
 fn lease_ids_are_chosen_or_generated_and_listed() {
     let mut store = Store::default();
     assert!(matches!(store.grant(3, 10), Reply::LeaseGrant { .. }));

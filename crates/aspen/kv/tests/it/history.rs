@@ -60,6 +60,26 @@ fn a_paged_scan_shows_one_revision_while_writers_go_on() {
 }
 
 #[test]
+fn a_full_page_of_an_old_revision_is_the_last_one_if_nothing_follows() {
+    let mut store = Store::default();
+    for value in ["1", "2"] {
+        store.set("a", value);
+        store.set("b", value);
+    }
+    let revision = Some(Revision(store.revision));
+    store.set("c", "1");
+    let scan = ScanKeys { limit: Some(2), revision, ..ScanKeys::newest(Prefix::ALL) };
+    let page = store.view().scan(&scan).unwrap();
+    assert_eq!(keys_of(&page), ["a", "b"]);
+    store.delete("c");
+    let revision = Some(Revision(store.revision - 1));
+    let all = store.view().scan(&ScanKeys { limit: Some(3), revision, ..scan.clone() }).unwrap();
+    assert_eq!((keys_of(&all), all.is_truncated()), (vec!["a", "b", "c"], false));
+    let scan = ScanKeys { prefix: "b".parse().unwrap(), limit: Some(1), ..scan };
+    assert!(!store.view().scan(&scan).unwrap().is_truncated());
+}
+
+#[test]
 fn scans_of_old_revisions_pass_by_keys_with_long_histories() {
     let mut store = Store::default();
     store.set("a", "0");

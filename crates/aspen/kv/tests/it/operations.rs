@@ -147,6 +147,10 @@ fn a_transaction_that_would_read_too_much_changes_nothing() {
     let reply = store.apply(Command::Transact { transaction: transaction(then) });
     assert_eq!(refusal(reply), ErrorCode::TooLarge);
     assert_eq!(store.value("a"), None);
+    let then = vec![put("a", half.clone()), put("b", "v".into()), read("b")];
+    store.apply(Command::Transact { transaction: transaction(then) });
+    let reply = store.apply(Command::Transact { transaction: transaction(vec![read("a"); 2]) });
+    assert_eq!(refusal(reply), ErrorCode::TooLarge, "values of other entries count as well");
     let then = vec![put("a", half), read("a"), put("a", "small".into()), read("a")];
     let reply = store.apply(Command::Transact { transaction: transaction(then) });
     assert!(matches!(reply, Reply::Transact { .. }));

@@ -41,8 +41,8 @@ impl Pacer {
 
 #[cfg(test)]
 mod tests {
-    use core::time::Duration;
     use core::net::Ipv4Addr;
+    use core::time::Duration;
 
     use super::*;
 

@@ -19,8 +19,6 @@ pub struct Transmit {
     pub len: usize,
     /// Bytes of each but the last, which may be shorter.
     pub segment_bytes: usize,
-    /// Larger than the path takes at the moment: IP may fragment it.
-    pub may_fragment: bool,
 }
 
 /// A packet that was built but did not fit its batch.
@@ -46,7 +44,7 @@ impl Endpoint {
             let start = out.len();
             self.write_routing(path, peer, out);
             out.extend_from_slice(&packet);
-            return Some(Transmit::one(path, out.len() - start, false));
+            return Some(Transmit::one(path, out.len() - start));
         }
         while let Some(&slot) = self.ready.front() {
             let batch = self.poll_batch(now, slot, out, max_segments);
@@ -96,9 +94,7 @@ impl Endpoint {
         while segments < max_segments && batch.len + batch.segment_bytes <= MAX_BATCH_BYTES {
             let before = out.len();
             let Some(next) = self.poll_one(now, slot, out) else { break };
-            let fits = next.to == batch.to
-                && next.len <= batch.segment_bytes
-                && next.may_fragment == batch.may_fragment;
+            let fits = next.to == batch.to && next.len <= batch.segment_bytes;
             if !fits {
                 self.carry = Some(Carry { bytes: out.split_off(before), transmit: next });
                 break;
@@ -137,12 +133,12 @@ impl Endpoint {
             }
             out.extend_from_slice(&packet);
         }
-        Some(Transmit::one(sent.to, out.len() - start, sent.may_fragment))
+        Some(Transmit::one(sent.to, out.len() - start))
     }
 }
 
 impl Transmit {
-    fn one(path: Path, len: usize, may_fragment: bool) -> Self {
-        Self { to: path.addr, len, segment_bytes: len, may_fragment }
+    fn one(path: Path, len: usize) -> Self {
+        Self { to: path.addr, len, segment_bytes: len }
     }
 }

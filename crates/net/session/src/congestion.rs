@@ -78,12 +78,20 @@ impl Congestion {
         self.credit = 0;
     }
 
-    /// The retransmission timer ran out; the lost packets are reported one by one besides.
-    pub(crate) fn on_timeout(&mut self, now: Instant) {
+    /// The retransmission timer ran out; the lost packets are taken out of the flight besides. Only
+    /// the first of several timeouts in a row says something about the capacity.
+    pub(crate) fn on_timeout(&mut self, now: Instant, is_repeated: bool) {
         self.recovery_start = Some(now);
-        self.threshold = (self.window / 2).max(MIN_CWND_PACKETS);
+        if !is_repeated {
+            self.threshold = (self.window / 2).max(MIN_CWND_PACKETS);
+        }
         self.window = MIN_CWND_PACKETS;
         self.credit = 0;
+    }
+
+    /// The path is another one: what was learned is void, what is under way is not.
+    pub(crate) fn restart(&mut self) {
+        *self = Self { in_flight: self.in_flight, ..Self::new() };
     }
 }
 
@@ -123,8 +131,11 @@ mod tests {
             c.on_lost(Instant::from_nanos(10), Instant::from_nanos(5));
         }
         assert_eq!((c.window(), c.in_flight()), (8, 11));
-        c.on_timeout(Instant::ZERO + Duration::from_secs(1));
-        assert_eq!(c.window(), MIN_CWND_PACKETS);
+        c.on_timeout(Instant::ZERO + Duration::from_secs(1), false);
+        c.on_timeout(Instant::ZERO + Duration::from_secs(2), true);
+        assert_eq!((c.window(), c.threshold), (MIN_CWND_PACKETS, 4));
+        c.restart();
+        assert_eq!((c.window(), c.in_flight()), (INITIAL_CWND_PACKETS, 11));
     }
 
     #[test]

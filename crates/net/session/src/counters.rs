@@ -94,7 +94,13 @@ pub struct Counters {
 impl Counters {
     /// Counts one drop.
     pub fn dropped(&mut self, reason: DropReason) {
-        self.drops[reason as usize] += 1;
+        self.dropped_many(reason, 1);
+    }
+
+    /// Counts several drops at once.
+    pub fn dropped_many(&mut self, reason: DropReason, count: u64) {
+        let counter = &mut self.drops[reason as usize];
+        *counter = counter.saturating_add(count);
     }
 
     /// Drops for `reason` so far.

@@ -89,7 +89,8 @@ impl Opener {
     }
 
     /// Opens a whole packet in place and returns its plaintext. `keep_previous` is how long packets
-    /// of the last epoch are still accepted after a ratchet.
+    /// of the last epoch are still accepted after a ratchet. A counter that jumps too far is
+    /// reported as such only if the packet is authentic, and changes nothing.
     pub(crate) fn open<'a>(
         &mut self,
         now: Instant,
@@ -97,10 +98,11 @@ impl Opener {
         header: &Header,
         packet: &'a mut [u8],
     ) -> Result<&'a mut [u8], DropReason> {
-        self.replay.check(header.counter).map_err(|e| match e {
-            ReplayError::Jump => DropReason::CounterJump,
-            _ => DropReason::Replay,
-        })?;
+        let is_jump = match self.replay.check(header.counter) {
+            Ok(()) => false,
+            Err(ReplayError::Jump) => true,
+            Err(_) => return Err(DropReason::Replay),
+        };
         let expected = HEADER_BYTES + usize::from(header.payload_len) + TAG_BYTES;
         if packet.len() != expected {
             return Err(DropReason::Malformed);
@@ -109,7 +111,10 @@ impl Opener {
         let ahead = header.key_epoch.wrapping_sub(self.epoch as u8);
         let plaintext = match ahead {
             0 => self.key.open_in_place(header.counter, aad, sealed),
-            1 => self.open_next(now, keep_previous, header.counter, aad, sealed),
+            1 => {
+                let until = (!is_jump).then(|| now + keep_previous);
+                self.open_next(until, header.counter, aad, sealed)
+            }
             u8::MAX => {
                 let key = self.previous.as_ref().filter(|(_, until)| now < *until);
                 let (key, _) = key.ok_or(DropReason::Authentication)?;
@@ -118,14 +123,18 @@ impl Opener {
             _ => return Err(DropReason::Authentication),
         };
         let plaintext = plaintext.map_err(|_| DropReason::Authentication)?;
+        if is_jump {
+            return Err(DropReason::CounterJump);
+        }
         self.replay.commit(header.counter);
         Ok(plaintext)
     }
 
+    /// Opens with the next epoch's key and, unless `until` is `None`, moves to that epoch; the
+    /// previous key works until then.
     fn open_next<'a>(
         &mut self,
-        now: Instant,
-        keep_previous: Duration,
+        until: Option<Instant>,
         counter: u64,
         aad: &[u8],
         sealed: &'a mut [u8],
@@ -137,12 +146,111 @@ impl Opener {
             (OpenKey::new(suite, &DirectionKeys::derive(&secret, suite)), secret)
         });
         let plaintext = key.open_in_place(counter, aad, sealed)?;
-        if let Some((key, secret)) = self.next.take() {
+        if let Some(until) = until
+            && let Some((key, secret)) = self.next.take()
+        {
             self.secret = secret;
             self.epoch += 1;
             let old = core::mem::replace(&mut self.key, key);
-            self.previous = Some((old, now + keep_previous));
+            self.previous = Some((old, until));
         }
         Ok(plaintext)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use net_crypto::{EntityKeypair, Initiator, MeshSecret, Responder};
+    use net_types::SessionId;
+    use net_types::limits::MAX_COUNTER_JUMP;
+    use net_wire::Kind;
+
+    use super::*;
+
+    const KEEP: Duration = Duration::from_secs(1);
+    const SUITE: Suite = Suite::ChaCha20Poly1305;
+
+    fn pair() -> (Sealer, Opener) {
+        let (a, b) = (EntityKeypair::from_seed([1; 32]), EntityKeypair::from_seed([2; 32]));
+        let secret = MeshSecret::new([3; 32]);
+        let (_, init) = Initiator::start(&a, &b.entity_id(), &secret, [4; 32], b"").unwrap();
+        let (responder, _) = Responder::read_init(&b, &secret, [5; 32], &init).unwrap();
+        let (established, _) = responder.finish(b"").unwrap();
+        let sealer = Sealer::new(Instant::ZERO, SUITE, established.send.clone());
+        (sealer, Opener::new(SUITE, established.send))
+    }
+
+    fn seal(sealer: &mut Sealer, now: Instant) -> Vec<u8> {
+        let mut out = vec![0; HEADER_BYTES];
+        out.extend_from_slice(b"hello");
+        let mut header = Header::new(Kind::Data, SessionId(1), 0);
+        assert!(sealer.seal(now, &mut header, &mut out, 0));
+        out
+    }
+
+    fn open(opener: &mut Opener, now: Instant, packet: &[u8]) -> Result<Vec<u8>, DropReason> {
+        let header = Header::decode(packet).unwrap();
+        opener.open(now, KEEP, &header, &mut packet.to_vec()).map(|p| p.to_vec())
+    }
+
+    fn at(time: Duration) -> Instant {
+        Instant::ZERO + time
+    }
+
+    #[test]
+    fn an_old_key_is_replaced_and_the_last_one_works_a_little_longer() {
+        let (mut sealer, mut opener) = pair();
+        let late = [seal(&mut sealer, Instant::ZERO), seal(&mut sealer, Instant::ZERO)];
+        let hour = at(KEY_EPOCH_AGE);
+        let first_of_next = seal(&mut sealer, hour);
+        assert_eq!(Header::decode(&first_of_next).unwrap().key_epoch, 1);
+        assert_eq!(open(&mut opener, hour, &first_of_next), Ok(b"hello".to_vec()));
+        let soon = hour + KEEP / 2;
+        assert_eq!(open(&mut opener, soon, &late[0]), Ok(b"hello".to_vec()));
+        assert_eq!(open(&mut opener, hour + KEEP, &late[1]), Err(DropReason::Authentication));
+    }
+
+    #[test]
+    fn a_key_is_replaced_after_its_packets() {
+        let (mut sealer, mut opener) = pair();
+        sealer.next_counter = KEY_EPOCH_PACKETS - 1;
+        opener.replay.commit(KEY_EPOCH_PACKETS - 2);
+        let packets = [seal(&mut sealer, Instant::ZERO), seal(&mut sealer, Instant::ZERO)];
+        let epochs = packets.clone().map(|p| Header::decode(&p).unwrap().key_epoch);
+        assert_eq!(epochs, [0, 1]);
+        for packet in &packets {
+            assert!(open(&mut opener, Instant::ZERO, packet).is_ok());
+        }
+        // Only the direction that is full moves on; later packets stay in the epoch.
+        assert_eq!(Header::decode(&seal(&mut sealer, Instant::ZERO)).unwrap().key_epoch, 1);
+    }
+
+    #[test]
+    fn a_forged_epoch_changes_nothing() {
+        let (mut sealer, mut opener) = pair();
+        let genuine = seal(&mut sealer, Instant::ZERO);
+        for epoch in [1, 2, 255] {
+            let mut forged = genuine.clone();
+            forged[59] = epoch;
+            let result = open(&mut opener, Instant::ZERO, &forged);
+            assert_eq!(result, Err(DropReason::Authentication));
+        }
+        assert!(open(&mut opener, Instant::ZERO, &genuine).is_ok());
+    }
+
+    #[test]
+    fn only_authentic_packets_can_jump_and_even_those_change_nothing() {
+        let (mut sealer, mut opener) = pair();
+        let first = seal(&mut sealer, Instant::ZERO);
+        sealer.next_counter += MAX_COUNTER_JUMP;
+        let far = seal(&mut sealer, Instant::ZERO);
+        let later = seal(&mut sealer, at(KEY_EPOCH_AGE));
+        let mut forged = far.clone();
+        forged[70] ^= 1;
+        assert_eq!(open(&mut opener, Instant::ZERO, &forged), Err(DropReason::Authentication));
+        assert_eq!(open(&mut opener, Instant::ZERO, &far), Err(DropReason::CounterJump));
+        assert_eq!(open(&mut opener, Instant::ZERO, &later), Err(DropReason::CounterJump));
+        assert_eq!((opener.epoch, opener.replay.newest()), (0, None));
+        assert!(open(&mut opener, Instant::ZERO, &first).is_ok());
     }
 }

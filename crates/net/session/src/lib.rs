@@ -15,6 +15,7 @@ mod counters;
 mod event;
 mod keys;
 mod mtu;
+mod pieces;
 mod ranges;
 mod reassembly;
 mod recv;

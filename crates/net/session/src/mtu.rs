@@ -4,8 +4,8 @@ use core::time::Duration;
 
 use net_types::Instant;
 use net_types::limits::{
-    BASE_DATAGRAM_BYTES, MTU_BLACK_HOLE_RTOS, MTU_PROBE_ATTEMPTS, MTU_PROBE_STEPS, MTU_REPROBE,
-    ROUTING_HEADER_BYTES,
+    BASE_DATAGRAM_BYTES, HEADER_BYTES, MTU_BLACK_HOLE_RTOS, MTU_PROBE_ATTEMPTS, MTU_PROBE_STEPS,
+    MTU_REPROBE, ROUTING_HEADER_BYTES, TAG_BYTES,
 };
 
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ pub(crate) struct Mtu {
     probe: Option<Probe>,
     search_at: Option<Instant>,
     next_id: u32,
-    large_timeouts: u32,
+    large_losses: u32,
 }
 
 impl Mtu {
@@ -37,7 +37,7 @@ impl Mtu {
             probe: None,
             search_at: None,
             next_id: 1,
-            large_timeouts: 0,
+            large_losses: 0,
         }
     }
 
@@ -68,32 +68,39 @@ impl Mtu {
         Some((probe.id, probe.datagram_bytes - ROUTING_HEADER_BYTES))
     }
 
-    /// The peer got the probe.
-    pub(crate) fn on_answer(&mut self, now: Instant, id: u32) {
-        if let Some(probe) = self.probe.take_if(|p| p.id == id) {
-            self.datagram_bytes = probe.datagram_bytes;
-            self.large_timeouts = 0;
-            self.start(now);
-        }
+    /// The peer got the probe. True if packets may be larger now.
+    pub(crate) fn on_answer(&mut self, now: Instant, id: u32) -> bool {
+        let Some(probe) = self.probe.take_if(|p| p.id == id) else { return false };
+        self.datagram_bytes = probe.datagram_bytes;
+        self.large_losses = 0;
+        self.start(now);
+        true
     }
 
-    /// A packet timed out, `bytes` long.
-    pub(crate) fn on_packet_timeout(&mut self, now: Instant, bytes: usize) {
-        if bytes + ROUTING_HEADER_BYTES <= BASE_DATAGRAM_BYTES {
-            return;
-        }
-        self.large_timeouts += 1;
-        if self.large_timeouts >= MTU_BLACK_HOLE_RTOS {
-            self.large_timeouts = 0;
-            self.datagram_bytes = BASE_DATAGRAM_BYTES;
-            self.probe = None;
-            self.search_at = Some(now + MTU_REPROBE);
-        }
+    /// Whether a packet with this payload is one that a path of the base size does not carry.
+    pub(crate) fn is_large(payload_bytes: usize) -> bool {
+        payload_bytes + HEADER_BYTES + TAG_BYTES + ROUTING_HEADER_BYTES > BASE_DATAGRAM_BYTES
     }
 
-    /// A packet larger than the base size arrived.
-    pub(crate) fn on_progress(&mut self) {
-        self.large_timeouts = 0;
+    /// A large packet was lost while the peer was heard, once more in a row. True if packets must
+    /// be smaller now; the search begins anew, since a step in between may still pass.
+    pub(crate) fn on_large_loss(&mut self, now: Instant) -> bool {
+        self.large_losses += 1;
+        self.large_losses >= MTU_BLACK_HOLE_RTOS && self.restart(now)
+    }
+
+    /// A large packet arrived.
+    pub(crate) fn on_large_progress(&mut self) {
+        self.large_losses = 0;
+    }
+
+    /// Begins from the base size. True if packets must be smaller now.
+    pub(crate) fn restart(&mut self, now: Instant) -> bool {
+        let was_larger = self.datagram_bytes > BASE_DATAGRAM_BYTES;
+        self.large_losses = 0;
+        self.datagram_bytes = BASE_DATAGRAM_BYTES;
+        self.start(now);
+        was_larger
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
@@ -158,16 +165,20 @@ mod tests {
     }
 
     #[test]
-    fn repeated_timeouts_of_large_packets_fall_back_to_the_base_size() {
+    fn repeated_losses_of_large_packets_fall_back_to_the_base_size_and_search_again() {
         let mut mtu = Mtu::new(8_210);
         mtu.start(Instant::ZERO);
         let (id, _) = mtu.poll_probe(Instant::ZERO, WAIT).unwrap();
-        mtu.on_answer(Instant::ZERO, id);
-        mtu.on_packet_timeout(Instant::ZERO, 1_374);
-        mtu.on_packet_timeout(Instant::ZERO, 300);
-        mtu.on_packet_timeout(Instant::ZERO, 1_374);
+        assert!(mtu.on_answer(Instant::ZERO, id));
+        assert!(!mtu.on_large_loss(Instant::ZERO));
+        assert!(!mtu.on_large_loss(Instant::ZERO));
+        mtu.on_large_progress();
+        assert!(!mtu.on_large_loss(Instant::ZERO));
+        assert!(!mtu.on_large_loss(Instant::ZERO));
         assert_eq!(mtu.packet_bytes(), 1_374);
-        mtu.on_packet_timeout(Instant::ZERO, 1_374);
+        assert!(mtu.on_large_loss(Instant::ZERO));
         assert_eq!(mtu.packet_bytes(), 1_214);
+        assert_eq!(mtu.poll_probe(Instant::ZERO, WAIT).map(|(_, bytes)| bytes), Some(1_374));
+        assert!(Mtu::is_large(1_135) && !Mtu::is_large(1_134));
     }
 }

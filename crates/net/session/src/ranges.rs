@@ -24,6 +24,16 @@ impl RangeSet {
         self.0.is_empty()
     }
 
+    pub(crate) fn contains(&self, value: u64) -> bool {
+        let at = self.0.partition_point(|r| r.1 <= value);
+        self.0.get(at).is_some_and(|r| r.0 <= value)
+    }
+
+    /// The lowest value.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.0.first().map(|r| r.0)
+    }
+
     pub(crate) fn insert(&mut self, value: u64) -> Inserted {
         // Nearly all insertions extend the last range.
         if let Some(last) = self.0.last_mut()
@@ -101,8 +111,10 @@ mod tests {
         for _ in 0..2_000 {
             x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let value = (x >> 33) % 300;
+            assert_eq!(ranges.contains(value), model.contains(&value));
             let expected = if model.insert(value) { Inserted::New } else { Inserted::Duplicate };
             assert_eq!(ranges.insert(value), expected);
+            assert_eq!(ranges.first(), model.first().copied());
         }
         let flat: Vec<u64> = ranges.0.iter().flat_map(|&(a, b)| a..b).collect();
         assert_eq!(flat, model.into_iter().collect::<Vec<_>>());

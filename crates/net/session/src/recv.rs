@@ -3,14 +3,19 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use net_types::limits::{
-    DEFAULT_STREAM_WINDOW_BYTES, MAX_REORDER_PACKETS, UNRELIABLE_LOSS_DISTANCE,
-};
+use net_types::limits::{MAX_REORDER_PACKETS, UNRELIABLE_LOSS_DISTANCE};
 use net_types::{Instant, StreamId};
-use net_wire::{DecodeError, EventIter, Gap, StreamMode, StreamOpen, StreamWindow};
+use net_wire::{DecodeError, EventIter, Gap, Piece, StreamMode, StreamWindow};
 
+use crate::pieces::Pieces;
 use crate::ranges::{Inserted, RangeSet};
-use crate::reassembly::{Joined, Reassembly};
+use crate::reassembly::{Fragment, Joined, Reassembly};
+
+/// What one packet costs besides its bytes while an earlier one is missing.
+const HELD_OVERHEAD_BYTES: usize = 96;
+/// Sequences from here on are never used; a stream at a million packets a second gets there in
+/// 146,000 years.
+const MAX_SEQUENCE: u64 = 1 << 62;
 
 /// The stream's part of one received packet.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +52,15 @@ pub(crate) struct Delivery {
     pub(crate) credit: u32,
 }
 
+/// What will never be delivered.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Losses {
+    /// Unreliable packets that were given up.
+    pub(crate) packets: u64,
+    /// Unreliable messages of which some parts had arrived.
+    pub(crate) messages: u64,
+}
+
 pub(crate) struct RecvStream {
     mode: StreamMode,
     window_bytes: u32,
@@ -56,53 +70,65 @@ pub(crate) struct RecvStream {
     received_bytes: u64,
     consumed_bytes: u64,
     reassembly: Reassembly,
+    pieces: Pieces,
     held: BTreeMap<u64, Held>,
+    held_bytes: usize,
     next_delivery: u64,
     fin_at: Option<u64>,
-    pub(crate) declared_lost: u64,
+    losses: Losses,
 }
 
 impl RecvStream {
-    pub(crate) fn new(mode: StreamMode) -> Self {
+    /// `window_bytes` is what the sender may have outstanding, as the stream's opener said.
+    pub(crate) fn new(mode: StreamMode, window_bytes: u32) -> Self {
         Self {
             mode,
-            window_bytes: DEFAULT_STREAM_WINDOW_BYTES,
+            window_bytes,
             next: 0,
             highest: 0,
             above: RangeSet::default(),
             received_bytes: 0,
             consumed_bytes: 0,
             reassembly: Reassembly::default(),
+            pieces: Pieces::default(),
             held: BTreeMap::new(),
+            held_bytes: 0,
             next_delivery: 0,
             fin_at: None,
-            declared_lost: 0,
+            losses: Losses::default(),
         }
+    }
+
+    pub(crate) fn mode(&self) -> StreamMode {
+        self.mode
     }
 
     pub(crate) fn window_bytes(&self) -> u32 {
         self.window_bytes
     }
 
-    pub(crate) fn set_open(&mut self, open: &StreamOpen) {
-        self.mode = open.mode;
-        self.window_bytes = open.window_bytes;
+    /// Bytes held of what cannot be delivered yet.
+    pub(crate) fn buffered_bytes(&self) -> usize {
+        self.reassembly.bytes() + self.held_bytes + self.pieces.bytes()
     }
 
-    pub(crate) fn reassembly_bytes(&self) -> usize {
-        self.reassembly.bytes()
+    /// Whether a packet would have to be held because others are missing.
+    pub(crate) fn must_hold(&self, sequence: u64, is_fragment: bool) -> bool {
+        is_fragment || (self.mode.is_ordered && sequence != self.next_delivery)
+    }
+
+    pub(crate) fn has_partial_messages(&self) -> bool {
+        !self.reassembly.is_empty()
     }
 
     /// Decides on a packet and records its sequence.
     pub(crate) fn accept(&mut self, sequence: u64, payload_len: usize) -> Accepted {
-        if sequence < self.next {
-            return Accepted::Duplicate;
+        let known = self.judge(sequence);
+        if known != (Accepted::Yes { opens_gap: false }) {
+            return known;
         }
-        let outstanding = self.received_bytes - self.consumed_bytes;
-        // One packet beyond the window is allowed: an idle sender may always send one.
-        let is_over = outstanding > u64::from(self.window_bytes);
-        if sequence - self.next >= MAX_REORDER_PACKETS || (self.mode.is_reliable && is_over) {
-            return Accepted::Beyond;
+        if !self.mode.is_reliable {
+            self.declare_lost_below((sequence + 1).saturating_sub(UNRELIABLE_LOSS_DISTANCE));
         }
         let opens_gap = sequence > self.highest;
         if sequence == self.next {
@@ -118,22 +144,62 @@ impl RecvStream {
         if let Some(end) = self.above.take_from(self.next) {
             self.next = end;
         }
-        if !self.mode.is_reliable {
-            self.declare_losses();
-        }
         self.received_bytes += payload_len as u64;
+        self.pieces.remove(sequence);
         Accepted::Yes { opens_gap: opens_gap && self.mode.is_reliable }
     }
 
-    fn declare_losses(&mut self) {
-        let floor = self.highest.saturating_sub(UNRELIABLE_LOSS_DISTANCE);
+    /// Whether a packet with this sequence could be used now.
+    fn judge(&self, sequence: u64) -> Accepted {
+        if sequence < self.next || self.above.contains(sequence) {
+            return Accepted::Duplicate;
+        }
+        let outstanding = self.received_bytes.saturating_sub(self.consumed_bytes);
+        // One packet beyond the window is allowed: an idle sender may always send one.
+        let is_over = outstanding > u64::from(self.window_bytes);
+        let is_far = sequence - self.next >= MAX_REORDER_PACKETS;
+        if sequence >= MAX_SEQUENCE || (self.mode.is_reliable && (is_far || is_over)) {
+            return Accepted::Beyond;
+        }
+        Accepted::Yes { opens_gap: false }
+    }
+
+    /// Adds a piece of a packet. The packet's payload when it is whole, or why the piece is of no
+    /// use; `None` while others are missing.
+    pub(crate) fn add_piece(
+        &mut self,
+        sequence: u64,
+        piece: &Piece<'_>,
+    ) -> Option<Result<Vec<u8>, Accepted>> {
+        match self.judge(sequence) {
+            Accepted::Yes { .. } => {}
+            refused => return Some(Err(refused)),
+        }
+        self.pieces.remove_below(self.next);
+        self.pieces.add(sequence, piece).map(Ok)
+    }
+
+    /// Gives up what is missing below `floor`, in as many steps as there are gaps.
+    fn declare_lost_below(&mut self, floor: u64) {
+        if self.next >= floor {
+            return;
+        }
         while self.next < floor {
-            self.declared_lost += 1;
-            self.next += 1;
-            if let Some(end) = self.above.take_from(self.next) {
+            let gap_end = self.above.first().map_or(floor, |first| first.min(floor));
+            // A peer that skips sequences makes no figure of ours absurd.
+            self.losses.packets += (gap_end - self.next).min(MAX_REORDER_PACKETS);
+            self.next = gap_end;
+            if let Some(end) = self.above.take_from(gap_end) {
                 self.next = end;
             }
         }
+        self.highest = self.highest.max(self.next);
+        self.losses.messages += self.reassembly.drop_below(self.next);
+    }
+
+    /// What was given up since the last call.
+    pub(crate) fn take_losses(&mut self) -> Losses {
+        core::mem::take(&mut self.losses)
     }
 
     /// Turns an accepted packet, and what it unblocks, into messages.
@@ -145,6 +211,10 @@ impl RecvStream {
     ) -> Result<(), DecodeError> {
         if arrival.is_fin {
             self.fin_at = Some(arrival.sequence);
+            if !self.mode.is_reliable {
+                // The sender ends an unreliable stream only after it gave up the rest.
+                self.declare_lost_below(arrival.sequence);
+            }
         }
         if !self.mode.is_ordered {
             return self.unpack(now, arrival, &mut out);
@@ -156,12 +226,14 @@ impl RecvStream {
                 frag_count: arrival.frag_count,
                 payload: arrival.payload.to_vec(),
             };
+            self.held_bytes += HELD_OVERHEAD_BYTES + held.payload.len();
             self.held.insert(arrival.sequence, held);
             return Ok(());
         }
         let mut result = self.unpack(now, arrival, &mut out);
         self.next_delivery += 1;
         while let Some(held) = self.held.remove(&self.next_delivery) {
+            self.held_bytes -= HELD_OVERHEAD_BYTES + held.payload.len();
             let arrival = Arrival {
                 sequence: self.next_delivery,
                 events: held.events,
@@ -182,42 +254,68 @@ impl RecvStream {
         arrival: &Arrival<'_>,
         out: &mut impl FnMut(Delivery),
     ) -> Result<(), DecodeError> {
-        let mut events = EventIter::new(arrival.events, arrival.payload);
-        if arrival.frag_count <= 1 {
-            let mut used = 0;
-            for event in events {
-                let Ok(event) = event else {
-                    // What cannot be read is never consumed by the application.
-                    self.consumed_bytes += (arrival.payload.len() - used) as u64;
-                    return event.map(drop);
-                };
-                used += 4 + event.len();
-                let credit = 4 + event.len() as u32;
-                out(Delivery { message: Bytes::copy_from_slice(event), credit });
-            }
-            return Ok(());
+        if arrival.frag_count > 1 {
+            return self.unpack_fragment(now, arrival, out);
         }
-        // A fragment counts as taken when it is accepted; otherwise a message longer than the
-        // window could never arrive.
-        self.consumed_bytes += arrival.payload.len() as u64;
-        let fragment = events.next().unwrap_or(Err(DecodeError::BadValue("empty fragment")))?;
+        for event in EventIter::new(arrival.events, arrival.payload) {
+            let event = event?;
+            let credit = 4 + event.len() as u32;
+            out(Delivery { message: Bytes::copy_from_slice(event), credit });
+        }
+        Ok(())
+    }
+
+    fn unpack_fragment(
+        &mut self,
+        now: Instant,
+        arrival: &Arrival<'_>,
+        out: &mut impl FnMut(Delivery),
+    ) -> Result<(), DecodeError> {
+        let mut events = EventIter::new(arrival.events, arrival.payload);
+        let (Some(Ok(bytes)), None) = (events.next(), events.next()) else {
+            return Err(DecodeError::BadValue("fragment"));
+        };
         let message = arrival
             .sequence
             .checked_sub(arrival.frag_index.into())
             .ok_or(DecodeError::BadValue("fragment sequence"))?;
         let (index, count) = (arrival.frag_index, arrival.frag_count);
-        match self.reassembly.add(now, message, index, count, fragment) {
-            Joined::Whole(whole) => out(Delivery { message: Bytes::from(whole), credit: 0 }),
+        let is_kept = self.keeps_credit(arrival);
+        let credit = if is_kept { arrival.payload.len() as u32 } else { 0 };
+        if !is_kept {
+            self.consumed_bytes += arrival.payload.len() as u64;
+        }
+        let fragment = Fragment { message, index, count, bytes, credit };
+        // An ordered stream unpacks later than it accepts.
+        let floor = if self.mode.is_ordered { self.next_delivery } else { self.next };
+        match self.reassembly.add(now, floor, fragment) {
+            Joined::Whole(whole, credit) => out(Delivery { message: Bytes::from(whole), credit }),
             Joined::Waiting => {}
             Joined::Refused => return Err(DecodeError::BadValue("fragment")),
         }
         Ok(())
     }
 
+    /// Whether a fragment's bytes are released only when the application takes the message.
+    ///
+    /// Others are released as they arrive, or a message longer than the window could never arrive.
+    /// Keeping the last half window, and at least the last fragment, still lets every message end,
+    /// since its end is the last that needs credit; and an application that does not read holds up
+    /// the sender after two long messages.
+    fn keeps_credit(&self, arrival: &Arrival<'_>) -> bool {
+        let half = self.window_bytes as usize / 2;
+        let kept = (half / arrival.payload.len().max(1)).max(1);
+        self.mode.is_reliable && usize::from(arrival.frag_count - arrival.frag_index) <= kept
+    }
+
     /// The application took `bytes`.
     pub(crate) fn consume(&mut self, bytes: u32) {
         self.consumed_bytes =
             self.consumed_bytes.saturating_add(bytes.into()).min(self.received_bytes);
+    }
+
+    pub(crate) fn consumed_bytes(&self) -> u64 {
+        self.consumed_bytes
     }
 
     pub(crate) fn window(&self, stream_id: StreamId) -> StreamWindow {
@@ -241,13 +339,17 @@ impl RecvStream {
         self.fin_at.is_some_and(|fin| self.next > fin)
     }
 
-    pub(crate) fn expire(&mut self, now: Instant) -> usize {
-        if self.mode.is_reliable { 0 } else { self.reassembly.expire(now) }
+    /// Gives up unreliable messages that are partly here for too long.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        if !self.mode.is_reliable {
+            self.losses.messages += self.reassembly.expire(now);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use net_types::limits::DEFAULT_STREAM_WINDOW_BYTES;
     use net_wire::push_event;
 
     use super::*;
@@ -256,6 +358,10 @@ mod tests {
         let mut out = Vec::new();
         push_event(&mut out, text);
         out
+    }
+
+    fn stream(mode: StreamMode) -> RecvStream {
+        RecvStream::new(mode, DEFAULT_STREAM_WINDOW_BYTES)
     }
 
     fn whole(sequence: u64, payload: &[u8]) -> Arrival<'_> {
@@ -272,18 +378,20 @@ mod tests {
 
     #[test]
     fn unordered_streams_deliver_at_once_and_ordered_ones_wait() {
-        let mut s = RecvStream::new(StreamMode::RELIABLE);
+        let mut s = stream(StreamMode::RELIABLE);
         assert_eq!(receive(&mut s, 1, b"b").len(), 1);
         assert_eq!(receive(&mut s, 0, b"a").len(), 1);
-        let mut s = RecvStream::new(StreamMode::ORDERED);
+        let mut s = stream(StreamMode::ORDERED);
         assert_eq!(receive(&mut s, 2, b"c").len(), 0);
         assert_eq!(receive(&mut s, 1, b"b").len(), 0);
+        assert!(s.buffered_bytes() > 0);
         assert_eq!(receive(&mut s, 0, b"a"), [&b"a"[..], b"b", b"c"]);
+        assert_eq!(s.buffered_bytes(), 0);
     }
 
     #[test]
     fn duplicates_and_far_packets_are_not_used() {
-        let mut s = RecvStream::new(StreamMode::RELIABLE);
+        let mut s = stream(StreamMode::RELIABLE);
         assert_eq!(s.accept(0, 1), Accepted::Yes { opens_gap: false });
         assert_eq!(s.accept(0, 1), Accepted::Duplicate);
         assert_eq!(s.accept(2, 1), Accepted::Yes { opens_gap: true });
@@ -295,7 +403,7 @@ mod tests {
 
     #[test]
     fn a_sender_that_ignores_the_window_is_refused_until_the_application_reads() {
-        let mut s = RecvStream::new(StreamMode::RELIABLE);
+        let mut s = stream(StreamMode::RELIABLE);
         let mut sequence = 0;
         while s.accept(sequence, 10_000) != Accepted::Beyond {
             sequence += 1;
@@ -307,24 +415,85 @@ mod tests {
 
     #[test]
     fn unreliable_gaps_are_declared_lost_behind_the_newest() {
-        let mut s = RecvStream::new(StreamMode::FIRE_AND_FORGET);
+        let mut s = stream(StreamMode::FIRE_AND_FORGET);
         s.accept(0, 1);
         s.accept(5, 1);
         assert_eq!(s.next_expected(), 1);
         s.accept(100, 1);
-        assert_eq!((s.next_expected(), s.declared_lost), (37, 35));
+        assert_eq!((s.next_expected(), s.take_losses().packets), (37, 35));
         assert!(!s.has_gaps());
     }
 
     #[test]
-    fn fragments_release_their_credit_before_the_message_is_whole() {
-        let mut s = RecvStream::new(StreamMode::RELIABLE);
-        let payload = event(&[1; 100]);
-        for index in 0..2u16 {
-            s.accept(index.into(), payload.len());
-            let a = Arrival { frag_index: index, frag_count: 3, ..whole(index.into(), &payload) };
-            s.deliver(Instant::ZERO, &a, |_| panic!("not whole yet")).unwrap();
+    fn an_unreliable_stream_survives_any_jump_at_once() {
+        let mut s = stream(StreamMode::FIRE_AND_FORGET);
+        s.accept(0, 1);
+        let far = MAX_SEQUENCE - 1;
+        assert_eq!(s.accept(far, 1), Accepted::Yes { opens_gap: false });
+        assert_eq!(s.next_expected(), far - 63);
+        assert_eq!(s.take_losses().packets, MAX_REORDER_PACKETS);
+        for refused in [MAX_SEQUENCE, u64::MAX] {
+            assert_eq!(s.accept(refused, 1), Accepted::Beyond);
         }
-        assert_eq!(s.window(StreamId(9)).total_consumed, 208);
+        assert_eq!(s.accept(far - 64, 1), Accepted::Duplicate);
+        assert_eq!(s.accept(far - 63, 1), Accepted::Yes { opens_gap: false });
+    }
+
+    #[test]
+    fn the_end_of_an_unreliable_stream_ends_the_wait_for_what_is_missing() {
+        let mut s = stream(StreamMode::FIRE_AND_FORGET);
+        receive(&mut s, 0, b"a");
+        receive(&mut s, 3, b"d");
+        s.accept(5, 0);
+        let fin = Arrival { is_fin: true, events: 0, ..whole(5, &[]) };
+        s.deliver(Instant::ZERO, &fin, |_| panic!("the end is empty")).unwrap();
+        assert!(s.is_finished());
+        assert_eq!((s.next_expected(), s.take_losses().packets), (6, 3));
+    }
+
+    #[test]
+    fn a_fragment_releases_its_credit_except_at_the_end_of_its_message() {
+        let mut s = RecvStream::new(StreamMode::RELIABLE, 416);
+        let payload = event(&[1; 100]);
+        let mut credit = None;
+        for index in 0..5u16 {
+            assert_eq!(credit, None);
+            s.accept(index.into(), payload.len());
+            let a = Arrival { frag_index: index, frag_count: 5, ..whole(index.into(), &payload) };
+            s.deliver(Instant::ZERO, &a, |d| credit = Some(d.credit)).unwrap();
+        }
+        assert_eq!(s.window(StreamId(9)).total_consumed, 312);
+        assert_eq!(credit, Some(208));
+    }
+
+    #[test]
+    fn pieces_make_a_packet_and_are_forgotten_when_it_comes_whole() {
+        let mut s = stream(StreamMode::RELIABLE);
+        let payload = event(&[7; 96]);
+        let piece = |offset: u16, bytes| Piece {
+            subprotocol: net_wire::Subprotocol::EVENTS,
+            total: 100,
+            offset,
+            bytes,
+        };
+        assert_eq!(s.add_piece(0, &piece(50, &payload[50..])), None);
+        assert_eq!(s.add_piece(0, &piece(0, &payload[..50])), Some(Ok(payload.clone())));
+        assert_eq!(receive(&mut s, 0, &[7; 96]).len(), 1);
+        let again = s.add_piece(0, &piece(50, &payload[50..]));
+        assert_eq!(again, Some(Err(Accepted::Duplicate)));
+        assert_eq!(s.add_piece(1, &piece(50, &payload[50..])), None);
+        assert!(s.buffered_bytes() > 0);
+        receive(&mut s, 1, b"whole");
+        assert_eq!(s.buffered_bytes(), 0);
+    }
+
+    #[test]
+    fn a_fragment_that_is_not_exactly_one_event_is_refused() {
+        let mut s = stream(StreamMode::RELIABLE);
+        let two = [event(b"a"), event(b"b")].concat();
+        for (events, payload) in [(0, &[][..]), (2, &two), (1, &two), (1, &two[..3])] {
+            let a = Arrival { events, frag_index: 0, frag_count: 2, ..whole(0, payload) };
+            assert!(s.deliver(Instant::ZERO, &a, |_| panic!("not a message")).is_err());
+        }
     }
 }

@@ -29,6 +29,16 @@ impl Rtt {
         self.smoothed
     }
 
+    /// How long after a resend a report of the same loss may still be older than the resend.
+    pub(crate) fn settle(&self) -> Duration {
+        self.smoothed + self.variance
+    }
+
+    /// Whether the last timeouts were not followed by any progress.
+    pub(crate) fn is_backed_off(&self) -> bool {
+        self.backoff > 0
+    }
+
     /// The timeout, doubled for each timeout since the last sample.
     pub(crate) fn timeout(&self) -> Duration {
         let base = self.smoothed + (self.variance * 4).max(Duration::from_millis(1));

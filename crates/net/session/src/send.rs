@@ -3,14 +3,21 @@
 //! A sequence names one packet of the stream. What was sent is kept until acknowledged, so a resend
 //! carries the same bytes under the same sequence. Credit is counted in payload bytes.
 
+use core::ops::Range;
+use core::time::Duration;
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use net_types::Instant;
-use net_types::limits::{MAX_MESSAGE_BYTES, MAX_RETRIES, MAX_STREAM_QUEUE_PACKETS};
+use net_types::limits::{
+    MAX_MESSAGE_BYTES, MAX_REORDER_PACKETS, MAX_RETRIES, MAX_STREAM_QUEUE_PACKETS, RTO_MAX,
+};
 use net_wire::{Nack, OPEN_BLOCK_BYTES, STREAM_WINDOW_BYTES, push_event_with};
 
 use crate::StreamConfig;
+
+#[cfg(test)]
+mod tests;
 
 /// Payload bytes left free in a packet for one acknowledgement and the open block, so that both can
 /// ride on full packets.
@@ -23,7 +30,7 @@ const EVENT_PREFIX: usize = 4;
 pub(crate) enum Body {
     /// Whole events, already prefixed.
     Packed { payload: Vec<u8>, events: u16 },
-    /// One fragment of a message; written as one event.
+    /// One fragment of a message, or all of it if `count` is 1; written as one event.
     Fragment { bytes: Bytes, index: u16, count: u16 },
 }
 
@@ -32,6 +39,22 @@ impl Body {
         match self {
             Self::Packed { payload, .. } => payload.len(),
             Self::Fragment { bytes, .. } => EVENT_PREFIX + bytes.len(),
+        }
+    }
+
+    /// Appends part of the payload as it is on the wire.
+    pub(crate) fn write_range(&self, range: Range<usize>, out: &mut Vec<u8>) {
+        match self {
+            Self::Packed { payload, .. } => {
+                out.extend_from_slice(payload.get(range).unwrap_or_default());
+            }
+            Self::Fragment { bytes, .. } => {
+                let prefix = (bytes.len() as u32).to_le_bytes();
+                let (start, end) = (range.start.min(EVENT_PREFIX), range.end.min(EVENT_PREFIX));
+                out.extend_from_slice(&prefix[start..end]);
+                let of_bytes = range.start - start..range.end - end;
+                out.extend_from_slice(bytes.get(of_bytes).unwrap_or_default());
+            }
         }
     }
 }
@@ -46,7 +69,10 @@ struct Sent {
     body: Body,
     is_fin: bool,
     sent_at: Instant,
-    retries: u32,
+    /// Whether it was sent more than once.
+    is_resent: bool,
+    /// Timeouts it ran into.
+    timeouts: u32,
     state: State,
 }
 
@@ -73,11 +99,22 @@ pub(crate) struct Acked {
     pub(crate) largest_payload: usize,
 }
 
-/// A packet that should be sent again.
-#[derive(Debug, PartialEq, Eq)]
+/// What a report of gaps shows to have arrived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Arrived {
+    /// Packets that left the flight now.
+    pub(crate) packets: u32,
+    /// Largest payload that got through.
+    pub(crate) largest_payload: usize,
+}
+
+/// A packet that left the flight without having arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lost {
     pub(crate) sent_at: Instant,
     pub(crate) payload_len: usize,
+    /// Whether this was not its first transmission.
+    pub(crate) was_resent: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +122,13 @@ enum Fin {
     Open,
     Wanted,
     Sent,
+}
+
+/// When a blocked stream asks for its window again.
+#[derive(Clone, Copy, Debug)]
+struct WindowProbe {
+    at: Instant,
+    sent: u32,
 }
 
 /// Why a message was not queued.
@@ -107,8 +151,11 @@ pub(crate) struct SendStream {
     unacked_bytes: usize,
     /// Packets in the state of being under way.
     flying: u32,
+    /// When something was last acknowledged: timers run from then on (RFC 6298, 5.3).
+    progress_at: Instant,
     is_open_acked: bool,
     fin: Fin,
+    probe: Option<WindowProbe>,
     pub(crate) was_refused: bool,
 }
 
@@ -126,8 +173,10 @@ impl SendStream {
             consumed_bytes: 0,
             unacked_bytes: 0,
             flying: 0,
+            progress_at: Instant::ZERO,
             is_open_acked: !must_announce,
             fin: Fin::Open,
+            probe: None,
             was_refused: false,
         }
     }
@@ -150,6 +199,11 @@ impl SendStream {
         Ok(())
     }
 
+    /// Whether a stream that refused a message has so much room that it is worth telling.
+    pub(crate) fn has_room(&self) -> bool {
+        self.queue.len() <= MAX_STREAM_QUEUE_PACKETS / 2
+    }
+
     /// Queues a message that `write` appends, at most `len` bytes long. Short messages join the
     /// last waiting packet.
     pub(crate) fn queue_with(
@@ -160,6 +214,7 @@ impl SendStream {
     ) -> Result<(), QueueError> {
         let room = payload_cap - RIDER_BYTES;
         if EVENT_PREFIX + len > room {
+            self.check(len)?;
             let mut message = Vec::with_capacity(len);
             write(&mut message);
             return self.queue_bytes(Bytes::from(message), payload_cap);
@@ -196,12 +251,19 @@ impl SendStream {
             });
         }
         self.check(message.len())?;
-        let fragment_bytes = room - EVENT_PREFIX;
-        // Bounded by the const assertion beside MAX_MESSAGE_BYTES.
-        let count = message.len().div_ceil(fragment_bytes) as u16;
+        let (fragment_bytes, count) = fragmentation(message.len(), payload_cap);
         self.queued_bytes += message.len();
         self.queue.push_back(Queued::Long { message, offset: 0, fragment_bytes, index: 0, count });
         Ok(())
+    }
+
+    /// The path's packets have another size: messages that did not start are cut anew.
+    pub(crate) fn refit(&mut self, payload_cap: usize) {
+        for queued in &mut self.queue {
+            if let Queued::Long { message, fragment_bytes, index: 0, count, .. } = queued {
+                (*fragment_bytes, *count) = fragmentation(message.len(), payload_cap);
+            }
+        }
     }
 
     /// Asks for the stream's end after everything queued.
@@ -231,29 +293,42 @@ impl SendStream {
         self.lost.first() == Some(&self.base)
     }
 
+    fn is_reliable(&self) -> bool {
+        self.config.mode.is_reliable
+    }
+
     fn next_len(&self) -> Option<usize> {
         match self.queue.front() {
             Some(Queued::Packed { payload, .. }) => Some(payload.len()),
             Some(Queued::Long { message, offset, fragment_bytes, .. }) => {
                 Some(EVENT_PREFIX + (message.len() - offset).min(*fragment_bytes))
             }
-            None if self.fin == Fin::Wanted => Some(0),
+            // The end of an unreliable stream waits until the rest is acknowledged or given up, so
+            // that it settles what the peer may still expect.
+            None if self.fin == Fin::Wanted && (self.is_reliable() || !self.has_unacked()) => {
+                Some(0)
+            }
             None => None,
         }
     }
 
     fn has_credit(&self, len: usize) -> bool {
-        let outstanding = if self.config.mode.is_reliable {
+        let outstanding = if self.is_reliable() {
             self.sent_bytes - self.consumed_bytes
         } else {
             self.unacked_bytes as u64
         };
-        outstanding == 0 || outstanding + len as u64 <= u64::from(self.config.window_bytes)
+        len == 0
+            || outstanding == 0
+            || outstanding + len as u64 <= u64::from(self.config.window_bytes)
     }
 
     /// Whether [`Self::take`] would give a packet.
     pub(crate) fn is_sendable(&self) -> bool {
-        !self.lost.is_empty() || self.next_len().is_some_and(|len| self.has_credit(len))
+        // The peer remembers no more sequences than this above a missing one.
+        let is_within_reach = (self.in_flight.len() as u64) < MAX_REORDER_PACKETS;
+        !self.lost.is_empty()
+            || (is_within_reach && self.next_len().is_some_and(|len| self.has_credit(len)))
     }
 
     /// Moves the next packet into flight and returns its sequence, a lost one first.
@@ -261,26 +336,28 @@ impl SendStream {
         if let Some(sequence) = self.lost.pop_first() {
             let sent = self.in_flight.get_mut((sequence - self.base) as usize)?;
             sent.state = State::InFlight;
-            sent.retries += 1;
+            sent.is_resent = true;
             sent.sent_at = now;
             self.flying += 1;
             return Some(sequence);
         }
-        let len = self.next_len()?;
-        if !self.has_credit(len) {
+        if !self.is_sendable() {
             return None;
         }
+        let len = self.next_len()?;
+        let was_empty = self.queue.is_empty();
         let body = self.take_queued();
-        let is_fin = self.queue.is_empty() && self.fin == Fin::Wanted;
+        let is_last = self.queue.is_empty() && self.fin == Fin::Wanted;
+        let is_fin = is_last && (self.is_reliable() || was_empty);
         if is_fin {
             self.fin = Fin::Sent;
         }
         self.sent_bytes += len as u64;
         self.unacked_bytes += len;
         let sequence = self.base + self.in_flight.len() as u64;
-        let sent = Sent { body, is_fin, sent_at: now, retries: 0, state: State::InFlight };
+        let (is_resent, timeouts, state) = (false, 0, State::InFlight);
+        self.in_flight.push_back(Sent { body, is_fin, sent_at: now, is_resent, timeouts, state });
         self.flying += 1;
-        self.in_flight.push_back(sent);
         Some(sequence)
     }
 
@@ -308,7 +385,8 @@ impl SendStream {
         }
     }
 
-    /// The packet with this sequence, which is in flight: its body and whether it ends the stream.
+    /// The packet with this sequence, if it is not acknowledged: its body and whether it ends the
+    /// stream.
     pub(crate) fn packet(&self, sequence: u64) -> Option<(&Body, bool)> {
         let at = sequence.checked_sub(self.base)?;
         self.in_flight.get(usize::try_from(at).ok()?).map(|s| (&s.body, s.is_fin))
@@ -321,7 +399,7 @@ impl SendStream {
 
     /// The peer has everything below `ack_seq` and took `consumed` bytes. `None` if it claims what
     /// was never sent.
-    pub(crate) fn on_window(&mut self, ack_seq: u64, consumed: u64) -> Option<Acked> {
+    pub(crate) fn on_window(&mut self, now: Instant, ack_seq: u64, consumed: u64) -> Option<Acked> {
         if ack_seq > self.base + self.in_flight.len() as u64 {
             return None;
         }
@@ -337,69 +415,74 @@ impl SendStream {
                 State::Received => {}
             }
             // What follows a resent packet may have waited at the peer for it.
-            was_resent |= sent.retries > 0 || sent.state == State::Received;
+            was_resent |= sent.is_resent || sent.state == State::Received;
             acked.sample = (!was_resent).then_some(sent.sent_at);
             acked.is_progress = true;
             self.is_open_acked = true;
+            self.progress_at = now;
             self.base += 1;
         }
         self.flying -= acked.in_flight;
         let consumed = consumed.min(self.sent_bytes);
         if consumed > self.consumed_bytes {
             self.consumed_bytes = consumed;
+            self.probe = None;
             acked.is_progress = true;
         }
         Some(acked)
     }
 
     /// The peer misses these and has what lies between them; calls `lost` for each packet that is
-    /// to be sent again and returns how many packets left the flight because they arrived.
+    /// to be sent again and returns what left the flight because it arrived.
     ///
-    /// A packet that was already sent again is left alone for one round trip, since the report may
-    /// be older than the resend.
+    /// A packet that was already sent again is left alone for `settle`, the time in which reports
+    /// may still be older than the resend. Unreliable streams have no reports.
     pub(crate) fn on_nack(
         &mut self,
         now: Instant,
-        round_trip: core::time::Duration,
+        settle: Duration,
         nack: &Nack,
         mut lost: impl FnMut(Lost),
-    ) -> u32 {
+    ) -> Arrived {
+        let mut arrived = Arrived::default();
+        if !self.is_reliable() {
+            return arrived;
+        }
         let end = self.base + self.in_flight.len() as u64;
         let mut received_from = nack.next_expected.max(self.base);
-        let mut received = 0;
         for gap in &nack.gaps {
-            received += self.mark_received(received_from, gap.start.min(end));
+            self.mark_received(received_from, gap.start.min(end), &mut arrived);
             let gap_end = gap.start.saturating_add(gap.length.into());
             for sequence in gap.start.max(self.base)..gap_end.min(end) {
                 let sent = &mut self.in_flight[(sequence - self.base) as usize];
-                let is_fresh = sent.retries > 0 && now.since(sent.sent_at) < round_trip;
+                let is_fresh = sent.is_resent && now.since(sent.sent_at) < settle;
                 if sent.state != State::InFlight || is_fresh {
                     continue;
                 }
-                sent.state = State::Lost;
                 self.flying -= 1;
                 self.lost.insert(sequence);
-                lost(Lost { sent_at: sent.sent_at, payload_len: sent.body.payload_len() });
+                lost(sent.lose());
             }
             received_from = received_from.max(gap_end);
         }
-        received
+        arrived
     }
 
-    /// Takes `from..to` out of the flight; returns how many were in it.
-    fn mark_received(&mut self, from: u64, to: u64) -> u32 {
-        let mut left = 0;
+    /// Takes `from..to` out of the flight.
+    fn mark_received(&mut self, from: u64, to: u64, arrived: &mut Arrived) {
         for sequence in from..to {
             let sent = &mut self.in_flight[(sequence - self.base) as usize];
             match sent.state {
-                State::InFlight => left += 1,
+                State::InFlight => {
+                    self.flying -= 1;
+                    arrived.packets += 1;
+                }
                 State::Lost => drop(self.lost.remove(&sequence)),
-                State::Received => {}
+                State::Received => continue,
             }
             sent.state = State::Received;
+            arrived.largest_payload = arrived.largest_payload.max(sent.body.payload_len());
         }
-        self.flying -= left;
-        left
     }
 
     /// Whether data waits for credit that nothing under way will bring.
@@ -408,182 +491,104 @@ impl SendStream {
     }
 
     /// The sequence to repeat, empty, when the stream is blocked: the peer answers a packet it
-    /// already has with its window, which repeats a grant that was lost.
-    pub(crate) fn window_probe(&self) -> Option<u64> {
-        self.base.checked_sub(1).filter(|_| self.is_blocked())
+    /// already has with its window, which repeats a grant that was lost. The wait doubles, since a
+    /// reader may rest as long as it likes.
+    pub(crate) fn poll_window_probe(&mut self, now: Instant, timeout: Duration) -> Option<u64> {
+        if !self.is_blocked() {
+            self.probe = None;
+            return None;
+        }
+        let probe = self.probe.get_or_insert(WindowProbe { at: now, sent: 0 });
+        if probe.at > now {
+            return None;
+        }
+        probe.sent += 1;
+        probe.at = now + (timeout * (1 << probe.sent.min(10))).min(RTO_MAX);
+        self.base.checked_sub(1)
     }
 
-    /// Marks every packet sent at least `timeout` ago as lost. Returns false when one of them was
-    /// sent too often already: the stream has failed.
+    /// When the stream wants a timeout next, if it waits for anything.
+    pub(crate) fn next_timeout(&self, now: Instant, timeout: Duration) -> Option<Instant> {
+        if self.is_blocked() {
+            return Some(self.probe.map_or(now + timeout, |p| p.at));
+        }
+        if self.in_flight.is_empty() {
+            return None;
+        }
+        let flying = self.in_flight.iter().filter(|s| s.state == State::InFlight);
+        let oldest = flying.map(|s| s.sent_at).min();
+        // An expired packet is in line to be sent again and is timed from then on.
+        Some(oldest.map_or(now, |at| at.max(self.progress_at)) + timeout)
+    }
+
+    /// Marks every packet lost that was sent at least `timeout` ago, with no progress since then.
+    /// Unreliable packets are given up instead, all but the stream's end. Returns false when one
+    /// ran into too many timeouts: the stream has failed.
     pub(crate) fn on_timeout(
         &mut self,
         now: Instant,
-        timeout: core::time::Duration,
+        timeout: Duration,
         mut lost: impl FnMut(Lost),
     ) -> bool {
+        if now.since(self.progress_at) < timeout {
+            return true;
+        }
+        if !self.is_reliable() {
+            self.give_up_old(now, timeout, &mut lost);
+        }
         for (i, sent) in self.in_flight.iter_mut().enumerate() {
-            if sent.state != State::InFlight || now.since(sent.sent_at) < timeout {
+            let is_kept = self.config.mode.is_reliable || sent.is_fin;
+            let is_over = now.since(sent.sent_at) >= timeout;
+            if sent.state != State::InFlight || !is_over || !is_kept {
                 continue;
             }
-            if sent.retries >= MAX_RETRIES {
+            if sent.timeouts >= MAX_RETRIES {
                 return false;
             }
-            sent.state = State::Lost;
+            sent.timeouts += 1;
             self.flying -= 1;
             self.lost.insert(self.base + i as u64);
-            lost(Lost { sent_at: sent.sent_at, payload_len: sent.body.payload_len() });
+            lost(sent.lose());
         }
         true
     }
 
-    /// Unreliable packets are not sent again: those older than `timeout` are given up.
-    pub(crate) fn give_up_old(&mut self, now: Instant, timeout: core::time::Duration) -> u32 {
-        let mut given_up = 0;
-        while self.in_flight.front().is_some_and(|s| now.since(s.sent_at) >= timeout) {
-            if let Some(sent) = self.in_flight.pop_front() {
-                self.unacked_bytes -= sent.body.payload_len();
-                self.base += 1;
-                self.flying -= 1;
-                given_up += 1;
-            }
+    fn give_up_old(&mut self, now: Instant, timeout: Duration, lost: &mut impl FnMut(Lost)) {
+        let is_old = |s: &mut Sent| !s.is_fin && now.since(s.sent_at) >= timeout;
+        while let Some(mut sent) = self.in_flight.pop_front_if(is_old) {
+            self.unacked_bytes -= sent.body.payload_len();
+            self.base += 1;
+            self.flying -= 1;
+            lost(sent.lose());
         }
-        given_up
     }
 
-    /// When the oldest packet that is not waiting to be resent was sent.
-    pub(crate) fn oldest_sent(&self) -> Option<Instant> {
-        self.in_flight.iter().filter(|s| s.state == State::InFlight).map(|s| s.sent_at).min()
+    /// Takes everything out of the flight, to be sent again at once; returns how many packets.
+    pub(crate) fn resend_all(&mut self) -> u32 {
+        if !self.is_reliable() {
+            return 0;
+        }
+        for (i, sent) in self.in_flight.iter_mut().enumerate() {
+            if sent.state == State::InFlight {
+                sent.state = State::Lost;
+                self.lost.insert(self.base + i as u64);
+            }
+        }
+        core::mem::take(&mut self.flying)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use core::time::Duration;
-
-    use net_wire::StreamMode;
-
-    use super::*;
-
-    const CAP: usize = 1_134;
-
-    fn stream(window_bytes: u32) -> SendStream {
-        SendStream::new(StreamConfig { window_bytes, ..StreamConfig::default() }, true)
+impl Sent {
+    fn lose(&mut self) -> Lost {
+        self.state = State::Lost;
+        let payload_len = self.body.payload_len();
+        Lost { sent_at: self.sent_at, payload_len, was_resent: self.is_resent }
     }
+}
 
-    fn push(s: &mut SendStream, len: usize) {
-        s.queue_bytes(Bytes::from(vec![7; len]), CAP).unwrap();
-    }
-
-    #[test]
-    fn short_messages_share_a_packet_and_long_ones_are_cut() {
-        let mut s = stream(1 << 20);
-        (0..10).for_each(|_| push(&mut s, 32));
-        push(&mut s, 3_000);
-        let first = s.take(Instant::ZERO).unwrap();
-        assert!(matches!(s.packet(first), Some((Body::Packed { events: 10, .. }, false))));
-        let mut lens = Vec::new();
-        while let Some(seq) = s.take(Instant::ZERO) {
-            let Some((Body::Fragment { bytes, count: 3, .. }, _)) = s.packet(seq) else {
-                panic!("a long message is cut into three")
-            };
-            lens.push(bytes.len());
-        }
-        assert_eq!(lens.iter().sum::<usize>(), 3_000);
-        assert_eq!(s.queued_bytes(), 0);
-    }
-
-    #[test]
-    fn credit_limits_what_is_sent_but_never_blocks_an_idle_stream() {
-        let mut s = stream(100);
-        push(&mut s, 900);
-        push(&mut s, 900);
-        assert_eq!(s.take(Instant::ZERO), Some(0));
-        assert_eq!(s.take(Instant::ZERO), None);
-        assert!(s.on_window(1, 0).unwrap().is_progress);
-        assert_eq!(s.take(Instant::ZERO), None);
-        s.on_window(1, 904);
-        assert_eq!(s.take(Instant::ZERO), Some(1));
-    }
-
-    #[test]
-    fn acknowledgements_of_the_future_are_refused_and_grants_are_clamped() {
-        let mut s = stream(100);
-        push(&mut s, 10);
-        s.take(Instant::ZERO);
-        assert_eq!(s.on_window(2, 0), None);
-        s.on_window(1, u64::MAX).unwrap();
-        assert_eq!(s.consumed_bytes, s.sent_bytes);
-    }
-
-    #[test]
-    fn a_lost_packet_keeps_its_sequence_and_fails_after_its_retries() {
-        let mut s = stream(1 << 20);
-        push(&mut s, 10);
-        let mut now = Instant::ZERO;
-        assert_eq!(s.take(now), Some(0));
-        for _ in 0..MAX_RETRIES {
-            now += Duration::from_secs(1);
-            let mut lost = 0;
-            assert!(s.on_timeout(now, Duration::from_secs(1), |_| lost += 1));
-            assert_eq!((lost, s.packets_in_flight()), (1, 0));
-            assert_eq!(s.take(now), Some(0));
-        }
-        now += Duration::from_secs(1);
-        assert!(!s.on_timeout(now, Duration::from_secs(1), |_| {}));
-    }
-
-    #[test]
-    fn a_report_older_than_a_resend_does_not_resend_again() {
-        let mut s = stream(1 << 20);
-        push(&mut s, 1_000);
-        push(&mut s, 1_000);
-        s.take(Instant::ZERO);
-        s.take(Instant::ZERO);
-        let gaps = vec![net_wire::Gap { start: 0, length: 1 }];
-        let nack = Nack { stream_id: net_types::StreamId(1), next_expected: 0, gaps };
-        let rtt = Duration::from_millis(10);
-        let mut count = 0;
-        let mut now = Instant::ZERO;
-        s.on_nack(now, rtt, &nack, |_| count += 1);
-        assert_eq!(s.take(now), Some(0));
-        s.on_nack(now, rtt, &nack, |_| count += 1);
-        assert_eq!(count, 1);
-        now += rtt;
-        s.on_nack(now, rtt, &nack, |_| count += 1);
-        assert_eq!(count, 2);
-    }
-
-    #[test]
-    fn the_end_rides_on_the_last_packet_or_on_an_empty_one() {
-        let mut s = stream(1 << 20);
-        push(&mut s, 10);
-        s.finish();
-        assert_eq!(s.take(Instant::ZERO), Some(0));
-        assert!(matches!(s.packet(0), Some((_, true))));
-        assert!(!s.is_flushed());
-        s.on_window(1, 14);
-        assert!(s.is_flushed());
-        let mut empty = stream(100);
-        empty.finish();
-        assert_eq!(empty.take(Instant::ZERO), Some(0));
-        assert_eq!(empty.take(Instant::ZERO), None);
-        assert_eq!(empty.queue_bytes(Bytes::new(), CAP), Err(QueueError::Finished));
-    }
-
-    #[test]
-    fn unreliable_packets_are_given_up_and_release_their_credit() {
-        let config = StreamConfig {
-            mode: StreamMode::FIRE_AND_FORGET,
-            window_bytes: 1_000,
-            ..StreamConfig::default()
-        };
-        let mut s = SendStream::new(config, true);
-        push(&mut s, 900);
-        push(&mut s, 900);
-        assert_eq!(s.take(Instant::ZERO), Some(0));
-        assert_eq!(s.take(Instant::ZERO), None);
-        let later = Instant::ZERO + Duration::from_secs(1);
-        assert_eq!(s.give_up_old(later, Duration::from_secs(1)), 1);
-        assert_eq!(s.take(later), Some(1));
-    }
+/// Bytes of each fragment and their number, for a message on a path with this much payload.
+fn fragmentation(message_bytes: usize, payload_cap: usize) -> (usize, u16) {
+    let fragment_bytes = payload_cap - RIDER_BYTES - EVENT_PREFIX;
+    // Bounded by the const assertion beside MAX_MESSAGE_BYTES.
+    (fragment_bytes, message_bytes.div_ceil(fragment_bytes) as u16)
 }

@@ -147,6 +147,8 @@ pub const RTO_MAX: Duration = Duration::from_secs(2);
 pub const MAX_RETRIES: u32 = 10;
 /// Congestion window at the start, in packets.
 pub const INITIAL_CWND_PACKETS: u32 = 16;
+/// Longest life of a session after another one took over: three of the longest timeouts.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(6);
 /// Smallest congestion window, in packets.
 pub const MIN_CWND_PACKETS: u32 = 2;
 /// Largest congestion window, in packets: at 8 KiB packets this is 128 MiB in flight.
@@ -156,6 +158,7 @@ pub const MAX_SESSION_EVENTS: usize = 16_384;
 
 const _: () = assert!(MAX_MESSAGE_BYTES <= MAX_REASSEMBLY_BYTES);
 const _: () = assert!(MIN_CWND_PACKETS < INITIAL_CWND_PACKETS);
+const _: () = assert!(DRAIN_TIMEOUT.as_millis() == 3 * RTO_MAX.as_millis());
 
 // ---- calls ------------------------------------------------------------------------------------
 
@@ -234,6 +237,8 @@ pub const DEDUP_WINDOW_AGE: Duration = Duration::from_secs(600);
 /// Clients whose answers are remembered; about 100 bytes of disk each and up to 128 answers of
 /// about 40 bytes. Beyond it the one that was silent longest is forgotten.
 pub const MAX_DEDUP_CLIENTS: u64 = 65_536;
+/// Bytes of a recorded answer: the reads of a transaction and what stands around them.
+pub const MAX_RECORDED_REPLY_BYTES: usize = MAX_TRANSACTION_READ_BYTES + (16 << 10);
 /// Expired keys that one ordinary log entry removes beside its own work, about 0.2 ms.
 pub const EXPIRED_PER_ENTRY: usize = 64;
 /// Expired keys and compacted versions that one maintenance entry removes, about 5 ms.

@@ -138,6 +138,8 @@ impl Subprotocol {
     pub const STREAM_NACK: Self = Self(0x0201);
     /// End of a stream by force.
     pub const STREAM_RESET: Self = Self(0x0202);
+    /// Part of a packet that was built for a larger path.
+    pub const STREAM_PIECE: Self = Self(0x0203);
     /// Remote calls.
     pub const RPC: Self = Self(0x0A00);
     /// First id of applications.

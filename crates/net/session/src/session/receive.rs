@@ -1,18 +1,26 @@
 //! From a received packet to messages and changed state.
 
+use core::time::Duration;
+
 use net_types::Instant;
 use net_types::limits::{
-    ACK_EVERY_PACKETS, BASE_DATAGRAM_BYTES, COUNTER_JUMP_GIVE_UP, MAX_REASSEMBLY_BYTES,
-    MAX_STREAM_WINDOW_BYTES,
+    ACK_EVERY_PACKETS, COUNTER_JUMP_GIVE_UP, MAX_REASSEMBLY_BYTES, REASSEMBLY_TIMEOUT,
+    SESSION_TIMEOUT,
 };
 use net_wire::{
-    AckBlock, DecodeError, Flags, Header, Heartbeat, Kind, MtuProbe, Nack, PathChallenge, Reader,
-    ResetReason, SessionClose, StreamOpen, StreamReset, StreamWindow, Subprotocol,
+    AckBlock, DecodeError, Flags, Header, Heartbeat, Kind, MtuProbe, Nack, PathChallenge, Piece,
+    Reader, ResetReason, SessionClose, StreamOpen, StreamReset, StreamWindow, Subprotocol,
 };
 
+use super::streams::{GONE, gone};
 use super::{CandidatePath, Control, Path, Phase, Session};
-use crate::recv::{Accepted, Arrival};
+use crate::mtu::Mtu;
+use crate::recv::{Accepted, Arrival, Losses};
+use crate::rtt::Rtt;
 use crate::{CloseCause, Context, DropReason, Event, StreamConfig};
+
+/// Round trip assumed of a path that was not measured.
+const UNKNOWN_RTT: Duration = Duration::from_millis(50);
 
 impl Session {
     /// Takes a packet of this session, header and tag included; it is decrypted in place.
@@ -36,10 +44,15 @@ impl Session {
         ctx.counters.bytes_in += len as u64;
         self.jump_since = None;
         self.last_received = ctx.now;
-        if let Phase::Provisional(_) = self.phase {
-            self.phase = Phase::Established;
-            self.mtu.start(ctx.now);
-            ctx.events.push_back(Event::Confirmed);
+        self.is_heard = true;
+        match self.phase {
+            Phase::Provisional(_) => {
+                self.phase = Phase::Established;
+                self.mtu.start(ctx.now);
+                ctx.events.push_back(Event::Confirmed);
+            }
+            Phase::Draining(_) if header.kind == Kind::Data => self.extend_drain(ctx.now),
+            _ => {}
         }
         if from != self.path {
             self.consider_path(ctx, from);
@@ -95,67 +108,89 @@ impl Session {
         };
         let rest = r.rest();
         if !header.flags.contains(Flags::CONTROL) {
-            return self.on_stream_data(ctx, header, open, rest);
+            self.on_stream_data(ctx, header, open, rest);
+            return Ok(());
         }
         match header.subprotocol {
             Subprotocol::STREAM_WINDOW if rest.is_empty() => {}
             Subprotocol::STREAM_NACK => self.on_nack(ctx, &Nack::decode(rest)?),
-            Subprotocol::STREAM_RESET => {
-                let reset = StreamReset::decode(rest)?;
-                if let Some(slot) = self.streams.find(reset.stream_id) {
-                    self.drop_stream(ctx, slot, reset.reason, true);
-                }
-            }
+            Subprotocol::STREAM_RESET => self.on_reset(ctx, StreamReset::decode(rest)?),
+            Subprotocol::STREAM_PIECE => self.on_piece(ctx, header, open, &Piece::decode(rest)?),
             _ => ctx.counters.dropped(DropReason::UnknownSubprotocol),
         }
         Ok(())
     }
 
+    fn on_reset(&mut self, ctx: &mut Context<'_>, reset: StreamReset) {
+        match self.streams.find(reset.stream_id) {
+            Some(slot) => self.drop_stream(ctx, slot, reset.reason, true),
+            None => self.streams.never_open(reset.stream_id),
+        }
+        // Confirmed even if nothing is known of it: the peer repeats it otherwise.
+        self.say_last(ctx.now, gone(reset.stream_id));
+    }
+
     fn on_window(&mut self, ctx: &mut Context<'_>, window: &StreamWindow) {
-        let Some(slot) = self.streams.find(window.stream_id) else { return };
+        let found = self.streams.find(window.stream_id);
+        if window.ack_seq == GONE {
+            self.resets.retain(|r| r.frame.stream_id != window.stream_id);
+            if let Some(slot) = found {
+                self.drop_stream(ctx, slot, ResetReason::Closed, true);
+            }
+            return;
+        }
+        let Some(slot) = found else { return };
         let Some(stream) = self.streams.get_mut(slot) else { return };
-        let Some(acked) = stream.send.on_window(window.ack_seq, window.total_consumed) else {
+        let acked = stream.send.on_window(ctx.now, window.ack_seq, window.total_consumed);
+        let Some(acked) = acked else {
             return ctx.counters.dropped(DropReason::Malformed);
         };
         if !acked.is_progress {
             return;
         }
+        let stream_id = stream.id;
+        if stream.send.is_flushed() && !stream.is_flush_reported {
+            stream.is_flush_reported = true;
+            ctx.events.push_back(Event::StreamFlushed { stream_id });
+        }
+        // The grant that would release it may get lost; the timer asks again.
+        self.is_rto_wanted |= stream.send.is_blocked();
         self.congestion.on_acked(acked.in_flight);
         self.rtt.progress();
         if let Some(sent_at) = acked.sample {
             self.rtt.sample(ctx.now.since(sent_at));
         }
-        if acked.largest_payload > BASE_DATAGRAM_BYTES {
-            self.mtu.on_progress();
-        }
-        let stream_id = stream.id;
-        if stream.send.was_refused {
-            stream.send.was_refused = false;
-            ctx.events.push_back(Event::Writable { stream_id });
-        }
-        if stream.send.is_flushed() && !stream.is_flush_reported {
-            stream.is_flush_reported = true;
-            ctx.events.push_back(Event::StreamFlushed { stream_id });
-        }
-        let waits_for_credit = !stream.send.has_unacked() && stream.send.queued_bytes() > 0;
-        if waits_for_credit && !stream.send.is_sendable() {
-            // The grant that would release it may get lost; the timer asks again.
-            self.rto_at.get_or_insert(ctx.now + self.rtt.timeout());
+        if Mtu::is_large(acked.largest_payload) {
+            self.mtu.on_large_progress();
         }
         self.streams.schedule(slot);
-        self.remove_if_done(slot);
+        self.remove_if_done(ctx.now, slot);
     }
 
     fn on_nack(&mut self, ctx: &mut Context<'_>, nack: &Nack) {
         let Some(slot) = self.streams.find(nack.stream_id) else { return };
         let Some(stream) = self.streams.get_mut(slot) else { return };
         let (congestion, counters, now) = (&mut self.congestion, &mut *ctx.counters, ctx.now);
-        let arrived = stream.send.on_nack(now, self.rtt.smoothed(), nack, |lost| {
+        let mut is_large_lost_again = false;
+        let arrived = stream.send.on_nack(now, self.rtt.settle(), nack, |lost| {
             counters.retransmits_nack += 1;
             congestion.on_lost(now, lost.sent_at);
+            is_large_lost_again |= lost.was_resent && Mtu::is_large(lost.payload_len);
         });
-        congestion.on_acked(arrived);
+        congestion.on_acked(arrived.packets);
+        if Mtu::is_large(arrived.largest_payload) {
+            self.mtu.on_large_progress();
+        } else if is_large_lost_again {
+            self.on_large_loss(ctx.now);
+        }
         self.streams.schedule(slot);
+    }
+
+    /// A packet that only a large path carries was lost, and the peer is there.
+    pub(super) fn on_large_loss(&mut self, now: Instant) {
+        if self.mtu.on_large_loss(now) {
+            self.refit_queues();
+        }
     }
 
     fn on_stream_data(
@@ -164,29 +199,18 @@ impl Session {
         header: &Header,
         open: Option<StreamOpen>,
         payload: &[u8],
-    ) -> Result<(), DecodeError> {
-        let Some(slot) = self.receiving_stream(ctx, header, open) else { return Ok(()) };
+    ) {
+        let subprotocol = header.subprotocol;
+        let Some(slot) = self.receiving_stream(ctx, header, subprotocol, open) else { return };
         let is_fragment = header.flags.contains(Flags::FRAGMENT);
-        if is_fragment && self.reassembly_bytes() + payload.len() > MAX_REASSEMBLY_BYTES {
-            ctx.counters.dropped(DropReason::Reassembly);
-            return Ok(());
+        if !self.has_memory_for(slot, header, payload.len()) {
+            return ctx.counters.dropped(DropReason::Reassembly);
         }
-        let Some(stream) = self.streams.get_mut(slot) else { return Ok(()) };
+        let Some(stream) = self.streams.get_mut(slot) else { return };
         match stream.recv.accept(header.sequence, payload.len()) {
-            Accepted::Yes { opens_gap } => {
-                self.is_nack_due |= opens_gap;
-            }
-            refused => {
-                let is_duplicate = refused == Accepted::Duplicate;
-                ctx.counters.dropped(match is_duplicate {
-                    true => DropReason::DuplicatePacket,
-                    false => DropReason::BeyondWindow,
-                });
-                // The acknowledgement of the first copy may have been lost.
-                self.must_ack_now = true;
-                self.owe_ack(ctx.now, slot);
-                return Ok(());
-            }
+            Accepted::Yes { opens_gap: true } => self.streams.want_nack(slot),
+            Accepted::Yes { opens_gap: false } => {}
+            refused => return self.on_refused(ctx, slot, &refused),
         }
         let arrival = Arrival {
             sequence: header.sequence,
@@ -196,6 +220,7 @@ impl Session {
             is_fin: header.flags.contains(Flags::FIN),
             payload,
         };
+        let Some(stream) = self.streams.get_mut(slot) else { return };
         let (stream_id, events) = (stream.id, &mut *ctx.events);
         let result = stream.recv.deliver(ctx.now, &arrival, |delivery| {
             events.push_back(Event::Message {
@@ -210,13 +235,73 @@ impl Session {
             stream.is_finish_reported = true;
             events.push_back(Event::StreamFinished { stream_id });
         }
+        if !stream.recv.mode().is_reliable {
+            if is_fragment && stream.recv.has_partial_messages() {
+                self.expire_at.get_or_insert(ctx.now + REASSEMBLY_TIMEOUT);
+            }
+            count_losses(ctx, &stream.recv.take_losses());
+        } else if result.is_err() {
+            // What cannot be read cannot be sent again: the stream has lost data for good.
+            ctx.counters.dropped(DropReason::Malformed);
+            return self.drop_stream(ctx, slot, ResetReason::Protocol, false);
+        }
+        self.streams.note_buffered(slot);
         self.unacked_packets += 1;
         // Bulk senders wait for their window; small packets usually meet an answer to ride on.
         let every = if is_fragment { 2 } else { ACK_EVERY_PACKETS };
         self.must_ack_now |= self.unacked_packets >= every || arrival.is_fin;
         self.owe_ack(ctx.now, slot);
-        self.remove_if_done(slot);
-        result
+        self.remove_if_done(ctx.now, slot);
+        if result.is_err() {
+            ctx.counters.dropped(DropReason::Malformed);
+        }
+    }
+
+    /// Whether the session may hold a packet that cannot be delivered at once.
+    fn has_memory_for(&self, slot: usize, header: &Header, payload_len: usize) -> bool {
+        let is_fragment = header.flags.contains(Flags::FRAGMENT);
+        self.streams.buffered_bytes() + payload_len <= MAX_REASSEMBLY_BYTES
+            || self
+                .streams
+                .get(slot)
+                .is_some_and(|s| !s.recv.must_hold(header.sequence, is_fragment))
+    }
+
+    fn on_refused(&mut self, ctx: &mut Context<'_>, slot: usize, refused: &Accepted) {
+        ctx.counters.dropped(match refused {
+            Accepted::Duplicate => DropReason::DuplicatePacket,
+            _ => DropReason::BeyondWindow,
+        });
+        // The acknowledgement of the first copy may have been lost.
+        self.must_ack_now = true;
+        self.owe_ack(ctx.now, slot);
+    }
+
+    /// Collects the pieces of a packet and takes it when it is whole.
+    fn on_piece(
+        &mut self,
+        ctx: &mut Context<'_>,
+        header: &Header,
+        open: Option<StreamOpen>,
+        piece: &Piece<'_>,
+    ) {
+        let subprotocol = piece.subprotocol;
+        let Some(slot) = self.receiving_stream(ctx, header, subprotocol, open) else { return };
+        if self.streams.buffered_bytes() + piece.bytes.len() > MAX_REASSEMBLY_BYTES {
+            return ctx.counters.dropped(DropReason::Reassembly);
+        }
+        let Some(stream) = self.streams.get_mut(slot) else { return };
+        let added = stream.recv.add_piece(header.sequence, piece);
+        self.streams.note_buffered(slot);
+        match added {
+            None => {}
+            Some(Err(refused)) => self.on_refused(ctx, slot, &refused),
+            Some(Ok(payload)) => {
+                let mut whole = Header { subprotocol, ..*header };
+                whole.flags.0 &= !Flags::CONTROL.0;
+                self.on_stream_data(ctx, &whole, None, &payload);
+            }
+        }
     }
 
     /// The stream of a packet, opened if it is the peer's to open.
@@ -224,20 +309,16 @@ impl Session {
         &mut self,
         ctx: &mut Context<'_>,
         header: &Header,
+        subprotocol: Subprotocol,
         open: Option<StreamOpen>,
     ) -> Option<usize> {
         let stream_id = header.stream_id;
         if let Some(slot) = self.streams.find(stream_id) {
-            if let Some(open) = open.filter(|o| o.window_bytes <= MAX_STREAM_WINDOW_BYTES) {
-                self.streams.get_mut(slot)?.recv.set_open(&open);
-            }
             return Some(slot);
         }
-        if let Some(window) = self.streams.closed_window(stream_id) {
+        if let Some(window) = self.streams.closed_window(stream_id, header.sequence) {
             // The peer missed our last acknowledgement.
-            self.ack_scratch.push(window);
-            self.must_ack_now = true;
-            self.ack_at.get_or_insert(ctx.now);
+            self.say_last(ctx.now, window);
             return None;
         }
         let refuse = |session: &mut Self, ctx: &mut Context<'_>, reason| {
@@ -252,7 +333,7 @@ impl Session {
             class: header.class,
             weight: open.weight,
             window_bytes: open.window_bytes,
-            subprotocol: header.subprotocol,
+            subprotocol,
         };
         if config.check().is_err() || self.phase != Phase::Established {
             return refuse(self, ctx, ResetReason::TooMany);
@@ -260,24 +341,17 @@ impl Session {
         let Some(slot) = self.streams.accept(stream_id, config) else {
             return refuse(self, ctx, ResetReason::TooMany);
         };
-        self.streams.get_mut(slot)?.recv.set_open(&open);
-        let (mode, subprotocol) = (open.mode, header.subprotocol);
-        ctx.events.push_back(Event::StreamOpened { stream_id, mode, subprotocol });
+        ctx.events.push_back(Event::StreamOpened { stream_id, mode: open.mode, subprotocol });
         Some(slot)
     }
 
-    fn reassembly_bytes(&self) -> usize {
-        let streams = self.streams.slots().filter_map(|s| self.streams.get(s));
-        streams.map(|s| s.recv.reassembly_bytes()).sum()
-    }
-
-    pub(super) fn remove_if_done(&mut self, slot: usize) {
+    fn remove_if_done(&mut self, now: Instant, slot: usize) {
         let is_done = |s: &super::streams::Stream| s.is_finish_reported && s.send.is_flushed();
-        if self.streams.get(slot).is_some_and(is_done) {
+        if self.streams.get(slot).is_some_and(is_done)
+            && let Some(stream) = self.streams.remove(slot, false)
+        {
             // Its last acknowledgement must still leave.
-            let window = self.streams.remove(slot).map(|s| s.recv.window(s.id));
-            self.ack_scratch.extend(window);
-            self.must_ack_now = true;
+            self.say_last(now, stream.recv.window(stream.id));
         }
     }
 
@@ -285,10 +359,14 @@ impl Session {
         let beat = Heartbeat::decode(plaintext)?;
         let now_us = now.as_nanos() / 1_000;
         let held = u64::from(beat.hold_us);
-        if beat.echo_us != 0
-            && let Some(rtt_us) = now_us.checked_sub(beat.echo_us).and_then(|t| t.checked_sub(held))
+        // An echo of what this session never sent, or of something older than a session gets, is
+        // a lie or an accident.
+        let is_ours = beat.echo_us > self.created.as_nanos() / 1_000;
+        if let Some(rtt_us) = now_us.checked_sub(beat.echo_us).and_then(|t| t.checked_sub(held))
+            && is_ours
+            && Duration::from_micros(rtt_us) <= SESSION_TIMEOUT
         {
-            self.rtt.sample(core::time::Duration::from_micros(rtt_us));
+            self.rtt.sample(Duration::from_micros(rtt_us));
         }
         self.last_heartbeat = Some((beat, now));
         Ok(())
@@ -297,7 +375,9 @@ impl Session {
     fn on_mtu_probe(&mut self, ctx: &mut Context<'_>, plaintext: &[u8]) -> Result<(), DecodeError> {
         let probe = MtuProbe::decode(plaintext)?;
         if probe.is_answer {
-            self.mtu.on_answer(ctx.now, probe.id);
+            if self.mtu.on_answer(ctx.now, probe.id) {
+                self.refit_queues();
+            }
         } else {
             self.push_control(ctx, Control::MtuAnswer { id: probe.id, size: probe.size });
         }
@@ -321,9 +401,23 @@ impl Session {
     fn on_path_response(&mut self, ctx: &mut Context<'_>, from: Path, response: PathChallenge) {
         let proved =
             self.candidate.take_if(|c| c.challenge == response.0 && c.path == from).is_some();
-        if proved {
-            self.path = from;
-            ctx.counters.path_changes += 1;
+        if !proved {
+            return;
         }
+        if from.addr.ip() != self.path.addr.ip() || from.is_routed != self.path.is_routed {
+            // Another route: nothing that was learned holds (RFC 9000, 9.4).
+            self.congestion.restart();
+            self.rtt = Rtt::new(UNKNOWN_RTT);
+            if self.mtu.restart(ctx.now) {
+                self.refit_queues();
+            }
+        }
+        self.path = from;
+        ctx.counters.path_changes += 1;
     }
+}
+
+pub(super) fn count_losses(ctx: &mut Context<'_>, losses: &Losses) {
+    ctx.counters.dropped_many(DropReason::DeclaredLost, losses.packets);
+    ctx.counters.dropped_many(DropReason::Reassembly, losses.messages);
 }

@@ -7,6 +7,7 @@ use net_types::limits::{MAX_PEER_STREAMS, MAX_STREAMS};
 use net_types::{Instant, StreamId};
 use net_wire::{Class, StreamWindow};
 
+use crate::ranges::{Inserted, RangeSet};
 use crate::recv::RecvStream;
 use crate::send::SendStream;
 use crate::{OpenError, StreamConfig};
@@ -17,8 +18,10 @@ const FIRST_DYNAMIC_ID: u64 = 16;
 const MAX_CLOSED: usize = 1_024;
 /// Bytes of a round-robin turn per unit of weight.
 const QUANTUM_PER_WEIGHT: i64 = 512;
-/// Realtime packets in a row before a lower class gets one.
-const REALTIME_RUN: u32 = 16;
+/// Packets of a class in a row before a lower class that waits gets one.
+const CLASS_RUN: u32 = 16;
+/// What an acknowledgement says of a stream that ended by force: everything is over.
+pub(super) const GONE: u64 = u64::MAX;
 
 /// Hashes stream ids. Peers choose them, but a session holds at most [`MAX_STREAMS`] and a peer that
 /// slows its own session down harms itself only.
@@ -50,10 +53,14 @@ pub(super) struct Stream {
     pub(super) is_flush_reported: bool,
     /// When its gaps were last reported to the peer.
     pub(super) nacked_at: Option<Instant>,
+    is_from_peer: bool,
     is_ready: bool,
     is_dirty: bool,
+    is_nack_due: bool,
     deficit: i64,
     reported_consumed: u64,
+    /// What it holds, as counted in the sum over all streams.
+    buffered_bytes: usize,
 }
 
 pub(super) struct Streams {
@@ -65,9 +72,17 @@ pub(super) struct Streams {
     from_peer: usize,
     ready: [VecDeque<usize>; 3],
     dirty: Vec<usize>,
+    /// Streams whose gaps are to be reported.
+    nacks: VecDeque<usize>,
     queued_bytes: usize,
+    buffered_bytes: usize,
+    /// The newest streams that ended, with their last state.
     closed: VecDeque<StreamWindow>,
-    realtime_run: u32,
+    /// Ids, halved, of all streams that the peer ever opened: those that are not open have ended.
+    /// Peers count up, so this stays one range.
+    seen: RangeSet,
+    /// Packets in a row of each class, most urgent first.
+    runs: [u32; 3],
 }
 
 impl Streams {
@@ -81,9 +96,12 @@ impl Streams {
             from_peer: 0,
             ready: Default::default(),
             dirty: Vec::new(),
+            nacks: VecDeque::new(),
             queued_bytes: 0,
+            buffered_bytes: 0,
             closed: VecDeque::new(),
-            realtime_run: 0,
+            seen: RangeSet::default(),
+            runs: [0; 3],
         }
     }
 
@@ -123,12 +141,17 @@ impl Streams {
 
     /// A stream that the peer opened, unless it has too many.
     pub(super) fn accept(&mut self, id: StreamId, config: StreamConfig) -> Option<usize> {
-        if self.from_peer >= MAX_PEER_STREAMS {
+        if self.from_peer >= MAX_PEER_STREAMS || !self.see(id) {
             return None;
         }
         let slot = self.insert(id, config, false)?;
         self.from_peer += 1;
         Some(slot)
+    }
+
+    /// Remembers the id of a stream of the peer's; false when there is no room to.
+    fn see(&mut self, id: StreamId) -> bool {
+        !is_dynamic(id) || self.seen.insert(id.0 >> 1) != Inserted::NoRoom
     }
 
     fn insert(&mut self, id: StreamId, config: StreamConfig, is_ours: bool) -> Option<usize> {
@@ -138,14 +161,17 @@ impl Streams {
         let stream = Stream {
             id,
             send: SendStream::new(config, is_ours),
-            recv: RecvStream::new(config.mode),
+            recv: RecvStream::new(config.mode, config.window_bytes),
             is_finish_reported: false,
             is_flush_reported: false,
             nacked_at: None,
+            is_from_peer: !is_ours,
             is_ready: false,
             is_dirty: false,
+            is_nack_due: false,
             deficit: 0,
             reported_consumed: 0,
+            buffered_bytes: 0,
         };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -161,26 +187,54 @@ impl Streams {
         id.opened_by(self.is_initiator)
     }
 
-    pub(super) fn remove(&mut self, slot: usize) -> Option<Stream> {
+    /// Removes a stream. Its last state, which late packets of the peer are answered with, is that
+    /// it has everything or, if it ended by force, that it is gone.
+    pub(super) fn remove(&mut self, slot: usize, by_force: bool) -> Option<Stream> {
         let stream = self.slots.get_mut(slot)?.take()?;
         self.by_id.remove(&stream.id);
         self.ready.iter_mut().for_each(|q| q.retain(|s| *s != slot));
         self.dirty.retain(|s| *s != slot);
+        self.nacks.retain(|s| *s != slot);
         self.queued_bytes -= stream.send.queued_bytes();
-        if !self.is_ours(stream.id) {
+        self.buffered_bytes -= stream.buffered_bytes;
+        if stream.is_from_peer {
             self.from_peer -= 1;
         }
         self.free.push(slot);
-        if self.closed.len() >= MAX_CLOSED {
-            self.closed.pop_front();
-        }
-        self.closed.push_back(stream.recv.window(stream.id));
+        let window = if by_force { gone(stream.id) } else { stream.recv.window(stream.id) };
+        self.remember_closed(window);
         Some(stream)
     }
 
-    /// The last state of a stream that closed not long ago.
-    pub(super) fn closed_window(&self, id: StreamId) -> Option<StreamWindow> {
-        self.closed.iter().rev().find(|w| w.stream_id == id).copied()
+    fn remember_closed(&mut self, window: StreamWindow) {
+        if self.closed.len() >= MAX_CLOSED {
+            self.closed.pop_front();
+        }
+        self.closed.push_back(window);
+    }
+
+    /// The peer ended a stream that never got here; its packets may still come.
+    pub(super) fn never_open(&mut self, id: StreamId) {
+        if !self.is_ours(id) && self.closed_window(id, 0).is_none() && self.see(id) {
+            self.remember_closed(gone(id));
+        }
+    }
+
+    /// What to answer to a packet of a stream that has ended.
+    pub(super) fn closed_window(&self, stream_id: StreamId, sequence: u64) -> Option<StreamWindow> {
+        let is_ours = self.is_ours(stream_id);
+        let was_open = match is_ours {
+            true => stream_id.0 < self.next_id,
+            false => self.seen.contains(stream_id.0 >> 1),
+        };
+        if is_dynamic(stream_id) && !was_open {
+            return None;
+        }
+        let last = self.closed.iter().rev().find(|w| w.stream_id == stream_id).copied();
+        // One that ended long ago had everything, so this packet too.
+        let all =
+            StreamWindow { stream_id, total_consumed: 0, ack_seq: sequence.saturating_add(1) };
+        last.or_else(|| is_dynamic(stream_id).then_some(all))
     }
 
     pub(super) fn clear(&mut self) {
@@ -208,24 +262,26 @@ impl Streams {
         }
     }
 
-    /// The stream whose turn it is: classes by urgency, streams of a class by deficit round robin
-    /// (Shreedhar and Varghese), with a share of lower classes kept free of realtime.
+    /// The stream whose turn it is: classes by urgency, each giving way to the next after a run,
+    /// and streams of a class by deficit round robin (Shreedhar and Varghese).
     pub(super) fn next_ready(&mut self) -> Option<usize> {
-        let lower_waits = [Class::Foreground, Class::Background]
-            .iter()
-            .any(|c| !self.ready[*c as usize].is_empty());
-        for class in Class::BY_URGENCY {
-            let is_realtime = class == Class::Realtime;
-            if is_realtime && lower_waits && self.realtime_run >= REALTIME_RUN {
-                self.realtime_run = 0;
-                continue;
-            }
-            if let Some(slot) = self.next_of(class) {
-                self.realtime_run = if is_realtime { self.realtime_run + 1 } else { 0 };
+        self.next_from(0)
+    }
+
+    fn next_from(&mut self, level: usize) -> Option<usize> {
+        let class = *Class::BY_URGENCY.get(level)?;
+        if self.runs[level] >= CLASS_RUN {
+            self.runs[level] = 0;
+            if let Some(slot) = self.next_from(level + 1) {
                 return Some(slot);
             }
         }
-        None
+        if let Some(slot) = self.next_of(class) {
+            self.runs[level] += 1;
+            return Some(slot);
+        }
+        self.runs[level] = 0;
+        self.next_from(level + 1)
     }
 
     /// A stream in line whose oldest packet was lost.
@@ -240,7 +296,8 @@ impl Streams {
             let stream = self.slots.get_mut(slot).and_then(Option::as_mut)?;
             if !stream.send.is_sendable() {
                 stream.is_ready = false;
-                stream.deficit = 0;
+                // A debt stays: leaving the line does not make the last packet free.
+                stream.deficit = stream.deficit.min(0);
                 queue.pop_front();
                 continue;
             }
@@ -286,11 +343,57 @@ impl Streams {
         }
     }
 
+    /// Has the stream's gaps reported.
+    pub(super) fn want_nack(&mut self, slot: usize) {
+        if let Some(stream) = self.slots.get_mut(slot).and_then(Option::as_mut)
+            && !stream.is_nack_due
+        {
+            stream.is_nack_due = true;
+            self.nacks.push_back(slot);
+        }
+    }
+
+    /// The next stream whose gaps are to be reported and that still has some.
+    pub(super) fn next_nack(&mut self) -> Option<&mut Stream> {
+        loop {
+            let slot = self.nacks.pop_front()?;
+            let stream = self.slots.get_mut(slot).and_then(Option::as_mut)?;
+            stream.is_nack_due = false;
+            if stream.recv.has_gaps() {
+                return self.get_mut(slot);
+            }
+        }
+    }
+
+    /// Counts what the stream holds now.
+    pub(super) fn note_buffered(&mut self, slot: usize) {
+        if let Some(stream) = self.slots.get_mut(slot).and_then(Option::as_mut) {
+            let held = stream.recv.buffered_bytes();
+            self.buffered_bytes = self.buffered_bytes - stream.buffered_bytes + held;
+            stream.buffered_bytes = held;
+        }
+    }
+
+    /// Bytes that all streams hold of what cannot be delivered yet.
+    pub(super) fn buffered_bytes(&self) -> usize {
+        self.buffered_bytes
+    }
+
     /// Counts consumption; true when so much is unreported that the peer may be waiting.
     pub(super) fn consume(&mut self, slot: usize, bytes: u32) -> bool {
         let Some(stream) = self.get_mut(slot) else { return false };
         stream.recv.consume(bytes);
-        let consumed = stream.recv.window(stream.id).total_consumed;
+        let consumed = stream.recv.consumed_bytes();
         consumed - stream.reported_consumed >= u64::from(stream.recv.window_bytes() / 4)
     }
+}
+
+/// Whether the id is one of those that a side hands out in ascending order.
+fn is_dynamic(id: StreamId) -> bool {
+    !id.is_channel() && id.0 >= FIRST_DYNAMIC_ID
+}
+
+/// The last state of a stream that ended by force.
+pub(super) fn gone(stream_id: StreamId) -> StreamWindow {
+    StreamWindow { stream_id, total_consumed: 0, ack_seq: GONE }
 }

@@ -1,11 +1,13 @@
 //! What happens when nothing arrives.
 
 use net_types::Instant;
-use net_types::limits::SESSION_TIMEOUT;
+use net_types::limits::{MAX_RETRIES, REASSEMBLY_TIMEOUT, SESSION_TIMEOUT};
 use net_wire::ResetReason;
 
+use super::receive::count_losses;
 use super::{Control, Phase, Session};
-use crate::{CloseCause, Context, DropReason};
+use crate::mtu::Mtu;
+use crate::{CloseCause, Context};
 
 impl Session {
     /// When [`Session::handle_timeout`] should be called next.
@@ -16,13 +18,14 @@ impl Session {
             Phase::Draining(until) => until,
             Phase::Established => Instant::FAR_FUTURE,
         };
-        let ack_at = self.ack_deadline().filter(|_| !self.must_ack_now);
+        let ack_at = self.ack_at.filter(|_| !self.must_ack_now);
         // What is due already waits for a poll, not for time.
         let heartbeat_at = match self.is_heartbeat_due {
             true => Instant::FAR_FUTURE,
             false => self.last_sent + self.heartbeat_interval,
         };
-        let timers = [ack_at, self.rto_at, self.gap_check_at, self.mtu.next_timeout()];
+        let timers =
+            [ack_at, self.rto_at, self.gap_check_at, self.expire_at, self.mtu.next_timeout()];
         let first = timers.into_iter().flatten().min().unwrap_or(Instant::FAR_FUTURE);
         let dead_at = self.last_received + SESSION_TIMEOUT;
         Some(first.min(ends_at).min(heartbeat_at).min(dead_at))
@@ -52,75 +55,116 @@ impl Session {
             self.on_retransmission_timeout(ctx);
         }
         if self.gap_check_at.take_if(|at| *at <= now).is_some() {
-            self.is_nack_due = true;
+            self.repeat_nacks(now);
+        }
+        if self.expire_at.take_if(|at| *at <= now).is_some() {
+            self.expire_messages(ctx);
         }
         if now.since(self.last_sent) >= self.heartbeat_interval {
             self.is_heartbeat_due = true;
-            self.expire_messages(ctx);
         }
         self.mtu.handle_timeout(now);
         self.candidate.take_if(|c| c.expires <= now);
+        debug_assert!(self.is_consistent());
+    }
+
+    /// Reports the gaps again that the peer had a timeout's time to fill.
+    fn repeat_nacks(&mut self, now: Instant) {
+        let timeout = self.rtt.timeout();
+        let mut next = None;
+        for slot in self.streams.slots() {
+            let Some(stream) = self.streams.get(slot) else { continue };
+            let Some(at) = stream.nacked_at.filter(|_| stream.recv.has_gaps()) else { continue };
+            if at + timeout <= now {
+                self.streams.want_nack(slot);
+            }
+            let again = (at + timeout).max(now + timeout / 4);
+            next = Some(next.map_or(again, |n: Instant| n.min(again)));
+        }
+        self.gap_check_at = next;
     }
 
     fn on_retransmission_timeout(&mut self, ctx: &mut Context<'_>) {
-        let timeout = self.rtt.timeout();
-        let mut lost_packets = 0;
-        let mut largest = 0;
+        let (now, timeout, heard_at) = (ctx.now, self.rtt.timeout(), self.last_received);
+        let (mut resends, mut is_large, mut is_hole) = (0, false, false);
         for slot in self.streams.slots() {
             let Some(stream) = self.streams.get_mut(slot) else { continue };
-            if !stream.send.config.mode.is_reliable {
-                self.congestion.forget(stream.send.give_up_old(ctx.now, timeout));
-                self.streams.schedule(slot);
+            let congestion = &mut self.congestion;
+            let is_reliable = stream.send.config.mode.is_reliable;
+            let survives = stream.send.on_timeout(now, timeout, |lost| {
+                let lost_large = Mtu::is_large(lost.payload_len);
+                is_large |= lost_large;
+                is_hole |= lost_large && heard_at > lost.sent_at;
+                if is_reliable {
+                    resends += 1;
+                    congestion.forget(1);
+                } else {
+                    congestion.on_lost(now, lost.sent_at);
+                }
+            });
+            if !survives {
+                self.drop_stream(ctx, slot, ResetReason::GaveUp, false);
                 continue;
             }
-            let (congestion, now) = (&mut self.congestion, ctx.now);
-            let survives = stream.send.on_timeout(now, timeout, |lost| {
-                lost_packets += 1;
-                largest = largest.max(lost.payload_len);
-                congestion.on_lost(now, lost.sent_at);
-            });
-            let probe = stream.send.window_probe().map(|sequence| (stream.id, sequence));
-            if survives {
-                if let Some((stream_id, sequence)) = probe {
-                    self.push_control(ctx, Control::WindowProbe { stream_id, sequence });
-                }
-                self.streams.schedule(slot);
-            } else {
-                self.drop_stream(ctx, slot, ResetReason::GaveUp, false);
+            if let Some(sequence) = stream.send.poll_window_probe(now, timeout) {
+                let stream_id = stream.id;
+                self.push_control(ctx, Control::WindowProbe { stream_id, sequence });
             }
+            self.streams.schedule(slot);
         }
-        if lost_packets > 0 {
-            ctx.counters.retransmits_timeout += lost_packets;
-            self.congestion.on_timeout(ctx.now);
+        if resends > 0 {
+            ctx.counters.retransmits_timeout += resends;
+            self.congestion.on_timeout(now, self.rtt.is_backed_off());
             self.rtt.back_off();
-            self.mtu.on_packet_timeout(ctx.now, largest + self.packet_overhead());
         }
-        self.arm_retransmission(ctx.now);
+        if is_hole {
+            self.on_large_loss(now);
+        } else if is_large {
+            // Either the path carries no large packets or nothing at all: the answer tells.
+            self.push_control(ctx, Control::Ping);
+        }
+        self.repeat_resets(ctx);
+        self.arm_retransmission(now);
     }
 
-    fn packet_overhead(&self) -> usize {
-        self.mtu.packet_bytes() - self.payload_cap()
+    fn repeat_resets(&mut self, ctx: &mut Context<'_>) {
+        let timeout = self.rtt.timeout();
+        for _ in 0..self.resets.len() {
+            let Some(mut reset) = self.resets.pop_front() else { return };
+            if ctx.now.since(reset.sent_at) >= timeout {
+                if reset.attempts >= MAX_RETRIES {
+                    continue;
+                }
+                reset.attempts += 1;
+                reset.sent_at = ctx.now;
+                self.push_control(ctx, Control::Reset(reset.frame));
+            }
+            self.resets.push_back(reset);
+        }
     }
 
     fn arm_retransmission(&mut self, now: Instant) {
-        let streams = || self.streams.slots().filter_map(|s| self.streams.get(s));
-        let oldest = streams().filter_map(|s| s.send.oldest_sent()).min();
-        let waits = streams().any(|s| s.send.has_unacked() || s.send.is_blocked());
         let timeout = self.rtt.timeout();
-        // An expired packet is in line to be sent again and is timed from then on.
-        let at = oldest.map_or(now + timeout, |t| t + timeout).max(now + timeout / 4);
-        self.rto_at = waits.then_some(at);
+        let streams = self.streams.slots().filter_map(|s| self.streams.get(s));
+        let of_streams = streams.filter_map(|s| s.send.next_timeout(now, timeout)).min();
+        let of_resets = self.resets.iter().map(|r| r.sent_at + timeout).min();
+        let first = [of_streams, of_resets].into_iter().flatten().min();
+        self.rto_at = first.map(|at| at.max(now + timeout / 4));
     }
 
     fn expire_messages(&mut self, ctx: &mut Context<'_>) {
+        let mut is_any_left = false;
         for slot in self.streams.slots() {
             let Some(stream) = self.streams.get_mut(slot) else { continue };
-            for _ in 0..stream.recv.expire(ctx.now) {
-                ctx.counters.dropped(DropReason::Reassembly);
+            if stream.recv.mode().is_reliable {
+                continue;
             }
-            for _ in 0..core::mem::take(&mut stream.recv.declared_lost) {
-                ctx.counters.dropped(DropReason::DeclaredLost);
-            }
+            stream.recv.expire(ctx.now);
+            is_any_left |= stream.recv.has_partial_messages();
+            count_losses(ctx, &stream.recv.take_losses());
+            self.streams.note_buffered(slot);
         }
+        // Looked at often enough that nothing stays much longer than its time.
+        self.expire_at = is_any_left.then(|| ctx.now + REASSEMBLY_TIMEOUT / 6);
     }
 }

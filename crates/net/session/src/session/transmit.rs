@@ -1,10 +1,10 @@
 //! From state to sealed packets, one per call, most urgent first.
 
-use net_types::limits::{ACK_DELAY, HEADER_BYTES, MAX_ACK_RECORDS, TAG_BYTES};
+use net_types::limits::{HEADER_BYTES, MAX_ACK_RECORDS, TAG_BYTES};
 use net_types::{Instant, StreamId};
 use net_wire::{
     AckBlock, Class, Flags, Header, Heartbeat, Kind, MtuProbe, Nack, OPEN_BLOCK_BYTES,
-    STREAM_WINDOW_BYTES, SessionClose, Subprotocol,
+    PIECE_PREFIX_BYTES, Piece, STREAM_WINDOW_BYTES, SessionClose, Subprotocol,
 };
 
 use super::{Control, Outgoing, Phase, Session};
@@ -14,20 +14,18 @@ use crate::{CloseCause, Context};
 impl Session {
     /// Appends the next packet to `out`, or returns `None` when there is nothing to send now.
     pub fn poll_packet(&mut self, ctx: &mut Context<'_>, out: &mut Vec<u8>) -> Option<Outgoing> {
-        match self.phase {
-            Phase::Provisional(_) => return None,
-            Phase::Closed => {
-                let control = self.control.pop_front()?;
-                return self.build_control(ctx, control, out);
+        if let Phase::Provisional(_) = self.phase {
+            return None;
+        }
+        while let Some(control) = self.control.pop_front() {
+            if let Some(sent) = self.build_control(ctx, control, out) {
+                return Some(sent);
             }
-            Phase::Established | Phase::Draining(_) => {}
         }
-        if let Some(control) = self.control.pop_front() {
-            return self.build_control(ctx, control, out);
+        if self.phase == Phase::Closed {
+            return None;
         }
-        if self.is_nack_due
-            && let Some(sent) = self.build_nack(ctx, out)
-        {
+        if let Some(sent) = self.build_nack(ctx, out) {
             return Some(sent);
         }
         if self.is_heartbeat_due {
@@ -45,9 +43,13 @@ impl Session {
         if let Some(slot) = next {
             return self.build_data(ctx, slot, out);
         }
-        if self.must_ack_now && (self.streams.has_dirty() || !self.ack_scratch.is_empty()) {
+        if self.must_ack_now && (self.streams.has_dirty() || !self.last_words.is_empty()) {
             return self.build_acks(ctx, out);
         }
+        if core::mem::take(&mut self.is_rto_wanted) {
+            self.rto_at.get_or_insert(ctx.now + self.rtt.timeout());
+        }
+        debug_assert!(self.is_consistent());
         None
     }
 
@@ -74,7 +76,7 @@ impl Session {
         let len = out.len() - start;
         ctx.counters.packets_out += 1;
         ctx.counters.bytes_out += len as u64;
-        Some(Outgoing { to: self.path, len, may_fragment: len > self.mtu.packet_bytes() })
+        Some(Outgoing { to: self.path, len })
     }
 
     fn header(&self, kind: Kind) -> Header {
@@ -99,6 +101,18 @@ impl Session {
                 header.flags = Flags::RELIABLE;
                 (header.stream_id, header.sequence) = (stream_id, sequence);
             }
+            Control::Piece { stream_id, sequence, offset } => {
+                self.write_piece(&mut header, stream_id, sequence, offset, out);
+                if out.len() == start + HEADER_BYTES {
+                    // It was acknowledged meanwhile.
+                    out.truncate(start);
+                    return None;
+                }
+            }
+            Control::Ping => {
+                header.kind = Kind::MtuProbe;
+                MtuProbe { id: 0, is_answer: false, size: 0 }.encode(out);
+            }
             Control::MtuAnswer { id, size } => {
                 header.kind = Kind::MtuProbe;
                 MtuProbe { id, is_answer: true, size }.encode(out);
@@ -119,27 +133,69 @@ impl Session {
         self.seal(ctx, header, out, start).map(|sent| Outgoing { to, ..sent })
     }
 
-    /// Reports the gaps of the next stream that has any, and re-arms the timer when none is left.
+    /// Writes the part from `offset` on of a packet that is larger than the path takes; nothing if
+    /// the packet is acknowledged.
+    fn write_piece(
+        &self,
+        header: &mut Header,
+        stream_id: StreamId,
+        sequence: u64,
+        offset: usize,
+        out: &mut Vec<u8>,
+    ) {
+        let stream = self.streams.find(stream_id).and_then(|slot| self.streams.get(slot));
+        let Some(stream) = stream else { return };
+        let Some((body, is_fin)) = stream.send.packet(sequence) else { return };
+        self.describe(header, stream, sequence, is_fin);
+        describe_body(body, header);
+        header.flags |= Flags::CONTROL;
+        if header.flags.contains(Flags::OPEN) {
+            stream.send.config.open_block().encode(out);
+        }
+        let total = body.payload_len();
+        let end = total.min(offset + self.piece_bytes());
+        let subprotocol = core::mem::replace(&mut header.subprotocol, Subprotocol::STREAM_PIECE);
+        let piece = Piece { subprotocol, total: total as u16, offset: offset as u16, bytes: &[] };
+        piece.encode_prefix(out);
+        body.write_range(offset..end, out);
+    }
+
+    /// Payload bytes in one piece of a packet.
+    fn piece_bytes(&self) -> usize {
+        self.payload_cap() - OPEN_BLOCK_BYTES - PIECE_PREFIX_BYTES
+    }
+
+    /// Fills in what every packet of a stream says about the stream.
+    fn describe(
+        &self,
+        header: &mut Header,
+        stream: &super::streams::Stream,
+        sequence: u64,
+        is_fin: bool,
+    ) {
+        let config = &stream.send.config;
+        (header.stream_id, header.sequence) = (stream.id, sequence);
+        (header.class, header.subprotocol) = (config.class, config.subprotocol);
+        let flags = [
+            (config.mode.is_reliable, Flags::RELIABLE),
+            (is_fin, Flags::FIN),
+            (stream.send.must_announce(), Flags::OPEN),
+        ];
+        for (_, flag) in flags.into_iter().filter(|(is_set, _)| *is_set) {
+            header.flags |= flag;
+        }
+    }
+
+    /// Reports the gaps of the next stream that opened one or was not answered for a while.
     fn build_nack(&mut self, ctx: &mut Context<'_>, out: &mut Vec<u8>) -> Option<Outgoing> {
-        let repeat = ctx.now + self.rtt.timeout();
-        let due = |s: &&super::streams::Stream| s.recv.has_gaps() && s.nacked_at < Some(ctx.now);
-        let slots = self.streams.slots();
-        let Some(stream) = slots.filter_map(|s| self.streams.get(s)).find(due) else {
-            let mut all = self.streams.slots().filter_map(|s| self.streams.get(s));
-            self.gap_check_at = all.any(|s| s.recv.has_gaps()).then_some(repeat);
-            self.is_nack_due = false;
-            return None;
-        };
+        let stream = self.streams.next_nack()?;
+        stream.nacked_at = Some(ctx.now);
         let nack = Nack {
             stream_id: stream.id,
             next_expected: stream.recv.next_expected(),
             gaps: stream.recv.gaps(),
         };
-        if let Some(slot) = self.streams.find(nack.stream_id)
-            && let Some(stream) = self.streams.get_mut(slot)
-        {
-            stream.nacked_at = Some(ctx.now);
-        }
+        self.gap_check_at.get_or_insert(ctx.now + self.rtt.timeout());
         let start = Self::begin(out);
         nack.encode(out);
         let mut header = self.header(Kind::Data);
@@ -174,9 +230,7 @@ impl Session {
         MtuProbe { id, is_answer: false, size: packet_bytes as u16 }.encode(out);
         out.resize(start + packet_bytes - TAG_BYTES, 0);
         let header = self.header(Kind::MtuProbe);
-        let sent = self.seal(ctx, header, out, start)?;
-        // A probe that IP may cut into pieces would prove nothing.
-        Some(Outgoing { may_fragment: false, ..sent })
+        self.seal(ctx, header, out, start)
     }
 
     fn build_data(
@@ -196,28 +250,51 @@ impl Session {
         self.rto_at.get_or_insert(ctx.now + self.rtt.timeout());
 
         let stream = self.streams.get(slot)?;
+        let was_refused = stream.send.was_refused;
         let (body, is_fin) = stream.send.packet(sequence)?;
-        let config = &stream.send.config;
-        let open = stream.send.must_announce().then(|| config.open_block());
-        (header.stream_id, header.sequence) = (stream.id, sequence);
-        (header.class, header.subprotocol) = (config.class, config.subprotocol);
-        header.flags = stream_flags(config.mode.is_reliable, is_fin, open.is_some());
+        self.describe(&mut header, stream, sequence, is_fin);
         let body_len = body.payload_len();
-        let open_len = if open.is_some() { OPEN_BLOCK_BYTES } else { 0 };
+        let has_open = header.flags.contains(Flags::OPEN);
+        let open = has_open.then(|| stream.send.config.open_block());
+        let open_len = if has_open { OPEN_BLOCK_BYTES } else { 0 };
+        self.streams.charge(slot, body_len + HEADER_BYTES);
+        if was_refused {
+            self.tell_stream_writable(ctx, slot);
+        }
+        self.tell_writable(ctx);
+        if body_len + open_len > cap {
+            return self.build_pieces(ctx, header.stream_id, sequence, body_len, out);
+        }
         let start = Self::begin(out);
-        let room = cap.saturating_sub(body_len + open_len + 1) / STREAM_WINDOW_BYTES;
+        let room = (cap - body_len - open_len).saturating_sub(1) / STREAM_WINDOW_BYTES;
         if self.collect_acks(room) {
             header.flags |= Flags::ACKS;
             AckBlock::encode(&self.ack_scratch, out);
-            self.ack_scratch.clear();
         }
         if let Some(open) = open {
             open.encode(out);
         }
         let (body, _) = self.streams.get(slot)?.send.packet(sequence)?;
-        write_body(body, &mut header, out);
-        self.streams.charge(slot, body_len + HEADER_BYTES);
+        describe_body(body, &mut header);
+        body.write_range(0..body_len, out);
         self.seal(ctx, header, out, start)
+    }
+
+    /// Sends a packet that was built for a larger path in pieces, the first of them now.
+    fn build_pieces(
+        &mut self,
+        ctx: &mut Context<'_>,
+        stream_id: StreamId,
+        sequence: u64,
+        body_len: usize,
+        out: &mut Vec<u8>,
+    ) -> Option<Outgoing> {
+        let pieces = (0..body_len).step_by(self.piece_bytes());
+        for offset in pieces {
+            self.control.push_back(Control::Piece { stream_id, sequence, offset });
+        }
+        let first = self.control.pop_front()?;
+        self.build_control(ctx, first, out)
     }
 
     fn build_acks(&mut self, ctx: &mut Context<'_>, out: &mut Vec<u8>) -> Option<Outgoing> {
@@ -227,7 +304,6 @@ impl Session {
         }
         let start = Self::begin(out);
         AckBlock::encode(&self.ack_scratch, out);
-        self.ack_scratch.clear();
         let mut header = self.header(Kind::Data);
         header.flags = Flags::CONTROL | Flags::ACKS;
         header.subprotocol = Subprotocol::STREAM_WINDOW;
@@ -240,52 +316,29 @@ impl Session {
     /// Fills the scratch with at most `room` records; false when there are none.
     fn collect_acks(&mut self, room: usize) -> bool {
         let room = room.min(MAX_ACK_RECORDS);
-        if self.ack_scratch.len() > room {
-            // Only last words of closed streams wait here; the peer asks for them again.
-            self.ack_scratch.truncate(room);
-        }
-        let left = room - self.ack_scratch.len();
-        self.streams.take_windows(left, &mut self.ack_scratch);
-        if !self.streams.has_dirty() {
+        self.ack_scratch.clear();
+        let last_words = self.last_words.len().min(room);
+        self.ack_scratch.extend(self.last_words.drain(..last_words));
+        self.streams.take_windows(room - last_words, &mut self.ack_scratch);
+        if !self.streams.has_dirty() && self.last_words.is_empty() {
             self.ack_at = None;
             self.must_ack_now = false;
             self.unacked_packets = 0;
         }
         !self.ack_scratch.is_empty()
     }
-
-    /// Whether acknowledgements wait for data to ride on, and until when.
-    pub(super) fn ack_deadline(&self) -> Option<Instant> {
-        debug_assert!(ACK_DELAY.as_millis() > 0);
-        self.ack_at.filter(|_| self.is_open())
-    }
 }
 
-fn stream_flags(is_reliable: bool, is_fin: bool, has_open: bool) -> Flags {
-    let mut flags = Flags::default();
-    if is_reliable {
-        flags |= Flags::RELIABLE;
-    }
-    if is_fin {
-        flags |= Flags::FIN;
-    }
-    if has_open {
-        flags |= Flags::OPEN;
-    }
-    flags
-}
-
-fn write_body(body: &Body, header: &mut Header, out: &mut Vec<u8>) {
+/// Fills in how a packet's payload is to be read.
+fn describe_body(body: &Body, header: &mut Header) {
     match body {
-        Body::Packed { payload, events } => {
-            header.event_count = *events;
-            out.extend_from_slice(payload);
-        }
-        Body::Fragment { bytes, index, count } => {
+        Body::Packed { events, .. } => header.event_count = *events,
+        Body::Fragment { index, count, .. } => {
             header.event_count = 1;
-            header.flags |= Flags::FRAGMENT;
-            (header.frag_index, header.frag_count) = (*index, *count);
-            net_wire::push_event(out, bytes);
+            if *count > 1 {
+                header.flags |= Flags::FRAGMENT;
+                (header.frag_index, header.frag_count) = (*index, *count);
+            }
         }
     }
 }

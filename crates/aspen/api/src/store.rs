@@ -119,8 +119,8 @@ store_requests!(
 pub trait KeyValueStore: Send + Sync + 'static {
     /// Carries out one request.
     ///
-    /// An error with code `TIMEOUT` leaves open whether a write happened; every other error means
-    /// that it did not.
+    /// `TIMEOUT`, `SESSION_EXPIRED` and `INTERNAL_ERROR` leave open whether a write happened; every
+    /// other error means that it did not and will not.
     fn submit<R: StoreRequest + 'static>(
         &self,
         request: R,

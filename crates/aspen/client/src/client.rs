@@ -111,8 +111,8 @@ struct Attempts {
 }
 
 impl Client {
-    /// A client of the cluster that a ticket names, on a node of its own. Sessions are made when
-    /// they are first needed.
+    /// A client of the cluster that a ticket names, on a node of its own, which runs on the present
+    /// tokio runtime. Sessions are made when they are first needed.
     pub fn connect(ticket: &ClusterTicket, options: ClientOptions) -> Result<Self, ConnectError> {
         let peers = ticket.peers();
         let bind = bind_address(peers).ok_or(ConnectError::NoPeers)?;
@@ -157,7 +157,8 @@ impl Client {
 
     /// Carries out one request within the client's deadline.
     ///
-    /// `TIMEOUT` leaves open whether a write happened; with any other error it did not.
+    /// `TIMEOUT`, `SESSION_EXPIRED` and `INTERNAL_ERROR` leave open whether a write happened; with
+    /// any other error it did not and will not.
     pub async fn send<R: Exchange>(&self, request: R) -> Result<R::Reply, ApiError> {
         self.send_within(request, self.inner.deadline).await
     }
@@ -240,7 +241,7 @@ impl Inner {
                     }
                     return Ok(response);
                 }
-                Attempt::Refused(error) => return Err(error),
+                Attempt::Refused(error) => return Err(attempts.refusal(error)),
                 Attempt::Failed(failure) => failure,
             };
             tracing::debug!(peer, ?failure, "request will be repeated");
@@ -465,6 +466,18 @@ impl Inner {
 }
 
 impl Attempts {
+    /// The error of a request that was refused for good, perhaps after other attempts.
+    fn refusal(self, error: ApiError) -> ApiError {
+        if !self.is_open || is_definitive(error.code) {
+            return error;
+        }
+        let text = format!(
+            "an attempt got no answer and the next one was refused ({error}); the request may or \
+             may not have been carried out"
+        );
+        ApiError::new(ErrorCode::Timeout, text)
+    }
+
     /// The error of a request whose time ran out.
     fn error(self, peers: usize) -> ApiError {
         if self.is_open {
@@ -484,6 +497,21 @@ impl Attempts {
             ApiError::new(ErrorCode::ServiceUnavailable, text)
         })
     }
+}
+
+/// Whether a refusal speaks for all attempts: the request itself or the state of the store is the
+/// reason, and the store remembers it under the request's name.
+fn is_definitive(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::InvalidRequest
+            | ErrorCode::InvalidToken
+            | ErrorCode::TooLarge
+            | ErrorCode::NotFound
+            | ErrorCode::Conflict
+            | ErrorCode::Compacted
+            | ErrorCode::SessionExpired
+    )
 }
 
 /// Whether the server may have carried out a call that has no answer.

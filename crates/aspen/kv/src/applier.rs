@@ -46,8 +46,6 @@ pub struct Applier<'t, T> {
     pub(crate) header: Header,
     /// The entry being applied.
     pub(crate) revision: Revision,
-    /// Whether the command wrote anything that a repetition must not write again.
-    pub(crate) is_changed: bool,
     /// The live row found last.
     pub(crate) row: Vec<u8>,
     /// A key being composed.
@@ -65,7 +63,6 @@ impl<'t, T: WriteTables> Applier<'t, T> {
             revision: header.applied_revision,
             tables,
             header,
-            is_changed: false,
             row: Vec::new(),
             key_scratch: Vec::new(),
             row_scratch: Vec::new(),
@@ -107,11 +104,8 @@ impl<'t, T: WriteTables> Applier<'t, T> {
         {
             return Ok(reply);
         }
-        self.is_changed = false;
         let reply = self.execute(&proposal.command, &mut budget)?;
-        if let Some(id) = proposal.request_id
-            && self.is_changed
-        {
+        if let Some(id) = proposal.request_id {
             self.record(id, &reply)?;
         }
         Ok(reply)
@@ -214,7 +208,6 @@ impl<'t, T: WriteTables> Applier<'t, T> {
             return refused(ErrorCode::InvalidRequest, message);
         }
         if oldest > self.header.oldest_revision {
-            self.is_changed = true;
             self.header.oldest_revision = oldest;
             match &mut self.header.sweep {
                 Some(sweep) => sweep.is_again = true,

@@ -1,8 +1,10 @@
 //! Answers to writes that were already applied.
 //!
 //! Each client has 128 slots; the answer to its request `n` stands in slot `n mod 128`. A request
-//! whose slot holds a later number is too old to be judged and is refused. Commands that changed
-//! nothing are not recorded: applying one again is as good as applying it once.
+//! whose slot holds a later number is too old to be judged and is refused.
+//!
+//! Refusals and failed comparisons are recorded as well: a copy of the request may still be on its
+//! way, and must not be carried out once its sender was told that it failed.
 //!
 //! A client's age is kept to the minute, so that a busy client does not move in the age table with
 //! every write; it is forgotten a minute later than the window promises.
@@ -10,7 +12,7 @@
 use aspen_api::codec::{Wire, put_varint};
 use aspen_api::{ClientId, ErrorCode, RequestId};
 use bytes::Bytes;
-use net_types::limits::{DEDUP_WINDOW_AGE, MAX_DEDUP_CLIENTS};
+use net_types::limits::{DEDUP_WINDOW_AGE, MAX_DEDUP_CLIENTS, MAX_RECORDED_REPLY_BYTES};
 
 use crate::applier::{Applier, refused};
 use crate::layout::{client_age, reply_key, split_be, split_client_age, take_varint};
@@ -45,7 +47,7 @@ impl<T: WriteTables> Applier<'_, T> {
         }
     }
 
-    /// Records the answer to a write.
+    /// Records the answer to a request.
     pub(crate) fn record(
         &mut self,
         id: RequestId,
@@ -53,7 +55,13 @@ impl<T: WriteTables> Applier<'_, T> {
     ) -> Result<(), StateError<T::Error>> {
         self.row_scratch.clear();
         put_varint(id.counter, &mut self.row_scratch);
-        reply.put(&mut self.row_scratch);
+        if reply.size_hint() > MAX_RECORDED_REPLY_BYTES {
+            // Only a failed comparison can be this large, by the value it found.
+            let message = "the comparison failed; the value it found is no longer known";
+            refused(ErrorCode::Conflict, message).put(&mut self.row_scratch);
+        } else {
+            reply.put(&mut self.row_scratch);
+        }
         self.tables
             .insert(TableId::Replies, &reply_key(id.client, id.counter), &self.row_scratch)
             .map_err(StateError::Tables)?;

@@ -88,7 +88,6 @@ impl<T: WriteTables> Applier<'_, T> {
         id: LeaseId,
         lease: &Lease,
     ) -> Result<(), StateError<T::Error>> {
-        self.is_changed = true;
         self.tables
             .insert(TableId::Leases, &lease_key(id), &lease.to_bytes())
             .map_err(StateError::Tables)

@@ -63,7 +63,6 @@ impl<T: WriteTables> Applier<'_, T> {
         value: &Bytes,
         lifetime: &Lifetime,
     ) -> Result<(), StateError<T::Error>> {
-        self.is_changed = true;
         let revision = self.revision;
         let mut meta = ItemMeta {
             version: 1,
@@ -118,7 +117,6 @@ impl<T: WriteTables> Applier<'_, T> {
     pub(crate) fn delete(&mut self, key: &Key) -> Result<bool, StateError<T::Error>> {
         match self.find(key.as_bytes())? {
             Some(found) if found.ended.is_none() => {
-                self.is_changed = true;
                 self.remove_found(key.as_bytes(), &found)?;
                 self.emit(|revision| Event { revision, key: key.clone(), change: Change::Deleted });
                 Ok(true)

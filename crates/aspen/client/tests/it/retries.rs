@@ -125,6 +125,22 @@ async fn silence_leaves_open_what_happened_and_absence_does_not() {
 }
 
 #[tokio::test]
+async fn a_refusal_after_a_lost_attempt_does_not_claim_that_nothing_happened() {
+    let members = Members::start(&[Mood::LosesAnswers, Mood::Follows]);
+    let client = members.client(&[0, 1], LONG);
+    let write = client.write(key("k"), "v".into());
+    let change = async {
+        while members.asked(0).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        members.stop(0).await;
+        members.set_mood(1, Mood::Refuses(ErrorCode::Forbidden));
+    };
+    let (result, ()) = tokio::join!(write, change);
+    assert_eq!(result.unwrap_err().code, ErrorCode::Timeout);
+}
+
+#[tokio::test]
 async fn a_stale_read_is_answered_by_whoever_answers() {
     let members = Members::start(&[Mood::Silent, Mood::Follows]);
     let client = members.client(&[0, 1], LONG);

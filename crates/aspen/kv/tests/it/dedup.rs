@@ -1,7 +1,7 @@
 //! Repeated requests are answered, not applied again.
 
 use aspen_api::kv::Lifetime;
-use aspen_api::{ClientId, ErrorCode, RequestId, Revision};
+use aspen_api::{ClientId, ErrorCode, LeaseId, RequestId, Revision};
 use aspen_kv::conformance::dump;
 use aspen_kv::{Applier, Command, MemoryTables, Proposal, Reply, TableId};
 use bytes::Bytes;
@@ -35,15 +35,34 @@ fn a_repeated_write_is_answered_with_its_first_reply() {
 }
 
 #[test]
-fn what_changed_nothing_may_be_tried_again() {
+fn a_late_copy_of_a_failed_request_is_not_carried_out() {
     let mut store = Store::default();
     store.set("k", "1");
     let failed = store.apply_named(swap(None, "2"), id(1, 1));
-    assert!(matches!(failed, Reply::CompareAndSwap { result } if !result.is_success));
+    assert!(matches!(&failed, Reply::CompareAndSwap { result } if !result.is_success));
+    let no_lease = Lifetime::Lease { lease_id: LeaseId(7) };
+    let leased = Command::Set { key: key("l"), value: "v".into(), lifetime: no_lease };
+    let refused = store.apply_named(leased.clone(), id(1, 2));
+
+    // What they failed for is gone, but their sender was told that they failed.
     store.delete("k");
-    let repeated = store.apply_named(swap(None, "2"), id(1, 1));
-    assert!(matches!(repeated, Reply::CompareAndSwap { result } if result.is_success));
-    assert_eq!(store.value("k"), Some("2".into()));
+    store.grant(7, 60);
+    assert_eq!(store.apply_named(swap(None, "2"), id(1, 1)), failed);
+    assert_eq!(store.apply_named(leased, id(1, 2)), refused);
+    assert_eq!((store.value("k"), store.value("l")), (None, None));
+}
+
+#[test]
+fn an_answer_that_is_too_large_to_record_is_remembered_as_a_conflict() {
+    let mut store = Store::default();
+    let value: Bytes = vec![7; 1 << 20].into();
+    let large = Command::Set { key: key("k"), value, lifetime: Lifetime::Forever {} };
+    store.apply(large);
+    let first = store.apply_named(swap(None, "2"), id(1, 1));
+    assert!(matches!(first, Reply::CompareAndSwap { result } if result.actual_value.is_some()));
+    store.delete("k");
+    assert_eq!(refusal(store.apply_named(swap(None, "2"), id(1, 1))), ErrorCode::Conflict);
+    assert_eq!(store.value("k"), None);
 }
 
 #[test]

@@ -103,7 +103,7 @@ impl From<ApiError> for Failure {
             ErrorCode::NotInitialized => "; run \"aspen-cli cluster init\" once",
             ErrorCode::Compacted => "; read without --revision or --token, or a newer one",
             ErrorCode::Unauthorized => "; give a token with --token or ASPEN_TOKEN",
-            ErrorCode::Timeout => "; look before repeating it, or give more time with --timeout",
+            ErrorCode::Timeout => "; give more time with --timeout",
             _ => "",
         };
         Self { exit, code: error.code.name(), message: format!("{}{advice}", error.message) }

@@ -103,6 +103,7 @@ enum Attempt {
 /// What is known of the attempts so far, for the error when time runs out.
 #[derive(Default)]
 struct Attempts {
+    is_write: bool,
     count: u32,
     /// An attempt may have been carried out without an answer.
     is_open: bool,
@@ -223,7 +224,7 @@ impl Inner {
         let named = self.name(&request)?;
         let body = self.frame(request, named.id);
         let until = tokio::time::Instant::now() + deadline;
-        let mut attempts = Attempts::default();
+        let mut attempts = Attempts { is_write: named.id.named().is_some(), ..Attempts::default() };
         let mut rotation = match audience {
             Audience::First => Rotation::start(1, 0, self.instant(until)),
             _ => {
@@ -468,7 +469,7 @@ impl Inner {
 impl Attempts {
     /// The error of a request that was refused for good, perhaps after other attempts.
     fn refusal(self, error: ApiError) -> ApiError {
-        if !self.is_open || is_definitive(error.code) {
+        if !self.is_open || !self.is_write || is_definitive(error.code) {
             return error;
         }
         let text = format!(
@@ -481,10 +482,11 @@ impl Attempts {
     /// The error of a request whose time ran out.
     fn error(self, peers: usize) -> ApiError {
         if self.is_open {
-            let text = format!(
-                "no answer after {} attempts; the request may or may not have been carried out",
-                self.count
-            );
+            let doubt = match self.is_write {
+                true => "; the request may or may not have been carried out",
+                false => "",
+            };
+            let text = format!("no answer after {} attempts{doubt}", self.count);
             return ApiError::new(ErrorCode::Timeout, text);
         }
         self.last_refusal.unwrap_or_else(|| {

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, VecDeque};
 use net_crypto::{EPHEMERAL_BYTES, MAC_BYTES, Responder, RngCore, x25519_public};
 use net_session::{DropReason, Path, Session, SessionParams};
 use net_types::limits::{
-    MAX_PROVISIONAL_PER_PEER, MAX_PROVISIONAL_SESSIONS, MAX_SESSIONS, SESSION_TIMEOUT,
+    HANDSHAKE_TIMEOUT, HANDSHAKE_YIELD, MAX_HANDSHAKE_OUTBOX, MAX_PROVISIONAL_PER_PEER,
+    MAX_PROVISIONAL_SESSIONS, MAX_SESSIONS, SESSION_TIMEOUT,
 };
-use net_types::{EntityId, Instant, SessionId};
+use net_types::{EntityId, Instant, NodeId, SessionId};
 use net_wire::{CookieReply, Header, Hello, InitPacket, Kind};
 
 use crate::{CloseReason, Endpoint};
@@ -19,29 +20,38 @@ const FIRST_RTT: Duration = Duration::from_millis(50);
 /// Inits remembered after their session ended, so that a replay costs no curve operations.
 const MAX_REMEMBERED: usize = 4_096;
 
+/// An Init that was answered.
+struct Answer {
+    /// Where it came from and the only place where its Response goes: that the session's keys are
+    /// then proved shows that the peer is there.
+    path: Path,
+    peer: NodeId,
+    /// The Response, to be repeated while its session is provisional; `None` afterwards.
+    response: Option<Vec<u8>>,
+}
+
 /// The Inits that were answered, by their ephemeral key.
 #[derive(Default)]
 pub(crate) struct Answered {
-    /// Responses to repeat while their session is provisional; `None` once it is not.
-    responses: BTreeMap<[u8; EPHEMERAL_BYTES], Option<Vec<u8>>>,
+    answers: BTreeMap<[u8; EPHEMERAL_BYTES], Answer>,
     order: VecDeque<[u8; EPHEMERAL_BYTES]>,
 }
 
 impl Answered {
-    fn insert(&mut self, ephemeral: [u8; EPHEMERAL_BYTES], response: Vec<u8>) {
+    fn insert(&mut self, ephemeral: [u8; EPHEMERAL_BYTES], answer: Answer) {
         if self.order.len() >= MAX_REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {
-            self.responses.remove(&oldest);
+            self.answers.remove(&oldest);
         }
         self.order.push_back(ephemeral);
-        self.responses.insert(ephemeral, Some(response));
+        self.answers.insert(ephemeral, answer);
     }
 
     /// The session is confirmed or gone: the Init is never answered again.
     pub(crate) fn finished(&mut self, ephemeral: &[u8; EPHEMERAL_BYTES]) {
-        if let Some(response) = self.responses.get_mut(ephemeral) {
-            *response = None;
+        if let Some(answer) = self.answers.get_mut(ephemeral) {
+            answer.response = None;
         }
     }
 }
@@ -70,28 +80,43 @@ impl Endpoint {
         let Some(ephemeral) = init.noise.first_chunk::<EPHEMERAL_BYTES>().copied() else {
             return self.counters.dropped(DropReason::Malformed);
         };
-        if let Some(known) = self.answered.responses.get(&ephemeral) {
-            match known {
-                // The header's id may differ in a forged copy; the cached bytes do not.
-                Some(response) => {
-                    let relayed_to = self.provisional_peer(&ephemeral);
-                    self.outbox.push_back((path, relayed_to, response.clone()));
-                }
-                None => self.counters.dropped(DropReason::HandshakeReplay),
+        let is_known = match self.answered.answers.get(&ephemeral) {
+            None => false,
+            Some(answer) if answer.path == path && answer.response.is_some() => true,
+            Some(_) => return self.counters.dropped(DropReason::HandshakeReplay),
+        };
+        let source = path.addr.ip();
+        if !self.pacer.admit(now, source) {
+            if !self.has_cookie(now, path, &init) {
+                self.counters.dropped(DropReason::HandshakePaced);
+                return self.demand_cookie(now, path, header, secret, &init.mac1);
             }
-            return;
+            if !self.pacer.admit_proved(now, source) {
+                return self.counters.dropped(DropReason::HandshakePaced);
+            }
         }
-        if !self.pacer.admit(now, path.addr.ip()) && !self.has_cookie(now, path, &init) {
-            self.counters.dropped(DropReason::HandshakePaced);
-            return self.demand_cookie(now, path, header, secret, &init.mac1);
+        if is_known {
+            self.repeat_response(&ephemeral);
+        } else {
+            self.answer(now, path, header, secret, ephemeral, init.noise);
         }
-        self.answer(now, path, header, secret, ephemeral, init.noise);
     }
 
-    fn provisional_peer(&self, ephemeral: &[u8; EPHEMERAL_BYTES]) -> net_types::NodeId {
-        let mut slots = self.slots.iter().flatten();
-        let slot = slots.find(|s| s.ephemeral.as_ref() == Some(ephemeral));
-        slot.map_or(net_types::NodeId(0), |s| s.peer)
+    fn repeat_response(&mut self, ephemeral: &[u8; EPHEMERAL_BYTES]) {
+        if let Some(Answer { path, peer, response: Some(packet) }) =
+            self.answered.answers.get(ephemeral)
+        {
+            let (path, peer, packet) = (*path, *peer, packet.clone());
+            self.send_handshake(path, peer, packet);
+        }
+    }
+
+    /// Queues a handshake packet; one too many is dropped, since whoever waits for it asks again.
+    pub(crate) fn send_handshake(&mut self, path: Path, peer: NodeId, packet: Vec<u8>) {
+        if self.outbox.len() >= MAX_HANDSHAKE_OUTBOX {
+            return self.counters.dropped(DropReason::HandshakeOverload);
+        }
+        self.outbox.push_back((path, peer, packet));
     }
 
     fn has_cookie(&self, now: Instant, path: Path, init: &InitPacket<'_>) -> bool {
@@ -117,7 +142,7 @@ impl Endpoint {
         let sealed = self.own_macs[secret].seal_cookie(&cookie, &nonce, mac1);
         let mut packet = Header::new(Kind::CookieReply, header.session_id, 0).encode().to_vec();
         CookieReply { nonce, sealed }.encode(&mut packet);
-        self.outbox.push_back((path, net_types::NodeId(0), packet));
+        self.send_handshake(path, NodeId(0), packet);
     }
 
     fn answer(
@@ -142,7 +167,7 @@ impl Endpoint {
         if x25519_public(&entity) != Ok(init.remote_static) || entity == self.entity {
             return self.counters.dropped(DropReason::HandshakeNoise);
         }
-        if !self.config.policy.allows(&entity) || self.yields_to_own_dial(entity) {
+        if !self.config.policy.allows(&entity) || self.yields_to_own_dial(now, entity) {
             return self.counters.dropped(DropReason::HandshakeRefused);
         }
         let observed = (!path.is_routed).then_some(path.addr);
@@ -171,9 +196,12 @@ impl Endpoint {
             first_rtt: FIRST_RTT,
             heartbeat_interval: self.config.heartbeat_interval,
         };
-        let slot = self.insert(now, Session::provisional(now, params), false);
-        self.hold_provisional(now, entity, slot, ephemeral, &packet);
-        self.outbox.push_back((path, entity.node_id(), packet));
+        let age = self.age_of_answer(now, entity);
+        let slot = self.insert(now, Session::provisional(now, params), false, age);
+        let answer = Answer { path, peer: entity.node_id(), response: Some(packet.clone()) };
+        self.answered.insert(ephemeral, answer);
+        self.hold_provisional(now, entity, slot, ephemeral);
+        self.send_handshake(path, entity.node_id(), packet);
     }
 
     fn hold_provisional(
@@ -182,28 +210,47 @@ impl Endpoint {
         entity: EntityId,
         slot: usize,
         ephemeral: [u8; EPHEMERAL_BYTES],
-        response: &[u8],
     ) {
         if let Some(entry) = self.slots[slot].as_mut() {
             entry.ephemeral = Some(ephemeral);
         }
-        self.answered.insert(ephemeral, response.to_vec());
+        self.provisional_sessions += 1;
         let peer = self.peers.entry(entity.node_id()).or_default();
         peer.provisional.push_back(slot);
-        let excess = match peer.provisional.len() > MAX_PROVISIONAL_PER_PEER {
-            true => peer.provisional.front().copied(),
-            false => None,
-        };
-        if let Some(oldest) = excess {
+        if peer.provisional.len() > MAX_PROVISIONAL_PER_PEER
+            && let Some(oldest) = peer.provisional.front().copied()
+        {
             self.with_session(now, oldest, |s, ctx| s.close(ctx, CloseReason::Replaced));
             self.remove_if_closed(oldest);
         }
     }
 
-    /// When both sides dial at once, the Init of the larger identity is dropped.
-    fn yields_to_own_dial(&self, entity: EntityId) -> bool {
-        let peer = self.peers.get(&entity.node_id());
-        peer.is_some_and(|p| p.dial.is_some()) && self.entity < entity
+    /// When both sides dial at once, the Init of the larger identity is dropped. Only for a while:
+    /// perhaps the smaller one's Inits do not arrive at all.
+    fn yields_to_own_dial(&self, now: Instant, entity: EntityId) -> bool {
+        let dial = self.peers.get(&entity.node_id()).and_then(|p| p.dial.as_ref());
+        let is_young = dial.is_some_and(|d| now.since(d.started) < HANDSHAKE_YIELD);
+        is_young && self.entity < entity
+    }
+
+    /// The age of a session that answers an Init now.
+    ///
+    /// While the Response of this side's own dial may not have led to anything at the other end, an
+    /// Init of the larger identity is one that crossed the dial, however late it comes: its session
+    /// counts as the older one (see [`Endpoint::confirm`]).
+    fn age_of_answer(&mut self, now: Instant, entity: EntityId) -> u64 {
+        let live = self.peers.get(&entity.node_id()).and_then(|p| p.live);
+        match live.and_then(|slot| self.slots[slot].as_ref()) {
+            Some(live)
+                if live.is_initiator
+                    && self.entity < entity
+                    && !live.session.is_heard()
+                    && now.since(live.session.last_received()) < HANDSHAKE_TIMEOUT =>
+            {
+                live.age
+            }
+            _ => self.next_age(),
+        }
     }
 
     /// Whether another session with this peer fits, and its id and address are free.
@@ -212,11 +259,10 @@ impl Endpoint {
         let live = peer.and_then(|p| p.live).and_then(|s| self.slots[s].as_ref());
         // Two identities must not share an address; the first one keeps it.
         let collides = live.is_some_and(|s| s.session.peer() != entity);
-        let provisional: usize = self.peers.values().map(|p| p.provisional.len()).sum();
         !collides
             && !self.has_session_id(id)
             && self.session_count() < MAX_SESSIONS
-            && provisional < MAX_PROVISIONAL_SESSIONS
+            && self.provisional_sessions < MAX_PROVISIONAL_SESSIONS
     }
 }
 

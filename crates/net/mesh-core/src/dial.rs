@@ -1,5 +1,7 @@
 //! The dialling side of a handshake.
 
+use core::net::SocketAddr;
+
 use net_crypto::{Cookie, EntityIdError, Initiator, MacKeys, NoiseError, RngCore, Suite};
 use net_session::{DropReason, Path, Session, SessionParams};
 use net_types::limits::{
@@ -56,12 +58,28 @@ pub(crate) struct Dial {
     /// The Init, repeated byte for byte except for mac2.
     packet: Vec<u8>,
     cookie: Option<Cookie>,
+    pub(crate) started: Instant,
     attempts: u32,
     last_sent: Instant,
     next_send: Instant,
     expires: Instant,
     /// Whether packets go through a relay.
     is_routed: bool,
+}
+
+impl Dial {
+    /// The dialled path that a Response came by, or the first one if it came from elsewhere.
+    fn dialled_path(&self, path: Path) -> Path {
+        let is_routed = self.is_routed;
+        let is_same = |addr: &&SocketAddr| {
+            addr.port() == path.addr.port()
+                && addr.ip().to_canonical() == path.addr.ip().to_canonical()
+        };
+        if path.is_routed == is_routed && self.peer.addrs.iter().any(|addr| is_same(&addr)) {
+            return path;
+        }
+        self.peer.addrs.first().map_or(path, |addr| Path { addr: *addr, is_routed })
+    }
 }
 
 impl Endpoint {
@@ -121,6 +139,7 @@ impl Endpoint {
             macs,
             packet,
             cookie: None,
+            started: now,
             attempts: 0,
             last_sent: now,
             next_send: now,
@@ -133,7 +152,7 @@ impl Endpoint {
         Ok(())
     }
 
-    pub(crate) fn hello(&self, observed: Option<core::net::SocketAddr>) -> Hello {
+    pub(crate) fn hello(&self, observed: Option<SocketAddr>) -> Hello {
         let features =
             if self.config.offer_aes { Features::HARDWARE_AES } else { Features::default() };
         Hello {
@@ -166,10 +185,15 @@ impl Endpoint {
             dial.attempts += 1;
             dial.last_sent = now;
             dial.next_send = now + (HANDSHAKE_RETRY_STEP * dial.attempts).min(HANDSHAKE_RETRY_MAX);
-            for addr in &dial.peer.addrs {
-                let path = Path { addr: *addr, is_routed: dial.is_routed };
-                self.outbox.push_back((path, peer, dial.packet.clone()));
+            let is_routed = dial.is_routed;
+            let paths = dial.peer.addrs.iter().map(|addr| Path { addr: *addr, is_routed });
+            let packets: Vec<_> = paths.map(|path| (path, dial.packet.clone())).collect();
+            let next = dial.next_send.min(dial.expires);
+            self.timers.arm(Timer::Dial(peer), next);
+            for (path, packet) in packets {
+                self.send_handshake(path, peer, packet);
             }
+            return;
         }
         self.timers.arm(Timer::Dial(peer), dial.next_send.min(dial.expires));
     }
@@ -200,6 +224,9 @@ impl Endpoint {
             return self.counters.dropped(DropReason::HandshakeNoise);
         };
         let entity: EntityId = dial.peer.entity_id;
+        // Where a Response seems to come from is not authentic. Packets go to where the Inits went
+        // until a challenge proves the other address.
+        let dialled = dial.dialled_path(path);
         let first_rtt = match dial.attempts {
             1 => now.since(dial.last_sent),
             _ => HANDSHAKE_RETRY_STEP,
@@ -217,7 +244,7 @@ impl Endpoint {
             suite: self.suite(hello.features),
             send: established.send,
             receive: established.receive,
-            path,
+            path: dialled,
             peer_max_datagram_bytes: hello.max_datagram_bytes,
             first_rtt,
             heartbeat_interval: self.config.heartbeat_interval,
@@ -225,10 +252,15 @@ impl Endpoint {
         if !self.has_room_for(entity, params.id) {
             return self.end_dial(peer, DialError::Overloaded);
         }
-        let slot = self.insert(now, Session::established(now, params), true);
+        let age = self.next_age();
+        let slot = self.insert(now, Session::established(now, params), true, age);
         self.promote(now, slot);
         // The first packet, which proves the keys, leaves at once.
-        self.with_session(now, slot, |_, _| ());
+        self.with_session(now, slot, |session, ctx| {
+            if path != dialled {
+                session.challenge(ctx, path);
+            }
+        });
     }
 
     /// The handshake is spent but the other end does not speak our language.

@@ -7,12 +7,10 @@ use std::hash::BuildHasherDefault;
 use bytes::Bytes;
 use net_crypto::{CookieJar, EntityKeypair, MacKeys, Seeded};
 use net_session::{
-    CloseCause, CloseReason, Context, Counters, DropReason, Event as SessionEvent, OpenError, Path,
-    Phase, SendError, Session, StreamConfig,
+    CloseReason, Counters, DropReason, Event as SessionEvent, OpenError, Path, SendError,
+    StreamConfig,
 };
-use net_types::limits::{
-    HEADER_BYTES, MAX_SESSION_EVENTS, MAX_SESSIONS, ROUTING_HEADER_BYTES, SUSPECT_AFTER,
-};
+use net_types::limits::{HEADER_BYTES, MAX_SESSION_EVENTS, MAX_SESSIONS, ROUTING_HEADER_BYTES};
 use net_types::{EntityId, Instant, NodeId, PeerAddr, SessionId, StreamId};
 use net_wire::{Header, HeaderError, Kind, ROUTING_TAG, ResetReason, RoutingHeader};
 
@@ -35,12 +33,14 @@ pub struct Endpoint {
     pub(crate) rng: Seeded,
     pub(crate) counters: Counters,
     pub(crate) slots: Vec<Option<Slot>>,
-    free: Vec<usize>,
-    by_id: HashMap<SessionId, usize, BuildHasherDefault<SessionIdHasher>>,
+    pub(crate) free: Vec<usize>,
+    pub(crate) by_id: HashMap<SessionId, usize, BuildHasherDefault<SessionIdHasher>>,
     pub(crate) peers: BTreeMap<NodeId, Peer>,
     /// Dials under way, by the handshake id in their packets.
     pub(crate) dials: BTreeMap<SessionId, NodeId>,
     pub(crate) answered: Answered,
+    pub(crate) provisional_sessions: usize,
+    pub(crate) ages: u64,
     pub(crate) timers: Timers,
     pub(crate) ready: VecDeque<usize>,
     /// Handshake packets, which belong to no session.
@@ -71,6 +71,8 @@ impl Endpoint {
             peers: BTreeMap::new(),
             dials: BTreeMap::new(),
             answered: Answered::default(),
+            provisional_sessions: 0,
+            ages: 0,
             timers: Timers::default(),
             ready: VecDeque::new(),
             outbox: VecDeque::new(),
@@ -192,120 +194,6 @@ impl Endpoint {
         });
     }
 
-    /// Runs `call` on a session, carries its events on and puts it in line to be polled.
-    pub(crate) fn with_session<T>(
-        &mut self,
-        now: Instant,
-        slot: usize,
-        call: impl FnOnce(&mut Session, &mut Context<'_>) -> T,
-    ) -> Option<T> {
-        let entry = self.slots.get_mut(slot)?.as_mut()?;
-        let (rng, counters) = (&mut self.rng, &mut self.counters);
-        let mut ctx = Context { now, rng, counters, events: &mut self.scratch };
-        let out = call(&mut entry.session, &mut ctx);
-        if !entry.is_ready {
-            entry.is_ready = true;
-            self.ready.push_back(slot);
-        }
-        // Its timer is armed once it has nothing more to send: every input is followed by a poll.
-        if !self.scratch.is_empty() {
-            self.forward_events(now, slot);
-        }
-        Some(out)
-    }
-
-    pub(crate) fn forward_events(&mut self, now: Instant, slot: usize) {
-        while let Some(event) = self.scratch.pop_front() {
-            let Some(entry) = self.slots[slot].as_ref() else { continue };
-            let (peer, session) = (entry.peer, entry.session.id());
-            match event {
-                SessionEvent::Confirmed => self.promote(now, slot),
-                SessionEvent::Closed { cause } => self.on_closed(slot, cause),
-                event => self.events.push_back(Event::Session { peer, session, event }),
-            }
-        }
-    }
-
-    /// Adds a session; it is not yet the one in use for its peer.
-    pub(crate) fn insert(&mut self, now: Instant, session: Session, is_initiator: bool) -> usize {
-        let peer = session.peer().node_id();
-        let id = session.id();
-        let next_timeout = session.next_timeout();
-        let entry = Slot { session, peer, is_initiator, is_ready: false, ephemeral: None };
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            self.slots.len() - 1
-        });
-        self.slots[slot] = Some(entry);
-        self.by_id.insert(id, slot);
-        self.timers.arm(Timer::Session(slot), next_timeout.unwrap_or(now));
-        slot
-    }
-
-    pub(crate) fn session_count(&self) -> usize {
-        self.by_id.len()
-    }
-
-    pub(crate) fn has_session_id(&self, id: SessionId) -> bool {
-        self.by_id.contains_key(&id)
-    }
-
-    /// Makes a session the one in use for its peer; an older one may finish what is under way.
-    pub(crate) fn promote(&mut self, now: Instant, slot: usize) {
-        let Some(entry) = self.slots[slot].as_ref() else { return };
-        let (peer_id, is_initiator) = (entry.peer, entry.is_initiator);
-        let (entity, session) = (entry.session.peer(), entry.session.id());
-        let peer = self.peers.entry(peer_id).or_default();
-        peer.provisional.retain(|s| *s != slot);
-        let old = peer.live.replace(slot);
-        if let Some(dial) = peer.dial.take() {
-            self.dials.remove(&dial.handshake_id);
-            self.timers.disarm(Timer::Dial(peer_id));
-        }
-        self.counters.handshakes_ok += 1;
-        self.events.push_back(Event::Connected { peer: peer_id, entity, session, is_initiator });
-        if let Some(old) = old {
-            self.with_session(now, old, |session, ctx| session.drain(ctx.now));
-        }
-    }
-
-    fn on_closed(&mut self, slot: usize, cause: CloseCause) {
-        let Some(entry) = self.slots[slot].as_ref() else { return };
-        let (peer_id, session) = (entry.peer, entry.session.id());
-        let was_provisional = entry.ephemeral.is_some() && !entry.is_initiator;
-        let Some(peer) = self.peers.get_mut(&peer_id) else { return };
-        let was_pending = peer.provisional.contains(&slot);
-        peer.provisional.retain(|s| *s != slot);
-        let was_live = peer.live.take_if(|s| *s == slot).is_some();
-        if was_provisional && was_pending {
-            self.counters.handshakes_failed += 1;
-        } else {
-            self.events.push_back(Event::Disconnected { peer: peer_id, session, cause, was_live });
-        }
-    }
-
-    /// Forgets a session that is over and has nothing more to send.
-    pub(crate) fn remove_if_closed(&mut self, slot: usize) {
-        let is_closed =
-            self.slots[slot].as_ref().is_some_and(|s| s.session.phase() == Phase::Closed);
-        if !is_closed {
-            return;
-        }
-        let Some(entry) = self.slots[slot].take() else { return };
-        self.by_id.remove(&entry.session.id());
-        self.timers.disarm(Timer::Session(slot));
-        if let Some(ephemeral) = entry.ephemeral {
-            self.answered.finished(&ephemeral);
-        }
-        if entry.is_ready {
-            self.ready.retain(|s| *s != slot);
-        }
-        self.free.push(slot);
-        if self.peers.get(&entry.peer).is_some_and(Peer::is_idle) {
-            self.peers.remove(&entry.peer);
-        }
-    }
-
     /// When [`Endpoint::handle_timeout`] should be called next; it may find nothing to do.
     pub fn next_timeout(&self) -> Option<Instant> {
         self.timers.next()
@@ -323,23 +211,6 @@ impl Endpoint {
                 }
                 Timer::Dial(peer) => self.on_dial_timer(now, peer),
             }
-        }
-    }
-
-    /// A live session whose peer went silent gets company: if the peer restarted, only a new
-    /// handshake reaches it, and if it did not, nothing is disturbed.
-    fn redial_if_silent(&mut self, now: Instant, slot: usize) {
-        let Some(entry) = self.slots[slot].as_ref() else { return };
-        if now.since(entry.session.last_received()) < SUSPECT_AFTER {
-            return;
-        }
-        let Some(peer) = self.peers.get(&entry.peer) else { return };
-        if peer.live != Some(slot) || peer.dial.is_some() {
-            return;
-        }
-        if let Some(addr) = peer.addr.clone() {
-            // A failure is reported by the dial itself, or shows as the session's end.
-            let _ = self.dial(now, &addr);
         }
     }
 

@@ -10,7 +10,8 @@ use crate::DialError;
 /// Something the driver must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A session is up and is now the one to use for its peer.
+    /// A session is up. [`crate::Endpoint::live_session`] names the one to use for a peer, which
+    /// is this one unless dials of both sides crossed.
     Connected {
         /// The peer.
         peer: NodeId,

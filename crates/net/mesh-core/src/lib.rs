@@ -17,6 +17,7 @@ mod endpoint;
 mod event;
 mod pacer;
 mod peers;
+mod sessions;
 mod timers;
 mod transmit;
 

@@ -5,37 +5,67 @@ use std::collections::BTreeMap;
 
 use net_types::Instant;
 use net_types::limits::{
-    HANDSHAKES_PER_NODE_PER_SEC, HANDSHAKES_PER_SOURCE_PER_SEC, MAX_PACER_SOURCES,
+    HANDSHAKES_PER_NODE_PER_SEC, HANDSHAKES_PER_PROVED_SOURCE_PER_SEC,
+    HANDSHAKES_PER_SOURCE_PER_SEC, MAX_PACER_SOURCES,
 };
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Source {
+    claimed: u32,
+    proved: u32,
+}
 
 /// Counts Inits in windows of one second.
 #[derive(Debug, Default)]
 pub(crate) struct Pacer {
     second: u64,
-    total: u32,
-    sources: BTreeMap<IpAddr, u32>,
+    claimed: u32,
+    proved: u32,
+    sources: BTreeMap<IpAddr, Source>,
 }
 
 impl Pacer {
-    /// Counts an Init and tells whether it is within the pace.
-    pub(crate) fn admit(&mut self, now: Instant, source: IpAddr) -> bool {
+    fn source(&mut self, now: Instant, source: IpAddr) -> Option<&mut Source> {
         let second = now.as_nanos() / 1_000_000_000;
         if second != self.second {
-            self.second = second;
-            self.total = 0;
-            self.sources.clear();
+            *self = Self { second, ..Self::default() };
         }
-        self.total = self.total.saturating_add(1);
+        if self.sources.len() >= MAX_PACER_SOURCES && !self.sources.contains_key(&source) {
+            return None;
+        }
+        Some(self.sources.entry(source).or_default())
+    }
+
+    /// Counts an Init that claims to come from `source` and tells whether it is within the pace.
+    /// What one source sends above its pace does not count against the others.
+    pub(crate) fn admit(&mut self, now: Instant, source: IpAddr) -> bool {
         // A full table means a flood of sources: a cookie sorts the real ones out.
-        let is_known = self.sources.contains_key(&source);
-        if self.total > HANDSHAKES_PER_NODE_PER_SEC
-            || (!is_known && self.sources.len() >= MAX_PACER_SOURCES)
-        {
+        let Some(source) = self.source(now, source) else { return false };
+        source.claimed += 1;
+        if source.claimed > HANDSHAKES_PER_SOURCE_PER_SEC {
+            source.claimed = HANDSHAKES_PER_SOURCE_PER_SEC;
             return false;
         }
-        let count = self.sources.entry(source).or_default();
-        *count = count.saturating_add(1);
-        *count <= HANDSHAKES_PER_SOURCE_PER_SEC
+        self.claimed += 1;
+        self.claimed <= HANDSHAKES_PER_NODE_PER_SEC
+    }
+
+    /// The same for an Init whose source was proved by a cookie.
+    pub(crate) fn admit_proved(&mut self, now: Instant, source: IpAddr) -> bool {
+        if let Some(source) = self.source(now, source) {
+            if source.proved >= HANDSHAKES_PER_PROVED_SOURCE_PER_SEC {
+                return false;
+            }
+            source.proved += 1;
+        }
+        self.proved = self.proved.saturating_add(1);
+        self.proved <= HANDSHAKES_PER_NODE_PER_SEC
+    }
+
+    /// Sources in the table.
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.sources.len()
     }
 }
 
@@ -46,14 +76,41 @@ mod tests {
 
     use super::*;
 
+    fn source(i: u32) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::from(i))
+    }
+
     #[test]
     fn limits_each_source_and_the_whole_node_per_second() {
         let mut pacer = Pacer::default();
-        let source = |i: u32| IpAddr::V4(Ipv4Addr::from(i));
         let admitted = (0..20).filter(|_| pacer.admit(Instant::ZERO, source(1))).count();
         assert_eq!(admitted, HANDSHAKES_PER_SOURCE_PER_SEC as usize);
         let admitted = (2..5_000).filter(|i| pacer.admit(Instant::ZERO, source(*i))).count();
-        assert_eq!(admitted, (HANDSHAKES_PER_NODE_PER_SEC - 20) as usize);
+        assert_eq!(admitted, (HANDSHAKES_PER_NODE_PER_SEC - 10) as usize);
+        assert_eq!(pacer.len(), MAX_PACER_SOURCES);
         assert!(pacer.admit(Instant::ZERO + Duration::from_secs(1), source(1)));
+        assert_eq!(pacer.len(), 1);
+    }
+
+    #[test]
+    fn a_flood_from_one_source_leaves_the_pace_of_the_others() {
+        let mut pacer = Pacer::default();
+        for _ in 0..100_000 {
+            pacer.admit(Instant::ZERO, source(1));
+        }
+        assert!(pacer.admit(Instant::ZERO, source(2)));
+    }
+
+    #[test]
+    fn proved_sources_have_a_pace_of_their_own() {
+        let mut pacer = Pacer::default();
+        for i in 0..100_000 {
+            pacer.admit(Instant::ZERO, source(i));
+        }
+        let admitted = (0..1_000).filter(|_| pacer.admit_proved(Instant::ZERO, source(1))).count();
+        assert_eq!(admitted, HANDSHAKES_PER_PROVED_SOURCE_PER_SEC as usize);
+        assert!(pacer.admit_proved(Instant::ZERO, source(1 << 20)), "not in the full table");
+        let all = (0..5_000).filter(|i| pacer.admit_proved(Instant::ZERO, source(*i))).count();
+        assert!(all < HANDSHAKES_PER_NODE_PER_SEC as usize);
     }
 }

@@ -13,6 +13,8 @@ pub(crate) struct Slot {
     pub(crate) session: Session,
     pub(crate) peer: NodeId,
     pub(crate) is_initiator: bool,
+    /// Orders the sessions of a peer: by when this side answered the Init or got the Response.
+    pub(crate) age: u64,
     /// Whether it waits in the transmit queue.
     pub(crate) is_ready: bool,
     /// Ephemeral key of the Init it answered, while that is cached.
@@ -26,6 +28,8 @@ pub(crate) struct Peer {
     pub(crate) live: Option<usize>,
     pub(crate) dial: Option<Box<Dial>>,
     pub(crate) provisional: VecDeque<usize>,
+    /// Sessions that another one took over from, oldest first.
+    pub(crate) draining: VecDeque<usize>,
 }
 
 impl Peer {
@@ -33,6 +37,7 @@ impl Peer {
         self.live.is_none()
             && self.dial.is_none()
             && self.provisional.is_empty()
+            && self.draining.is_empty()
             && self.addr.is_none()
     }
 }

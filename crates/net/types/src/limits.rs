@@ -66,12 +66,20 @@ pub const HANDSHAKE_RETRY_MAX: Duration = Duration::from_secs(5);
 pub const MAX_HANDSHAKE_RETRIES: u32 = 1_024;
 /// Inits from one source address that are processed per second without a cookie.
 pub const HANDSHAKES_PER_SOURCE_PER_SEC: u32 = 10;
-/// Inits processed per second by a node without a cookie.
+/// Inits from one source address that a cookie proved, per second: many nodes may share one.
+pub const HANDSHAKES_PER_PROVED_SOURCE_PER_SEC: u32 = 100;
+/// Inits processed per second by a node without a cookie, and as many with one.
 pub const HANDSHAKES_PER_NODE_PER_SEC: u32 = 1_000;
 /// Source addresses the pacer tracks; 24 bytes each.
 pub const MAX_PACER_SOURCES: usize = 4_096;
 /// Sessions that answered an Init and wait for confirmation; about 4 KiB each.
 pub const MAX_PROVISIONAL_SESSIONS: usize = 4_096;
+/// How long a dial hopes for its own Init before this side answers one that crossed it.
+pub const HANDSHAKE_YIELD: Duration = Duration::from_millis(300);
+/// Handshake packets that wait to be sent; about 300 bytes each.
+pub const MAX_HANDSHAKE_OUTBOX: usize = 4_096;
+/// Sessions of one peer that another one took over from.
+pub const MAX_DRAINING_PER_PEER: usize = 2;
 /// Provisional sessions of one identity.
 pub const MAX_PROVISIONAL_PER_PEER: usize = 2;
 /// Dials under way.

@@ -55,7 +55,7 @@ impl Session {
             _ => {}
         }
         if from != self.path {
-            self.consider_path(ctx, from);
+            self.challenge(ctx, from);
         }
         let result = match header.kind {
             Kind::Data => self.on_data(ctx, header, plaintext),
@@ -384,7 +384,8 @@ impl Session {
         Ok(())
     }
 
-    fn consider_path(&mut self, ctx: &mut Context<'_>, from: Path) {
+    /// Asks for proof that the peer is at `from`; if it answers from there, packets go there.
+    pub fn challenge(&mut self, ctx: &mut Context<'_>, from: Path) {
         let is_known = self.candidate.is_some_and(|c| c.path == from && ctx.now < c.expires);
         if is_known {
             return;

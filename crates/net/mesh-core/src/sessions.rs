@@ -1,0 +1,216 @@
+//! The life of sessions: which one is in use for a peer, which one ends when.
+
+use net_session::{CloseCause, CloseReason, Context, Event as SessionEvent, Phase, Session};
+use net_types::limits::{MAX_DRAINING_PER_PEER, SUSPECT_AFTER};
+use net_types::{Instant, NodeId, SessionId};
+
+use crate::peers::{Peer, Slot};
+use crate::timers::Timer;
+use crate::{Endpoint, Event};
+
+impl Endpoint {
+    /// Runs `call` on a session, carries its events on and puts it in line to be polled.
+    pub(crate) fn with_session<T>(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        call: impl FnOnce(&mut Session, &mut Context<'_>) -> T,
+    ) -> Option<T> {
+        let entry = self.slots.get_mut(slot)?.as_mut()?;
+        let (rng, counters) = (&mut self.rng, &mut self.counters);
+        let mut ctx = Context { now, rng, counters, events: &mut self.scratch };
+        let out = call(&mut entry.session, &mut ctx);
+        if !entry.is_ready {
+            entry.is_ready = true;
+            self.ready.push_back(slot);
+        }
+        // Its timer is armed once it has nothing more to send: every input is followed by a poll.
+        if !self.scratch.is_empty() {
+            self.forward_events(now, slot);
+        }
+        Some(out)
+    }
+
+    /// Carries on what a session said.
+    pub(crate) fn forward_events(&mut self, now: Instant, slot: usize) {
+        // Taken out: what follows may call other sessions, which say things of their own.
+        let mut said = core::mem::take(&mut self.scratch);
+        for event in said.drain(..) {
+            let Some(entry) = self.slots[slot].as_ref() else { continue };
+            let (peer, session) = (entry.peer, entry.session.id());
+            match event {
+                SessionEvent::Confirmed => self.confirm(now, slot),
+                SessionEvent::Closed { cause } => self.on_closed(now, slot, cause),
+                event => self.events.push_back(Event::Session { peer, session, event }),
+            }
+        }
+        self.scratch = said;
+    }
+
+    pub(crate) fn next_age(&mut self) -> u64 {
+        self.ages += 1;
+        self.ages
+    }
+
+    /// Adds a session; it is not yet the one in use for its peer.
+    pub(crate) fn insert(
+        &mut self,
+        now: Instant,
+        session: Session,
+        is_initiator: bool,
+        age: u64,
+    ) -> usize {
+        let peer = session.peer().node_id();
+        let id = session.id();
+        let next_timeout = session.next_timeout();
+        let entry = Slot { session, peer, is_initiator, age, is_ready: false, ephemeral: None };
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        self.slots[slot] = Some(entry);
+        self.by_id.insert(id, slot);
+        self.timers.arm(Timer::Session(slot), next_timeout.unwrap_or(now));
+        slot
+    }
+
+    pub(crate) fn session_count(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(crate) fn has_session_id(&self, id: SessionId) -> bool {
+        self.by_id.contains_key(&id)
+    }
+
+    /// The peer proved its keys for a session that this side answered.
+    ///
+    /// Both ends must end up with one session, in whatever order packets come. A session that is
+    /// older than the one in use never replaces it, with one exception: when both sides dialled and
+    /// both dials led to a session, the smaller identity's is the one. The smaller side knows that
+    /// by the ages of the two (see [`Endpoint::age_of_answer`]), the larger side by having dialled
+    /// the session in use itself.
+    fn confirm(&mut self, now: Instant, slot: usize) {
+        let Some(entry) = self.slots[slot].as_ref() else { return };
+        let (peer, entity) = (entry.peer, entry.session.peer());
+        let live = self.peers.get(&peer).and_then(|p| p.live);
+        let live = live.and_then(|slot| self.slots[slot].as_ref());
+        if live.is_some_and(|l| l.session.peer() != entity) {
+            // Another identity took the address meanwhile, and keeps it.
+            self.with_session(now, slot, |s, ctx| s.close(ctx, CloseReason::Overloaded));
+            return;
+        }
+        let is_crossed = live.is_some_and(|l| l.is_initiator) && entity < self.entity;
+        if live.is_none_or(|l| l.age < entry.age) || is_crossed {
+            return self.promote(now, slot);
+        }
+        self.announce(slot);
+        self.drain(now, slot, peer);
+    }
+
+    /// Makes a session the one in use for its peer; an older one may finish what is under way.
+    pub(crate) fn promote(&mut self, now: Instant, slot: usize) {
+        let Some(peer_id) = self.announce(slot) else { return };
+        let peer = self.peers.entry(peer_id).or_default();
+        let old = peer.live.replace(slot);
+        if let Some(dial) = peer.dial.take() {
+            self.dials.remove(&dial.handshake_id);
+            self.timers.disarm(Timer::Dial(peer_id));
+        }
+        if let Some(old) = old {
+            self.drain(now, old, peer_id);
+        }
+    }
+
+    /// Says that a session is up. Its Init is never answered again.
+    fn announce(&mut self, slot: usize) -> Option<NodeId> {
+        let entry = self.slots[slot].as_mut()?;
+        let (peer, is_initiator) = (entry.peer, entry.is_initiator);
+        let (entity, session) = (entry.session.peer(), entry.session.id());
+        if let Some(ephemeral) = entry.ephemeral.take() {
+            self.answered.finished(&ephemeral);
+        }
+        self.forget_provisional(peer, slot);
+        self.counters.handshakes_ok += 1;
+        self.events.push_back(Event::Connected { peer, entity, session, is_initiator });
+        Some(peer)
+    }
+
+    /// Takes a session off the list of those that wait for proof; false if it was not on it.
+    fn forget_provisional(&mut self, peer: NodeId, slot: usize) -> bool {
+        let Some(peer) = self.peers.get_mut(&peer) else { return false };
+        let before = peer.provisional.len();
+        peer.provisional.retain(|s| *s != slot);
+        let is_forgotten = peer.provisional.len() < before;
+        self.provisional_sessions -= usize::from(is_forgotten);
+        is_forgotten
+    }
+
+    fn drain(&mut self, now: Instant, slot: usize, peer: NodeId) {
+        self.with_session(now, slot, |session, ctx| session.drain(ctx.now));
+        let peer = self.peers.entry(peer).or_default();
+        peer.draining.push_back(slot);
+        if peer.draining.len() > MAX_DRAINING_PER_PEER
+            && let Some(oldest) = peer.draining.front().copied()
+        {
+            self.with_session(now, oldest, |s, ctx| s.close(ctx, CloseReason::Replaced));
+        }
+    }
+
+    fn on_closed(&mut self, now: Instant, slot: usize, cause: CloseCause) {
+        let Some(entry) = self.slots[slot].as_ref() else { return };
+        let (peer_id, session) = (entry.peer, entry.session.id());
+        if self.forget_provisional(peer_id, slot) {
+            self.counters.handshakes_failed += 1;
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&peer_id) else { return };
+        peer.draining.retain(|s| *s != slot);
+        let was_live = peer.live.take_if(|s| *s == slot).is_some();
+        let addr = peer.addr.clone();
+        self.events.push_back(Event::Disconnected { peer: peer_id, session, cause, was_live });
+        if let Some(addr) = addr.filter(|_| was_live && cause == CloseCause::Exhausted) {
+            // A failure is reported by the dial itself.
+            let _ = self.dial(now, &addr);
+        }
+    }
+
+    /// Forgets a session that is over and has nothing more to send.
+    pub(crate) fn remove_if_closed(&mut self, slot: usize) {
+        let is_closed =
+            self.slots[slot].as_ref().is_some_and(|s| s.session.phase() == Phase::Closed);
+        if !is_closed {
+            return;
+        }
+        let Some(entry) = self.slots[slot].take() else { return };
+        self.by_id.remove(&entry.session.id());
+        self.timers.disarm(Timer::Session(slot));
+        if let Some(ephemeral) = entry.ephemeral {
+            self.answered.finished(&ephemeral);
+        }
+        if entry.is_ready {
+            self.ready.retain(|s| *s != slot);
+        }
+        self.free.push(slot);
+        if self.peers.get(&entry.peer).is_some_and(Peer::is_idle) {
+            self.peers.remove(&entry.peer);
+        }
+    }
+
+    /// A live session whose peer went silent gets company: if the peer restarted, only a new
+    /// handshake reaches it, and if it did not, nothing is disturbed.
+    pub(crate) fn redial_if_silent(&mut self, now: Instant, slot: usize) {
+        let Some(entry) = self.slots[slot].as_ref() else { return };
+        let suspect_after = SUSPECT_AFTER.max(self.config.heartbeat_interval * 3);
+        if now.since(entry.session.last_received()) < suspect_after {
+            return;
+        }
+        let Some(peer) = self.peers.get(&entry.peer) else { return };
+        if peer.live != Some(slot) || peer.dial.is_some() {
+            return;
+        }
+        if let Some(addr) = peer.addr.clone() {
+            // A failure is reported by the dial itself, or shows as the session's end.
+            let _ = self.dial(now, &addr);
+        }
+    }
+}

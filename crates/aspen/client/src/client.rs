@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aspen_api::cluster::GetLeader;
-use aspen_api::kv::Consistency;
 use aspen_api::{
     ApiError, AuthenticatedRequest, ClientId, ClusterTicket, EnvelopeError, ErrorCode, Exchange,
     KeyValueStore, Request, RequestId, Response, StoreRequest, service,
@@ -13,7 +12,7 @@ use aspen_api::{
 use bytes::Bytes;
 use net_node::{
     BindError, CallOptions, EntityKeypair, MeshConfig, MeshNode, MeshSecret, PeerAddr, RpcError,
-    ServiceName, Status,
+    ServiceName,
 };
 use net_types::limits::DEFAULT_REQUEST_DEADLINE;
 use net_types::{EntityId, Instant, NodeId};
@@ -21,6 +20,7 @@ use rand_core::{OsRng, RngCore};
 use thiserror::Error;
 use tokio::sync::watch;
 
+use crate::judgement::{Audience, is_definitive, is_write, may_have_run, unanswered};
 use crate::peers::Peers;
 use crate::request_ids::RequestIds;
 use crate::rotation::{Failure, Rotation, Step};
@@ -499,97 +499,6 @@ impl Attempts {
             ApiError::new(ErrorCode::ServiceUnavailable, text)
         })
     }
-}
-
-/// Whether a refusal speaks for all attempts: the request itself or the state of the store is the
-/// reason, and the store remembers it under the request's name.
-fn is_definitive(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::InvalidRequest
-            | ErrorCode::InvalidToken
-            | ErrorCode::TooLarge
-            | ErrorCode::NotFound
-            | ErrorCode::Conflict
-            | ErrorCode::Compacted
-            | ErrorCode::SessionExpired
-    )
-}
-
-/// Whether the server may have carried out a call that has no answer.
-fn may_have_run(error: &RpcError) -> bool {
-    match error {
-        RpcError::NoRoute(_) | RpcError::Backpressure | RpcError::TooLarge(_) => false,
-        RpcError::ServerError { status, .. } => {
-            !matches!(*status, Status::NOT_FOUND | Status::BACKPRESSURE)
-        }
-        RpcError::Timeout | RpcError::Transport | RpcError::Cancelled => true,
-    }
-}
-
-/// Who can answer a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Audience {
-    /// Only the leader.
-    Leader,
-    /// Any member.
-    Any,
-    /// The first member of the ticket: the request changes that node and no other.
-    First,
-}
-
-impl Audience {
-    fn of(request: &Request) -> Self {
-        let read = |consistency| match consistency {
-            Consistency::Stale => Self::Any,
-            Consistency::Linearizable | Consistency::Lease => Self::Leader,
-        };
-        match request {
-            Request::ReadKey(r) => read(r.consistency),
-            Request::ScanKeys(r) => read(r.consistency),
-            Request::BatchRead(r) => read(r.consistency),
-            Request::Ping(_)
-            | Request::GetHealth(_)
-            | Request::GetMetrics(_)
-            | Request::GetRaftMetrics(_)
-            | Request::GetNodeInfo(_)
-            | Request::GetLeader(_)
-            | Request::GetClusterState(_)
-            | Request::GetClusterTicket(_) => Self::Any,
-            Request::InitCluster(_) | Request::AddPeer(_) | Request::TriggerSnapshot(_) => {
-                Self::First
-            }
-            _ => Self::Leader,
-        }
-    }
-}
-
-/// The error for a single call that has no answer.
-fn unanswered(error: &RpcError) -> ApiError {
-    let code = match may_have_run(error) {
-        true => ErrorCode::Timeout,
-        false => ErrorCode::ServiceUnavailable,
-    };
-    ApiError::new(code, error.to_string())
-}
-
-/// Whether the state machine de-duplicates the request.
-fn is_write(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::WriteKey(_)
-            | Request::WriteKeyWithTtl(_)
-            | Request::WriteKeyWithLease(_)
-            | Request::DeleteKey(_)
-            | Request::CompareAndSwapKey(_)
-            | Request::CompareAndDeleteKey(_)
-            | Request::BatchWrite(_)
-            | Request::ConditionalBatchWrite(_)
-            | Request::Transact(_)
-            | Request::LeaseGrant(_)
-            | Request::LeaseRevoke(_)
-            | Request::LeaseKeepalive(_)
-    )
 }
 
 /// Any port of the family of the first address, on loopback if all addresses are.

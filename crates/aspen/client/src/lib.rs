@@ -7,6 +7,7 @@
 
 mod client;
 mod dev_ticket;
+mod judgement;
 mod peers;
 mod request_ids;
 mod rotation;

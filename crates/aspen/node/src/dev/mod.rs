@@ -1,0 +1,134 @@
+//! `aspen-node dev`: a cluster of real, separate node processes on this machine.
+//!
+//! The processes are this program, each with a data folder below one temporary folder that goes
+//! when the command ends. They end with it, however it ends.
+
+mod cluster;
+mod process;
+mod status;
+mod tour;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+
+pub(crate) use cluster::DevCluster;
+
+/// Tells a node that it belongs to a development cluster and ends with it.
+pub(crate) const CHILD_VARIABLE: &str = "ASPEN_DEV_CHILD";
+/// Nodes that one machine is asked to run at most.
+const MAX_NODES: u8 = 9;
+
+/// Run a cluster of separate node processes on this machine, until Ctrl-C.
+#[derive(Debug, Args)]
+pub(crate) struct DevArguments {
+    /// How many nodes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_NODES)))]
+    pub(crate) nodes: u8,
+    /// Show what a cluster does, check every line of it, and stop
+    #[arg(long)]
+    pub(crate) tour: bool,
+    /// Milliseconds between a leader's signs of life [default: 500]
+    #[arg(long)]
+    heartbeat_interval_ms: Option<u64>,
+    /// Shortest silence before an election, milliseconds [default: 1500]
+    #[arg(long)]
+    election_timeout_min_ms: Option<u64>,
+    /// Longest silence before an election, milliseconds [default: twice the shortest]
+    #[arg(long)]
+    election_timeout_max_ms: Option<u64>,
+}
+
+impl DevArguments {
+    /// The flags that every node gets.
+    fn node_flags(&self) -> Vec<String> {
+        let flags = [
+            ("--heartbeat-interval-ms", self.heartbeat_interval_ms),
+            ("--election-timeout-min-ms", self.election_timeout_min_ms),
+            ("--election-timeout-max-ms", self.election_timeout_max_ms),
+        ];
+        let given = flags.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        given.flat_map(|(name, value)| [name.to_owned(), value.to_string()]).collect()
+    }
+}
+
+/// Why a development cluster did not do what it should.
+#[derive(Debug, Error)]
+pub(crate) enum DevError {
+    /// A file or process cannot be used.
+    #[error("{what}: {source}")]
+    Io { what: String, source: std::io::Error },
+    /// A node ended or does not answer; its log says more.
+    #[error("node {number} {what}; its log:\n{log}")]
+    Node { number: u64, what: String, log: String },
+    /// The cluster refused a request.
+    #[error("{what}: {source}")]
+    Request { what: String, source: aspen_api::ApiError },
+    /// There is no client.
+    #[error("cannot start a client: {0}")]
+    Client(#[from] aspen_client::ConnectError),
+    /// Something the tour shows is not so.
+    #[error("the check failed: {0}")]
+    Check(String),
+}
+
+impl DevError {
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+
+    pub(crate) fn request(what: impl Into<String>) -> impl FnOnce(aspen_api::ApiError) -> Self {
+        let what = what.into();
+        move |source| Self::Request { what, source }
+    }
+}
+
+/// Runs the command until Ctrl-C or the end of the tour.
+pub(crate) async fn run(arguments: DevArguments) -> ExitCode {
+    let is_terminal = std::io::stdout().is_terminal();
+    let body = async {
+        let mut cluster = DevCluster::start(arguments.nodes, arguments.node_flags()).await?;
+        let result = match arguments.tour {
+            true => tour::run(&mut cluster).await,
+            false => show(&mut cluster, is_terminal).await,
+        };
+        cluster.stop().await;
+        result
+    };
+    match body.await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints how to use the cluster, then one line for each node until a signal comes.
+async fn show(cluster: &mut DevCluster, is_terminal: bool) -> Result<(), DevError> {
+    let ticket = cluster.ticket_path().display().to_string();
+    println!("{} nodes are up; their data is in {}", cluster.len(), cluster.folder().display());
+    println!("ticket: {ticket}");
+    println!("try, in another terminal:");
+    println!("  aspen-cli kv set greeting hello");
+    println!("  aspen-cli kv get greeting");
+    println!("  aspen-cli cluster status");
+    println!("Ctrl-C stops the cluster and removes its data.");
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(DevError::io("signals"))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(DevError::io("signals"))?;
+    let mut lines = status::Lines::new(is_terminal);
+    let mut every = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            biased;
+            _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => return Ok(()),
+            _ = every.tick() => lines.show(cluster).await,
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Every part of a node, in the order in which it starts. They stop in the reverse order.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aspen_cluster::disk::{Disk, FolderLock, FsDisk, LockError, MemoryDisk};
+use aspen_cluster::{ClusterConfig, ClusterNode, ClusterServices, MeshTransport, StartError};
+use net_node::{BindError, MeshConfig, MeshNode, PeerAddr, ServeError};
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+
+use crate::http::HttpDoor;
+use crate::identity::{Identity, IdentityError};
+use crate::settings::{Settings, StorageBackend};
+use crate::ticket_file::TicketFile;
+
+/// Time for requests under way when the node stops.
+const DRAIN: Duration = Duration::from_secs(30);
+/// Time for another node to take the lead when this one stops.
+const HAND_OVER: Duration = Duration::from_secs(5);
+
+/// Why a node does not run.
+#[derive(Debug, Error)]
+pub(crate) enum RunError {
+    /// The data folder cannot be used.
+    #[error("data folder {path}: {source}")]
+    Folder { path: String, source: std::io::Error },
+    /// Another process has it.
+    #[error("data folder {path}: {source}")]
+    Locked { path: String, source: LockError },
+    /// The identity cannot be used.
+    #[error("data folder: {0}")]
+    Identity(#[from] IdentityError),
+    /// The mesh did not start.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// Log or state cannot be used.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A service name is taken.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The HTTP port cannot be used.
+    #[error("cannot listen on TCP port {port} of 127.0.0.1: {source}")]
+    Http { port: u16, source: std::io::Error },
+    /// The new cluster did not form.
+    #[error("the new cluster did not form: {0}")]
+    Init(aspen_api::ApiError),
+    /// The ticket cannot be written.
+    #[error("cannot write the ticket file: {0}")]
+    Ticket(std::io::Error),
+    /// Signals cannot be caught.
+    #[error("cannot catch signals: {0}")]
+    Signal(std::io::Error),
+}
+
+/// A running node.
+pub(crate) struct Parts {
+    // 1. The data folder is this process's alone.
+    _lock: FolderLock,
+    // 2. The mesh: identity, port, sessions.
+    mesh: MeshNode,
+    // 3. The cluster member: log, state, consensus.
+    node: ClusterNode,
+    // 4. Its services on the mesh.
+    services: ClusterServices,
+    // 5. The HTTP door.
+    http: HttpDoor,
+    // 6. The ticket file, which tells others that the node can be reached.
+    ticket: JoinHandle<()>,
+}
+
+impl Parts {
+    /// Starts every part. A folder that was never used becomes a cluster of one node at once,
+    /// unless the settings name others to join.
+    pub(crate) async fn start(settings: Settings) -> Result<Self, RunError> {
+        let folder = settings.data_dir.clone();
+        let path = || folder.display().to_string();
+        let disk =
+            FsDisk::open(&folder).map_err(|source| RunError::Folder { path: path(), source })?;
+        let lock = FolderLock::acquire(&folder)
+            .map_err(|source| RunError::Locked { path: path(), source })?;
+        let identity = Identity::load(&folder, &settings)?;
+        let mesh = bind(&identity, settings.bind)?;
+        let addr = PeerAddr::direct(mesh.entity_id(), reachable(mesh.local_addr()));
+        let node = start_node(&settings, &identity, &mesh, addr, disk).await?;
+        let services = ClusterServices::serve(&mesh, &node)?;
+        let joins = join(&settings, &mesh);
+        if !identity.was_known && !joins {
+            node.init().await.map_err(RunError::Init)?;
+        }
+        let http = HttpDoor::open(settings.http_port, &node, &mesh)
+            .await
+            .map_err(|source| RunError::Http { port: settings.http_port, source })?;
+        let ticket = keep_ticket(&folder, &node)?;
+        tracing::info!(
+            node_id = %node.member_id(), entity_id = %mesh.entity_id(), udp = %mesh.local_addr(),
+            http = %http.addr, initialized = node.is_initialized(), "serving"
+        );
+        if !node.is_initialized() {
+            tracing::info!(
+                "waiting to be added: aspen-cli cluster add-learner --node-id {} --addr '{}'",
+                node.member_id(),
+                addr_json(&node)
+            );
+        }
+        Ok(Self { _lock: lock, mesh, node, services, http, ticket })
+    }
+
+    /// Returns once the process is asked to stop.
+    pub(crate) async fn wait_for_signal(&self) -> Result<(), RunError> {
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signal)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signal)?;
+        tokio::select! {
+            biased;
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        Ok(())
+    }
+
+    /// Hands leadership on, finishes what is under way and stops every part.
+    pub(crate) async fn stop(self) {
+        tracing::info!("stopping");
+        self.ticket.abort();
+        if self.node.is_leader() && self.node.cluster_state().nodes.iter().any(is_other_voter) {
+            let hand_over = self.node.transfer_leader(None);
+            match tokio::time::timeout(HAND_OVER, hand_over).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "leadership was not handed over"),
+                Err(_) => tracing::warn!("leadership was not handed over in time"),
+            }
+        }
+        if !self.node.drain(DRAIN).await {
+            tracing::warn!("some requests were still under way");
+        }
+        self.http.close();
+        drop(self.services);
+        self.node.shutdown().await;
+        self.mesh.shutdown().await;
+        tracing::info!("stopped");
+    }
+}
+
+fn is_other_voter(node: &aspen_api::cluster::ClusterNode) -> bool {
+    node.is_voter && !node.is_leader
+}
+
+fn bind(identity: &Identity, addr: SocketAddr) -> Result<MeshNode, RunError> {
+    let keypair = identity.keypair.clone();
+    Ok(MeshNode::bind(MeshConfig::new(keypair, identity.secret(), addr))?)
+}
+
+/// The address under which others reach a socket: its own, or that of the interface that leads out
+/// if it listens on all.
+fn reachable(local: SocketAddr) -> SocketAddr {
+    if !local.ip().is_unspecified() {
+        return local;
+    }
+    // Connecting a datagram socket sends nothing; it only picks a route. 192.0.2.1 and 2001:db8::1
+    // are reserved for documentation.
+    let (any, far) = match local.ip() {
+        IpAddr::V4(_) => ("0.0.0.0:0", "192.0.2.1:9"),
+        IpAddr::V6(_) => ("[::]:0", "[2001:db8::1]:9"),
+    };
+    let routed = UdpSocket::bind(any).and_then(|socket| {
+        socket.connect(far)?;
+        socket.local_addr()
+    });
+    match routed {
+        Ok(found) => SocketAddr::new(found.ip(), local.port()),
+        Err(_) => SocketAddr::new(IpAddr::from([127, 0, 0, 1]), local.port()),
+    }
+}
+
+async fn start_node(
+    settings: &Settings,
+    identity: &Identity,
+    mesh: &MeshNode,
+    addr: PeerAddr,
+    folder: FsDisk,
+) -> Result<ClusterNode, RunError> {
+    let disk: Arc<dyn Disk> = match settings.storage_backend {
+        StorageBackend::Redb => Arc::new(folder),
+        StorageBackend::Inmemory => Arc::new(MemoryDisk::new()),
+    };
+    let config = ClusterConfig {
+        mesh_key: Some(identity.mesh_key.clone()),
+        timing: settings.timing,
+        ..ClusterConfig::new(identity.member_id, addr, disk)
+    };
+    let transport = Arc::new(MeshTransport::new(mesh.clone()));
+    Ok(ClusterNode::start(config, transport).await?)
+}
+
+/// Tells the mesh where the peers are that the settings name; whether they name any.
+fn join(settings: &Settings, mesh: &MeshNode) -> bool {
+    let from_ticket = settings.ticket.iter().flat_map(|ticket| ticket.peers());
+    let mut joins = settings.ticket.is_some();
+    for peer in from_ticket.chain(&settings.peers) {
+        if peer.entity_id != mesh.entity_id() {
+            mesh.add_peer(peer.clone());
+            joins = true;
+        }
+    }
+    joins
+}
+
+/// Writes the ticket now, and again whenever the members change.
+fn keep_ticket(folder: &Path, node: &ClusterNode) -> Result<JoinHandle<()>, RunError> {
+    let mut file = TicketFile::new(folder);
+    file.update(node).map_err(RunError::Ticket)?;
+    tracing::info!(path = %file.path().display(), "ticket written");
+    let mut members = node.watch_members();
+    let node = node.clone();
+    Ok(tokio::spawn(async move {
+        while members.changed().await {
+            if let Err(error) = file.update(&node) {
+                tracing::warn!(%error, "cannot write the ticket file");
+            }
+        }
+    }))
+}
+
+fn addr_json(node: &ClusterNode) -> String {
+    let addr = node.info().addr;
+    let addrs: Vec<_> =
+        addr.addrs.iter().map(|ip| serde_json::json!({ "Ip": ip.to_string() })).collect();
+    serde_json::json!({ "id": addr.entity_id.to_string(), "addrs": addrs }).to_string()
+}

@@ -1,0 +1,261 @@
+//! Settings: a flag wins over `ASPEN_*` in the environment, which wins over the file.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aspen_api::{ClusterTicket, MemberId};
+use aspen_cluster::Timing;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use net_types::{EntityId, PeerAddr};
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::dev::DevArguments;
+
+/// A node of an Aspen cluster.
+#[derive(Debug, Parser)]
+#[command(version, about, args_conflicts_with_subcommands = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) node: NodeArguments,
+}
+
+/// What to do instead of running one node.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Dev(DevArguments),
+}
+
+/// Where a node keeps its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum StorageBackend {
+    /// In its data folder.
+    Redb,
+    /// In memory; a restart forgets everything.
+    Inmemory,
+}
+
+/// The settings of one node, each from a flag, the environment or a file.
+#[derive(Clone, Debug, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct NodeArguments {
+    /// Read settings from this TOML file; its keys are the names of these flags.
+    #[arg(long, env = "ASPEN_CONFIG")]
+    #[serde(skip)]
+    config: Option<PathBuf>,
+    /// The node's number in the consensus group [default: derived from its identity]
+    #[arg(long, env = "ASPEN_NODE_ID")]
+    node_id: Option<u64>,
+    /// Folder for everything the node keeps; created if missing.
+    #[arg(long, env = "ASPEN_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// The secret that all nodes of the mesh share [default: random, kept in the data folder]
+    #[arg(long, env = "ASPEN_COOKIE", hide_env_values = true)]
+    cookie: Option<String>,
+    /// Address to listen on [default: 127.0.0.1]
+    #[arg(long, env = "ASPEN_HOST")]
+    host: Option<IpAddr>,
+    /// UDP port to listen on, 0 for any [default: 0]
+    #[arg(long, env = "ASPEN_BIND_PORT")]
+    bind_port: Option<u16>,
+    /// TCP port on 127.0.0.1 for /healthz, /readyz and /metrics, 0 for any [default: 0]
+    #[arg(long, env = "ASPEN_HTTP_PORT")]
+    http_port: Option<u16>,
+    /// Ticket of the cluster to join; the node then waits to be added.
+    #[arg(long, env = "ASPEN_TICKET", hide_env_values = true)]
+    ticket: Option<String>,
+    /// Known peers, `<entity id>@<host>:<port>`, separated by commas; the node then waits to be added.
+    #[arg(long, env = "ASPEN_PEERS", value_delimiter = ',')]
+    peers: Option<Vec<String>>,
+    /// Milliseconds between a leader's signs of life [default: 500]
+    #[arg(long, env = "ASPEN_HEARTBEAT_INTERVAL_MS")]
+    heartbeat_interval_ms: Option<u64>,
+    /// Shortest silence before an election, milliseconds [default: 1500]
+    #[arg(long, env = "ASPEN_ELECTION_TIMEOUT_MIN_MS")]
+    election_timeout_min_ms: Option<u64>,
+    /// Longest silence before an election, milliseconds [default: twice the shortest]
+    #[arg(long, env = "ASPEN_ELECTION_TIMEOUT_MAX_MS")]
+    election_timeout_max_ms: Option<u64>,
+    /// Where data is kept [default: redb]
+    #[arg(long, env = "ASPEN_STORAGE_BACKEND")]
+    storage_backend: Option<StorageBackend>,
+}
+
+/// Why settings cannot be used.
+#[derive(Debug, Error)]
+pub(crate) enum SettingsError {
+    /// The file cannot be read.
+    #[error("cannot read the settings file {path}: {source}")]
+    File { path: PathBuf, source: std::io::Error },
+    /// The file is not what it should be.
+    #[error("settings file {path}: {text}")]
+    Syntax { path: PathBuf, text: String },
+    /// There is no data folder.
+    #[error("--data-dir is needed (or ASPEN_DATA_DIR, or data-dir in the settings file)")]
+    NoDataDir,
+    /// A value cannot be used.
+    #[error("{name}: {text}")]
+    Value { name: &'static str, text: String },
+}
+
+fn value(name: &'static str, text: impl Into<String>) -> SettingsError {
+    SettingsError::Value { name, text: text.into() }
+}
+
+impl NodeArguments {
+    fn read_file(path: &Path) -> Result<Self, SettingsError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| SettingsError::File { path: path.to_owned(), source })?;
+        toml::from_str(&text).map_err(|error| SettingsError::Syntax {
+            path: path.to_owned(),
+            text: error.message().to_owned(),
+        })
+    }
+
+    /// These settings, and those of `below` where these say nothing.
+    fn over(self, below: Self) -> Self {
+        Self {
+            config: self.config,
+            node_id: self.node_id.or(below.node_id),
+            data_dir: self.data_dir.or(below.data_dir),
+            cookie: self.cookie.or(below.cookie),
+            host: self.host.or(below.host),
+            bind_port: self.bind_port.or(below.bind_port),
+            http_port: self.http_port.or(below.http_port),
+            ticket: self.ticket.or(below.ticket),
+            peers: self.peers.or(below.peers),
+            heartbeat_interval_ms: self.heartbeat_interval_ms.or(below.heartbeat_interval_ms),
+            election_timeout_min_ms: self.election_timeout_min_ms.or(below.election_timeout_min_ms),
+            election_timeout_max_ms: self.election_timeout_max_ms.or(below.election_timeout_max_ms),
+            storage_backend: self.storage_backend.or(below.storage_backend),
+        }
+    }
+}
+
+/// Settings that can be used, with every default filled in.
+pub(crate) struct Settings {
+    pub(crate) node_id: Option<MemberId>,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) cookie: Option<String>,
+    pub(crate) bind: SocketAddr,
+    pub(crate) http_port: u16,
+    pub(crate) ticket: Option<ClusterTicket>,
+    pub(crate) peers: Vec<PeerAddr>,
+    pub(crate) timing: Timing,
+    pub(crate) storage_backend: StorageBackend,
+}
+
+impl Settings {
+    /// Completes what the command line and the environment say with the settings file.
+    pub(crate) fn resolve(arguments: NodeArguments) -> Result<Self, SettingsError> {
+        let below = match &arguments.config {
+            Some(path) => NodeArguments::read_file(path)?,
+            None => NodeArguments::default(),
+        };
+        let all = arguments.over(below);
+        let ticket = all.ticket.map(|text| text.parse()).transpose();
+        let ticket: Option<ClusterTicket> = ticket
+            .map_err(|error: aspen_api::ClusterTicketError| value("--ticket", error.to_string()))?;
+        if ticket.is_some() && all.cookie.is_some() {
+            return Err(value("--cookie", "the ticket brings the secret; give one of the two"));
+        }
+        if all.cookie.as_deref() == Some("") {
+            return Err(value("--cookie", "must not be empty"));
+        }
+        let peers = all.peers.unwrap_or_default();
+        let peers = peers.iter().map(|text| parse_peer(text)).collect::<Result<_, _>>()?;
+        let host = all.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        Ok(Self {
+            node_id: all.node_id.map(MemberId),
+            data_dir: all.data_dir.ok_or(SettingsError::NoDataDir)?,
+            cookie: all.cookie,
+            bind: SocketAddr::new(host, all.bind_port.unwrap_or(0)),
+            http_port: all.http_port.unwrap_or(0),
+            ticket,
+            peers,
+            timing: timing(
+                all.heartbeat_interval_ms,
+                all.election_timeout_min_ms,
+                all.election_timeout_max_ms,
+            )?,
+            storage_backend: all.storage_backend.unwrap_or(StorageBackend::Redb),
+        })
+    }
+}
+
+fn timing(
+    heartbeat: Option<u64>,
+    min: Option<u64>,
+    max: Option<u64>,
+) -> Result<Timing, SettingsError> {
+    let min = min.unwrap_or(1_500);
+    let max = max.unwrap_or(min.saturating_mul(2));
+    let heartbeat = heartbeat.unwrap_or(500);
+    if heartbeat < 10 {
+        return Err(value("--heartbeat-interval-ms", "at least 10"));
+    }
+    if min >= max {
+        return Err(value("--election-timeout-min-ms", "must be below --election-timeout-max-ms"));
+    }
+    if heartbeat.saturating_mul(2) >= max / 2 + heartbeat {
+        let text = "must be below half of --election-timeout-max-ms";
+        return Err(value("--heartbeat-interval-ms", text));
+    }
+    if max > 60_000 {
+        return Err(value("--election-timeout-max-ms", "at most 60000"));
+    }
+    let ms = Duration::from_millis;
+    Ok(Timing { heartbeat: ms(heartbeat), election_min: ms(min), election_max: ms(max) })
+}
+
+fn parse_peer(text: &str) -> Result<PeerAddr, SettingsError> {
+    let bad = || value("--peers", format!("{text:?} is not <entity id>@<host>:<port>"));
+    let (id, addr) = text.trim().split_once('@').ok_or_else(bad)?;
+    let entity: EntityId = id.parse().map_err(|_| bad())?;
+    let addr: SocketAddr = addr.parse().map_err(|_| bad())?;
+    Ok(PeerAddr::direct(entity, addr))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> NodeArguments {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn the_nearer_source_wins_and_the_file_fills_the_rest() {
+        let near = NodeArguments { bind_port: Some(7), ..NodeArguments::default() };
+        let all = near.over(file("bind-port = 1\nhttp-port = 2\ndata-dir = \"/d\"\n"));
+        let settings = Settings::resolve(all).unwrap();
+        assert_eq!((settings.bind.port(), settings.http_port), (7, 2));
+        assert_eq!(settings.data_dir, PathBuf::from("/d"));
+        assert_eq!(settings.timing, Timing::default());
+    }
+
+    #[test]
+    fn unknown_keys_and_impossible_values_are_named() {
+        assert!(toml::from_str::<NodeArguments>("bind-prot = 1").is_err());
+        let resolve = |text: &str| Settings::resolve(file(text)).err().unwrap().to_string();
+        assert!(resolve("").contains("--data-dir"));
+        let with = |text: &str| resolve(&format!("data-dir = \"/d\"\n{text}"));
+        assert!(with("ticket = \"nonsense\"").contains("--ticket"));
+        assert!(with("peers = [\"x\"]").contains("--peers"));
+        assert!(with("cookie = \"\"").contains("--cookie"));
+        assert!(with("heartbeat-interval-ms = 2000").contains("half"));
+        assert!(
+            with("election-timeout-min-ms = 10\nelection-timeout-max-ms = 10").contains("below")
+        );
+    }
+
+    #[test]
+    fn a_fast_cluster_needs_only_two_settings() {
+        let timing = timing(Some(50), Some(300), None).unwrap();
+        assert_eq!(timing.election_max, Duration::from_millis(600));
+    }
+}

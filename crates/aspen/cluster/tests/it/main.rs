@@ -7,4 +7,5 @@ mod cluster;
 mod members;
 mod mesh;
 mod restart;
+mod sim;
 mod udp;

@@ -1,0 +1,5 @@
+//! Whole clusters in a world that one seed decides, and the judgement of what their clients saw.
+
+mod checker;
+mod checker_tests;
+mod history;

@@ -23,7 +23,6 @@ pub(crate) struct DevCluster {
     ticket: ClusterTicket,
     ticket_path: PathBuf,
     flags: Vec<String>,
-    cookie: String,
     // Last, so that the data goes after the processes.
     folder: TempDir,
 }
@@ -38,7 +37,7 @@ impl DevCluster {
         let mut secret = [0u8; 32];
         OsRng.fill_bytes(&mut secret);
         let cookie: String = secret.iter().map(|b| format!("{b:02x}")).collect();
-        let environment = vec![("ASPEN_COOKIE", cookie.clone())];
+        let environment = vec![("ASPEN_COOKIE", cookie)];
         let mut first = NodeProcess::new(1, folder.path(), flags.clone(), environment)?;
         first.start().await?;
         let ticket = read_ticket_file(&first.ticket_path())
@@ -48,7 +47,7 @@ impl DevCluster {
         let client = Client::connect(&ticket, ClientOptions::default())?;
         let nodes = vec![first];
         let ticket_path = dev_ticket_path();
-        let mut cluster = Self { nodes, client, ticket, ticket_path, flags, cookie, folder };
+        let mut cluster = Self { nodes, client, ticket, ticket_path, flags, folder };
         for _ in 1..count {
             cluster.add_learner().await?;
         }
@@ -64,10 +63,8 @@ impl DevCluster {
     /// Starts one more node and adds it as a learner; returns its number.
     pub(crate) async fn add_learner(&mut self) -> Result<u64, DevError> {
         let number = self.nodes.len() as u64 + 1;
-        let environment = vec![
-            ("ASPEN_COOKIE", self.cookie.clone()),
-            ("ASPEN_TICKET", self.ticket.to_text().expose().to_owned()),
-        ];
+        // The ticket brings the mesh secret.
+        let environment = vec![("ASPEN_TICKET", self.ticket.to_text().expose().to_owned())];
         let mut node =
             NodeProcess::new(number, self.folder.path(), self.flags.clone(), environment)?;
         node.start().await?;

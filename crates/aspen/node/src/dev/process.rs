@@ -13,8 +13,9 @@ use super::{CHILD_VARIABLE, DevError};
 
 /// Time for a node to start, even on a busy machine.
 const START_DEADLINE: Duration = Duration::from_secs(30);
-/// Time for a node to stop by itself.
-const STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// Time for a node to stop by itself. Its data goes with the cluster, so there is nothing to save
+/// by waiting for leadership to be handed over among nodes that all stop.
+const STOP_DEADLINE: Duration = Duration::from_millis(500);
 /// Pause between two looks at a starting or stopping process.
 const LOOK: Duration = Duration::from_millis(5);
 /// End of a log that an error shows.

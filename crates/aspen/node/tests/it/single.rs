@@ -1,0 +1,120 @@
+//! One node: a cluster at once, durable, alone on its folder.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+
+use aspen_api::kv::{Consistency, ReadKey, WriteKey};
+use aspen_api::{ApiError, Key};
+use bytes::Bytes;
+use tempfile::TempDir;
+
+use crate::process::{Node, client, program};
+
+async fn put(client: &aspen_client::Client, key: &str, value: &str) -> Result<(), ApiError> {
+    let key = Key::new(key.to_owned()).unwrap();
+    let value = Bytes::from(value.to_owned());
+    client.send(WriteKey { key, value }).await.map(drop)
+}
+
+async fn get(client: &aspen_client::Client, key: &str) -> Option<Bytes> {
+    let key = Key::new(key.to_owned()).unwrap();
+    let request = ReadKey { key, consistency: Consistency::Linearizable, revision: None };
+    client.send(request).await.unwrap().item.map(|item| item.value)
+}
+
+#[tokio::test]
+async fn a_node_serves_at_once_and_keeps_its_data_through_stop_and_kill() {
+    let folder = TempDir::new().unwrap();
+    let node = Node::start(folder.path(), &["--cookie", "secret"]).unwrap();
+    let entity = node.field("entity_id");
+    let first = client(folder.path());
+    put(&first, "a", "1").await.unwrap();
+    put(&first, "b", "2").await.unwrap();
+    let (status, _) = node.stop();
+    assert!(status.success());
+    let node = Node::start(folder.path(), &["--cookie", "secret"]).unwrap();
+    assert_eq!(node.field("entity_id"), entity);
+    let second = client(folder.path());
+    assert_eq!(get(&second, "a").await.unwrap(), "1");
+    put(&second, "a", "3").await.unwrap();
+    node.kill();
+    let _node = Node::start(folder.path(), &["--cookie", "secret"]).unwrap();
+    let third = client(folder.path());
+    assert_eq!(get(&third, "a").await.unwrap(), "3");
+    assert_eq!(get(&third, "b").await.unwrap(), "2");
+    assert_eq!(get(&third, "absent").await, None);
+}
+
+#[test]
+fn secrets_are_readable_by_their_owner_alone() {
+    let folder = TempDir::new().unwrap();
+    let node = Node::start(folder.path(), &["--cookie", "very secret"]).unwrap();
+    for name in ["node_key", "cluster-ticket.txt"] {
+        let mode = folder.path().join(name).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    let ticket = std::fs::read_to_string(folder.path().join("cluster-ticket.txt")).unwrap();
+    let (_, rest) = Node::stop(node);
+    for secret in ["very secret", ticket.trim()] {
+        assert!(!rest.contains(secret));
+    }
+}
+
+#[test]
+fn a_second_process_on_the_folder_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let _node = Node::start(folder.path(), &[]).unwrap();
+    let Err((status, log)) = Node::start(folder.path(), &[]) else { panic!("two nodes run") };
+    assert!(!status.success());
+    assert!(log.contains("data folder"), "{log}");
+}
+
+#[test]
+fn a_corrupt_state_file_is_a_typed_error_and_not_a_panic() {
+    let folder = TempDir::new().unwrap();
+    Node::start(folder.path(), &[]).unwrap().stop();
+    let mut spoiled = 0;
+    let mut folders = vec![folder.path().to_owned()];
+    while let Some(inside) = folders.pop() {
+        for entry in std::fs::read_dir(inside).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "redb") {
+                std::fs::write(&path, vec![0x5A; 100_000]).unwrap();
+                spoiled += 1;
+            }
+        }
+    }
+    assert!(spoiled > 0, "the state is in a redb file");
+    let Err((status, log)) = Node::start(folder.path(), &[]) else { panic!("it started") };
+    assert!(!status.success());
+    assert!(!log.contains("panicked"), "{log}");
+    assert!(log.contains("ERROR"), "{log}");
+}
+
+#[test]
+fn health_and_metrics_are_served_on_loopback() {
+    let folder = TempDir::new().unwrap();
+    let node = Node::start(folder.path(), &[]).unwrap();
+    let addr = node.field("http");
+    assert!(addr.starts_with("127.0.0.1:"), "{addr}");
+    for (path, expected) in
+        [("/healthz", "200 OK"), ("/readyz", "200 OK"), ("/metrics", "net_packets_total")]
+    {
+        let mut door = TcpStream::connect(&addr).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        door.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        door.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains(expected), "{path}: {answer}");
+    }
+}
+
+#[test]
+fn unusable_settings_are_named() {
+    let output = program().args(["--cookie", "x"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--data-dir is needed"));
+}

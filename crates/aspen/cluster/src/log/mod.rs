@@ -114,7 +114,7 @@ impl<D: Completion> Log<D> {
             // A process may have died with written but unsynced records that were read just now.
             file.sync_data()?;
         }
-        let state = State::new(&log_id, options, recovered);
+        let state = State::new(&log_id, options, Some(&drive), recovered);
         let shared = Arc::new(Shared {
             disk,
             log_id,
@@ -150,11 +150,11 @@ impl<D: Completion> Log<D> {
                 state.waiting.push(done);
                 state.take_idle()
             }
-            None => false,
+            None => None,
         };
         drop(state);
-        if wake {
-            self.shared.wake.wake();
+        if let Some(runner) = wake {
+            self.shared.wake.wake(runner);
         }
         Ok(())
     }
@@ -216,8 +216,9 @@ impl<D: Completion> Log<D> {
             },
             None,
         )?;
-        if self.shared.lock().take_idle() {
-            self.shared.wake.wake();
+        let wake = self.shared.lock().take_idle();
+        if let Some(runner) = wake {
+            self.shared.wake.wake(runner);
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use super::record::{
 };
 use super::recover::Recovered;
 use super::segment::{Segment, capacity_for};
+use super::writer::{Duty, Runner, WriterDrive};
 use super::{LogCounters, LogEntry, LogError, LogOptions};
 
 /// Work for the writer, in the order it was queued.
@@ -55,6 +56,10 @@ pub(crate) struct State<D> {
     /// Whether the writer sleeps until it is woken.
     pub idle: bool,
     pub closing: bool,
+    /// Whether a turn is under way; files are touched by one at a time.
+    is_working: bool,
+    /// Who runs the writer.
+    pub duty: Duty,
     pub failure: Option<Failure>,
     pub counters: LogCounters,
     options: LogOptions,
@@ -65,6 +70,7 @@ impl<D> State<D> {
     pub(crate) fn new(
         log_id: &[u8; 16],
         options: LogOptions,
+        drive: Option<&WriterDrive>,
         recovered: Option<Recovered>,
     ) -> Self {
         let (index, segments, end) = match recovered {
@@ -92,6 +98,8 @@ impl<D> State<D> {
             rewritten_from: u64::MAX,
             idle: false,
             closing: false,
+            is_working: false,
+            duty: Duty::new(drive),
             failure: None,
             counters: LogCounters::default(),
             options,
@@ -254,11 +262,30 @@ impl<D> State<D> {
         }
     }
 
+    /// Whether something waits for the writer.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.queue.is_empty() || !self.waiting.is_empty()
+    }
+
+    /// Whether a turn is under way.
+    pub(crate) fn is_working(&self) -> bool {
+        self.is_working
+    }
+
+    /// Ends a turn: everything up to `mark` is durable, unless it failed.
+    pub(crate) fn end_turn(&mut self, mark: Option<Mark>) {
+        self.is_working = false;
+        if let Some(mark) = mark {
+            self.finish_turn(mark);
+        }
+    }
+
     /// Takes all work, with the point that is durable once it is done.
     pub(crate) fn begin_turn(&mut self) -> Option<(Vec<Op>, Vec<D>, Mark)> {
-        if self.queue.is_empty() && self.waiting.is_empty() {
+        if self.is_working || !self.has_work() {
             return None;
         }
+        self.is_working = true;
         self.rewritten_from = u64::MAX;
         let next = self.index.range().end;
         let mark = Mark { sequence: self.active.sequence, offset: self.end, next };
@@ -270,13 +297,13 @@ impl<D> State<D> {
         self.durable.next
     }
 
-    /// Whether the writer must be woken for new work; it is then no longer idle.
-    pub(crate) fn take_idle(&mut self) -> bool {
-        std::mem::take(&mut self.idle)
+    /// Whom to wake for new work, if nobody works; someone does from then on.
+    pub(crate) fn take_idle(&mut self) -> Option<Runner> {
+        std::mem::take(&mut self.idle).then(|| self.duty.runner())
     }
 
     /// Records that everything up to `mark` is durable.
-    pub(crate) fn finish_turn(&mut self, mark: Mark) {
+    fn finish_turn(&mut self, mark: Mark) {
         // Entries that were replaced meanwhile are not durable under their new content.
         self.durable = Mark { next: mark.next.min(self.rewritten_from), ..mark };
         self.cache.evict(self.durable.next, self.options.cache_bytes);

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -49,7 +50,7 @@ fn open(disk: &Arc<dyn Disk>) -> Result<Log<Ack>, LogError> {
         disk: disk.clone(),
         log_id: ID,
         options: options(),
-        state: Mutex::new(State::new(&ID, options(), recovered)),
+        state: Mutex::new(State::new(&ID, options(), None, recovered)),
         wake: Wake::default(),
     });
     writer::sweep(&**disk)?;
@@ -345,24 +346,70 @@ fn a_gap_is_refused() {
     assert!(matches!(gap, Err(LogError::Gap { expected: 2, found: 5 })));
 }
 
+struct Heard(std::sync::mpsc::Sender<bool>);
+
+impl Completion for Heard {
+    fn complete(self, result: io::Result<()>) {
+        let _ = self.0.send(result.is_ok());
+    }
+}
+
 #[test]
 fn the_thread_writes_and_ends_with_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let disk: Arc<dyn Disk> = Arc::new(crate::disk::FsDisk::open(dir.path()).unwrap());
-    struct Send(std::sync::mpsc::Sender<bool>);
-    impl Completion for Send {
-        fn complete(self, result: io::Result<()>) {
-            let _ = self.0.send(result.is_ok());
-        }
-    }
     let (tx, rx) = std::sync::mpsc::channel();
     let log = Log::open(disk.clone(), ID, LogOptions::default(), WriterDrive::Thread).unwrap();
     for index in 0..100 {
-        log.append([entry(1, index, 1_000)], Send(tx.clone())).unwrap();
+        log.append([entry(1, index, 1_000)], Heard(tx.clone())).unwrap();
     }
     assert!((0..100).all(|_| rx.recv().unwrap()));
     drop(log);
-    let log: Log<Send> = Log::open(disk, ID, LogOptions::default(), WriterDrive::Thread).unwrap();
+    let log: Log<Heard> = Log::open(disk, ID, LogOptions::default(), WriterDrive::Thread).unwrap();
     assert_eq!(log.last(), Some(EntryId { term: 1, index: 99 }));
     assert_eq!(log.read(98..200, 1).unwrap(), [entry(1, 98, 1_000)]);
+}
+
+#[test]
+fn work_changes_hands_and_nothing_is_forgotten() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
+    let (tx, rx) = std::sync::mpsc::channel();
+    let log = runtime.block_on(async {
+        let log = Log::open(disk.clone(), ID, options(), WriterDrive::Adaptive).unwrap();
+        for index in 0..400 {
+            log.append([entry(1, index, 20)], Heard(tx.clone())).unwrap();
+            if index % 50 == 25 {
+                let mut state = log.shared.lock();
+                state.duty.change();
+            }
+            if index % 3 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        log
+    });
+    // The runtime is gone, and with it the task; closing writes the rest.
+    drop(runtime);
+    drop(log);
+    assert!((0..400).all(|_| rx.recv().unwrap()));
+    let log: Log<Heard> = Log::open(disk, ID, options(), WriterDrive::Thread).unwrap();
+    assert_eq!(log.last(), Some(EntryId { term: 1, index: 399 }));
+}
+
+#[test]
+fn a_slow_sync_hands_over_and_many_fast_ones_hand_back() {
+    let mut duty = writer::Duty::new(Some(&WriterDrive::Adaptive));
+    assert_eq!(duty.runner(), writer::Runner::Task);
+    duty.observe(Duration::from_millis(1));
+    assert_eq!(duty.runner(), writer::Runner::Task);
+    duty.observe(Duration::from_millis(20));
+    assert_eq!(duty.runner(), writer::Runner::Thread);
+    (0..63).for_each(|_| duty.observe(Duration::from_micros(90)));
+    assert_eq!(duty.runner(), writer::Runner::Thread);
+    duty.observe(Duration::from_micros(90));
+    assert_eq!(duty.runner(), writer::Runner::Task);
+    let mut fixed = writer::Duty::new(Some(&WriterDrive::Thread));
+    (0..100).for_each(|_| fixed.observe(Duration::from_micros(90)));
+    assert_eq!(fixed.runner(), writer::Runner::Thread);
 }

@@ -18,9 +18,73 @@ use crate::disk::{Disk, DiskFile};
 pub enum WriterDrive {
     /// A thread.
     Thread,
+    /// A task of the current tokio runtime while syncs are fast, which then cost no wake-up of
+    /// another thread and back; a thread while they are slow, so that they hold up nothing else.
+    /// One slow sync is waited for before the thread takes over.
+    Adaptive,
     /// A task of the current tokio runtime. The duration of each sync is asked for and slept
     /// before the sync happens, so a simulated disk has a speed and can stall.
     Task(Arc<dyn Fn() -> Duration + Send + Sync>),
+}
+
+/// A sync slower than this makes the thread take over.
+const SLOW_SYNC: Duration = Duration::from_millis(3);
+/// Syncs faster than this in a row give the work back to the task: this many.
+const FAST_SYNC: Duration = Duration::from_micros(500);
+const FAST_SYNCS: u32 = 64;
+
+/// One of the two that may run the writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Runner {
+    /// The thread.
+    Thread,
+    /// The task.
+    Task,
+}
+
+/// Who runs the writer now, and what speaks for a change.
+#[derive(Debug)]
+pub(crate) struct Duty {
+    runner: Runner,
+    is_adaptive: bool,
+    fast_syncs: u32,
+}
+
+impl Duty {
+    pub(super) fn new(drive: Option<&WriterDrive>) -> Self {
+        let runner = match drive {
+            Some(WriterDrive::Thread) | None => Runner::Thread,
+            Some(WriterDrive::Adaptive | WriterDrive::Task(_)) => Runner::Task,
+        };
+        let is_adaptive = matches!(drive, Some(WriterDrive::Adaptive));
+        Self { runner, is_adaptive, fast_syncs: 0 }
+    }
+
+    pub(super) fn runner(&self) -> Runner {
+        self.runner
+    }
+
+    /// Lets the other one work, for tests.
+    #[cfg(test)]
+    pub(super) fn change(&mut self) {
+        self.runner = match self.runner {
+            Runner::Thread => Runner::Task,
+            Runner::Task => Runner::Thread,
+        };
+    }
+
+    /// Takes in how long a turn's syncs took.
+    pub(super) fn observe(&mut self, took: Duration) {
+        if !self.is_adaptive {
+            return;
+        }
+        self.fast_syncs = if took < FAST_SYNC { self.fast_syncs + 1 } else { 0 };
+        match self.runner {
+            Runner::Task if took > SLOW_SYNC => self.runner = Runner::Thread,
+            Runner::Thread if self.fast_syncs >= FAST_SYNCS => self.runner = Runner::Task,
+            Runner::Task | Runner::Thread => {}
+        }
+    }
 }
 
 /// Wakes the writer.
@@ -31,12 +95,22 @@ pub(crate) struct Wake {
 }
 
 impl Wake {
-    pub(super) fn wake(&self) {
-        match self.thread.get() {
-            Some(thread) => thread.unpark(),
-            None => self.notify.notify_one(),
+    pub(super) fn wake(&self, runner: Runner) {
+        match runner {
+            Runner::Thread => {
+                if let Some(thread) = self.thread.get() {
+                    thread.unpark();
+                }
+            }
+            Runner::Task => self.notify.notify_one(),
         }
     }
+}
+
+/// Ends the writer when dropped, after it has written what was queued.
+pub(crate) struct WriterHandle<D: Completion> {
+    shared: Arc<Shared<D>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 #[cfg(test)]
@@ -47,19 +121,18 @@ impl<D: Completion> WriterHandle<D> {
     }
 }
 
-/// Ends the writer when dropped, after it has written what was queued.
-pub(crate) struct WriterHandle<D: Completion> {
-    shared: Arc<Shared<D>>,
-    thread: Option<JoinHandle<()>>,
-}
-
 impl<D: Completion> Drop for WriterHandle<D> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.closing = true;
         state.idle = false;
+        if self.thread.is_some() {
+            // The task may never be polled again.
+            state.duty = Duty::new(None);
+        }
         drop(state);
-        self.shared.wake.wake();
+        self.shared.wake.wake(Runner::Task);
+        self.shared.wake.wake(Runner::Thread);
         if let Some(thread) = self.thread.take() {
             // The thread ends after its current batch; a panic in it has been reported already.
             let _ = thread.join();
@@ -72,62 +145,85 @@ pub(super) fn spawn<D: Completion>(
     shared: Arc<Shared<D>>,
     drive: WriterDrive,
 ) -> Result<WriterHandle<D>, LogError> {
-    let thread = match drive {
-        WriterDrive::Thread => {
+    let thread = match &drive {
+        WriterDrive::Task(_) => None,
+        WriterDrive::Thread | WriterDrive::Adaptive => {
             let shared = shared.clone();
             let run = move || {
                 let _ = shared.wake.thread.set(std::thread::current());
-                while run_turns(&shared) {
-                    std::thread::park();
-                }
+                run_thread(&shared);
             };
             Some(std::thread::Builder::new().name("raft-log".into()).spawn(run)?)
         }
-        WriterDrive::Task(delay) => {
-            tokio::spawn(run_task(shared.clone(), delay));
-            None
-        }
     };
+    match drive {
+        WriterDrive::Thread => {}
+        WriterDrive::Adaptive => drop(tokio::spawn(run_task(shared.clone(), None))),
+        WriterDrive::Task(delay) => drop(tokio::spawn(run_task(shared.clone(), Some(delay)))),
+    }
     Ok(WriterHandle { shared, thread })
+}
+
+/// What a runner does next.
+enum Next {
+    Work,
+    Wait,
+    End,
+}
+
+impl<D> Shared<D> {
+    /// What `runner` does next. Whoever queues while nobody works sees the flag that this sets,
+    /// under the same lock, and wakes the one on duty.
+    fn next(&self, runner: Runner) -> Next {
+        let mut state = self.lock();
+        let on_duty = state.duty.runner();
+        if state.is_working() {
+            // The other one goes on, or wakes who is on duty, once its turn is over.
+            return Next::Wait;
+        }
+        if !state.has_work() {
+            if state.closing {
+                return Next::End;
+            }
+            state.idle = true;
+            return Next::Wait;
+        }
+        if on_duty == runner {
+            return Next::Work;
+        }
+        drop(state);
+        self.wake.wake(on_duty);
+        Next::Wait
+    }
 }
 
 async fn run_task<D: Completion>(
     shared: Arc<Shared<D>>,
-    delay: Arc<dyn Fn() -> Duration + Send + Sync>,
+    delay: Option<Arc<dyn Fn() -> Duration + Send + Sync>>,
 ) {
     loop {
-        {
-            let mut state = shared.lock();
-            if state.queue.is_empty() && state.waiting.is_empty() {
-                if state.closing {
-                    return;
+        match shared.next(Runner::Task) {
+            Next::End => return,
+            Next::Wait => shared.wake.notify.notified().await,
+            Next::Work => {
+                match &delay {
+                    Some(delay) => tokio::time::sleep(delay()).await,
+                    // What was appended leaves for the followers before the sync holds up the
+                    // thread, so that all members sync at the same time.
+                    None => tokio::task::yield_now().await,
                 }
-                state.idle = true;
+                turn(&shared);
             }
         }
-        if shared.lock().idle {
-            shared.wake.notify.notified().await;
-            continue;
-        }
-        tokio::time::sleep(delay()).await;
-        turn(&shared);
     }
 }
 
-/// Works until nothing is queued; `false` once the log is closing.
-fn run_turns<D: Completion>(shared: &Shared<D>) -> bool {
+fn run_thread<D: Completion>(shared: &Shared<D>) {
     loop {
-        if turn(shared) {
-            continue;
-        }
-        let mut state = shared.lock();
-        if state.queue.is_empty() && state.waiting.is_empty() {
-            if state.closing {
-                return false;
-            }
-            // Whoever queues from here on sees the flag under the same lock and wakes.
-            state.idle = true;
-            return true;
+        match shared.next(Runner::Thread) {
+            Next::End => return,
+            Next::Wait => std::thread::park(),
+            Next::Work => drop(turn(shared)),
         }
     }
 }
@@ -135,6 +231,7 @@ fn run_turns<D: Completion>(shared: &Shared<D>) -> bool {
 /// Writes and syncs everything queued and tells the waiters. `false` if nothing was queued.
 pub(super) fn turn<D: Completion>(shared: &Shared<D>) -> bool {
     let Some((ops, waiting, mark)) = shared.lock().begin_turn() else { return false };
+    let start = Instant::now();
     let mut work = Work { shared, dirty: None, syncs: 0, sync_us: 0 };
     let result = match shared.lock().failure.clone() {
         Some(failure) => Err(failure.to_io()),
@@ -145,9 +242,11 @@ pub(super) fn turn<D: Completion>(shared: &Shared<D>) -> bool {
         let mut state = shared.lock();
         state.counters.syncs += syncs;
         state.counters.sync_us += sync_us;
+        state.duty.observe(start.elapsed());
         match result {
-            Ok(()) => state.finish_turn(mark),
+            Ok(()) => state.end_turn(Some(mark)),
             Err(error) => {
+                state.end_turn(None);
                 let text = error.to_string();
                 state.failure.get_or_insert(Failure { kind: error.kind(), text });
             }

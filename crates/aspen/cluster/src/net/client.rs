@@ -1,20 +1,18 @@
 //! The asking end: openraft's calls to one member, turned into messages.
 
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aspen_api::codec::Wire;
 use bytes::Bytes;
-use futures_util::stream::{FuturesOrdered, Stream, StreamExt};
-use net_types::limits::{MAX_PIPELINED_APPENDS, SNAPSHOT_PART_BYTES};
+use futures_util::stream::Stream;
+use net_types::limits::SNAPSHOT_PART_BYTES;
 use net_types::{PeerAddr, UnixMillis};
 use net_wire::Class;
 use openraft::alias::SnapshotOf;
 use openraft::base::{BoxFuture, BoxStream};
-use openraft::entry::RaftEntry;
 use openraft::errors::{
     NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
 };
@@ -26,6 +24,7 @@ use openraft::raft::{
 use openraft::{OptionalSend, RPCTypes, StorageError};
 
 use super::message::{Hash, Refusal, Reply, ReplyFrame, Request, RequestFrame};
+use super::pipeline::Pipeline;
 use super::server::install_request;
 use super::{Transport, TransportError};
 use crate::clock::{Clock, Drift};
@@ -34,7 +33,7 @@ use crate::snapshot::{SnapshotData, SnapshotFile, Spool};
 use crate::state::{Blocking, StoreError};
 use crate::types::{Member, RaftVote, Types, entry_id, log_id, raft_vote, stored_vote};
 
-type RpcError = RPCError<Types>;
+pub(super) type RpcError = RPCError<Types>;
 
 /// Time for the checks and the installation of a snapshot, beside what its size takes.
 const INSTALL_DEADLINE: Duration = Duration::from_secs(60);
@@ -142,7 +141,7 @@ impl RaftClient {
         }
     }
 
-    fn append(
+    pub(super) fn append(
         &self,
         rpc: AppendEntriesRequest<Types>,
     ) -> impl Future<Output = Result<AppendEntriesResponse<Types>, RpcError>> + Send + use<> {
@@ -264,71 +263,6 @@ fn error_source(error: &StoreError) -> openraft::alias::ErrorSourceOf<Types> {
     ErrorSource::from_string(error.to_string())
 }
 
-/// Appends under way to one member, answered in the order they were sent.
-struct Pipeline<S> {
-    client: RaftClient,
-    input: Option<S>,
-    calls: FuturesOrdered<BoxFuture<'static, Answered>>,
-    is_over: bool,
-}
-
-/// A result and whether the stream goes on behind it.
-type Answered = (Result<StreamAppendResult<Types>, RpcError>, bool);
-
-impl<S> Pipeline<S> {
-    fn send(&mut self, rpc: AppendEntriesRequest<Types>) {
-        let previous = rpc.prev_log_id;
-        let last = rpc.entries.last().map(|entry| entry.log_id()).or(previous);
-        let call = self.client.append(rpc);
-        self.calls.push_back(Box::pin(async move {
-            match call.await {
-                Ok(answer) => {
-                    let is_whole = match &answer {
-                        AppendEntriesResponse::Success => true,
-                        AppendEntriesResponse::PartialSuccess(reached) => *reached == last,
-                        _ => false,
-                    };
-                    if previous.is_none() && answer.is_conflict() {
-                        // Nothing precedes the log's start, so nothing can conflict with it.
-                        let error = NetworkError::from_string("conflict before the first entry");
-                        return (Err(RPCError::Network(error)), false);
-                    }
-                    (Ok(answer.into_stream_result(previous, last)), is_whole)
-                }
-                Err(error) => (Err(error), false),
-            }
-        }));
-    }
-}
-
-impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Stream for Pipeline<S> {
-    type Item = Result<StreamAppendResult<Types>, RpcError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        if this.is_over {
-            return Poll::Ready(None);
-        }
-        while this.calls.len() < MAX_PIPELINED_APPENDS
-            && let Some(input) = &mut this.input
-        {
-            match input.poll_next_unpin(cx) {
-                Poll::Ready(Some(rpc)) => this.send(rpc),
-                Poll::Ready(None) => this.input = None,
-                Poll::Pending => break,
-            }
-        }
-        match this.calls.poll_next_unpin(cx) {
-            Poll::Ready(Some((result, goes_on))) => {
-                this.is_over = !goes_on;
-                Poll::Ready(Some(result))
-            }
-            Poll::Ready(None) if this.input.is_none() => Poll::Ready(None),
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
 impl RaftNetworkV2<Types> for RaftClient {
     type SnapshotData = SnapshotData;
 
@@ -348,12 +282,7 @@ impl RaftNetworkV2<Types> for RaftClient {
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
-        let pipeline = Pipeline {
-            client: self.clone(),
-            input: Some(input),
-            calls: FuturesOrdered::new(),
-            is_over: false,
-        };
+        let pipeline = Pipeline::new(self.clone(), input);
         Box::pin(async move {
             let stream: BoxStream<'s, _> = Box::pin(pipeline);
             Ok(stream)

@@ -326,8 +326,6 @@ mod tests {
         };
         let entries = vec![entry(5, RecordKind::Blank, b""), entry(6, RecordKind::Command, b"abc")];
         let hash = Hash([9; 32]);
-        let nines = "0909090909090909090909090909090909090909090909090909090909090909";
-        let _ = nines;
         vec![
             (
                 "0107e80701020301010104010103020205010002060203616263",
@@ -345,7 +343,7 @@ mod tests {
             ("0107e8070302030100", Request::PreVote { vote: vote(), last: None }),
             ("0107e80704#ac02", Request::SnapshotOffer { id: hash, len: 300 }),
             (
-                "0107e80705#ac020402017a",
+                "0107e80705#ac0204017a",
                 Request::SnapshotPart {
                     id: hash,
                     offset: 300,

@@ -3,6 +3,7 @@
 mod client;
 mod mesh;
 mod message;
+mod pipeline;
 mod server;
 
 use std::future::Future;

@@ -142,7 +142,7 @@ impl ClusterConfig {
             log: LogOptions::default(),
             state_cache_bytes: 16 << 20,
             checkpoint: CheckpointPolicy::default(),
-            writer: WriterDrive::Thread,
+            writer: WriterDrive::Adaptive,
             blocking: Blocking::Pool,
             clock: Arc::new(SystemClock::new()),
             authorizer: Arc::new(TrustMesh),

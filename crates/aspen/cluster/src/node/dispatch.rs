@@ -31,6 +31,27 @@ fn is_served_uninitialized(request: &Request) -> bool {
     )
 }
 
+/// A request of a client, counted until it is answered or given up.
+struct UnderWay<'a>(&'a ClusterNode);
+
+impl<'a> UnderWay<'a> {
+    fn begin(node: &'a ClusterNode) -> Self {
+        node.0.in_flight.fetch_add(1, Ordering::AcqRel);
+        Self(node)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let node = &self.0.0;
+        if node.in_flight.fetch_sub(1, Ordering::AcqRel) == 1
+            && node.is_draining.load(Ordering::Relaxed)
+        {
+            node.request_done.notify_waiters();
+        }
+    }
+}
+
 impl ClusterNode {
     /// Answers one message of the service `aspen`. `from` is the identity that the transport has
     /// authenticated. Whatever goes wrong is an error response.
@@ -48,6 +69,7 @@ impl ClusterNode {
         caller: Option<EntityId>,
         request: AuthenticatedRequest,
     ) -> Response {
+        let _under_way = UnderWay::begin(self);
         self.0.counters.requests.fetch_add(1, Ordering::Relaxed);
         match self.answer(caller, request).await {
             Ok(response) => response,
@@ -64,7 +86,8 @@ impl ClusterNode {
         request: AuthenticatedRequest,
     ) -> Result<Response, ApiError> {
         self.0.config.authorizer.authorize(caller, &request)?;
-        if self.0.is_stopping.load(Ordering::Relaxed) {
+        if self.0.is_draining.load(Ordering::Relaxed) || self.0.is_stopping.load(Ordering::Relaxed)
+        {
             return Err(super::errors::stopped());
         }
         if !is_served_uninitialized(&request.request) && !self.is_initialized() {

@@ -84,10 +84,10 @@ mod tests {
     #[test]
     fn those_who_gather_pass_together_and_in_order() {
         let gate = Gate::default();
-        let slots: Vec<_> = (0..SLOTS).map(|_| gate.enter().now_or_never().unwrap()).collect();
+        let mut slots: Vec<_> = (0..SLOTS).map(|_| gate.enter().now_or_never().unwrap()).collect();
         let mut waiting: Vec<_> = (0..5).map(|_| Box::pin(gate.enter())).collect();
         assert!(waiting.iter_mut().all(|turn| turn.now_or_never().is_none()));
-        drop(slots.into_iter().next());
+        drop(slots.pop());
         let group: Vec<_> =
             waiting.iter_mut().map(|turn| turn.now_or_never().expect("released")).collect();
         let mut next = Box::pin(gate.enter());

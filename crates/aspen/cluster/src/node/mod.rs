@@ -12,8 +12,9 @@ mod start;
 mod upkeep;
 mod write;
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aspen_api::MemberId;
 use bytes::Bytes;
@@ -43,6 +44,18 @@ use write::LogTime;
 #[derive(Clone)]
 pub struct ClusterNode(Arc<Inner>);
 
+/// See [`ClusterNode::watch_members`].
+pub struct MembersWatch {
+    server: openraft::alias::WatchReceiverOf<Types, openraft::metrics::RaftServerMetrics<Types>>,
+}
+
+impl MembersWatch {
+    /// Waits for the next change; `false` once the node has stopped.
+    pub async fn changed(&mut self) -> bool {
+        self.server.changed().await.is_ok()
+    }
+}
+
 struct Inner {
     config: ClusterConfig,
     raft: Raft<Types, StateMachine>,
@@ -62,6 +75,10 @@ struct Inner {
     /// Whether the log was found damaged while running.
     is_damaged: AtomicBool,
     is_disk_full: AtomicBool,
+    /// Requests of clients under way.
+    in_flight: AtomicU64,
+    request_done: Notify,
+    is_draining: AtomicBool,
     is_stopping: AtomicBool,
     stop: Notify,
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -115,13 +132,39 @@ impl ClusterNode {
         self.0.state.store().view()
     }
 
+    /// Whether the node can do its work at all: consensus runs and its log takes writes.
+    pub fn is_alive(&self) -> bool {
+        self.0.raft.metrics().borrow_watched().running_state.is_ok() && !self.0.log.has_failed()
+    }
+
+    /// Tells of changes of members, leader and term.
+    pub fn watch_members(&self) -> MembersWatch {
+        let mut server = self.0.raft.server_metrics();
+        server.borrow_and_update();
+        MembersWatch { server }
+    }
+
+    /// Refuses new requests and waits at most `limit` for those under way; whether none is left.
+    pub async fn drain(&self, limit: Duration) -> bool {
+        self.0.is_draining.store(true, Ordering::Relaxed);
+        let drained = async {
+            loop {
+                let freed = self.0.request_done.notified();
+                if self.0.in_flight.load(Ordering::Acquire) == 0 {
+                    return;
+                }
+                freed.await;
+            }
+        };
+        tokio::time::timeout(limit, drained).await.is_ok()
+    }
+
     fn with_membership<T>(&self, look: impl FnOnce(&Membership) -> T) -> T {
         look(self.0.raft.server_metrics().borrow_watched().membership_config.membership())
     }
 
     /// Stops consensus and makes everything durable. Later calls do nothing.
     pub async fn shutdown(&self) {
-        use std::sync::atomic::Ordering;
         if self.0.is_stopping.swap(true, Ordering::AcqRel) {
             return;
         }

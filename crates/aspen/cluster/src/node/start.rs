@@ -1,6 +1,6 @@
 //! Opening a node's storage and starting consensus on it.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -123,6 +123,9 @@ impl ClusterNode {
             voters_changed_at: Mutex::new(None),
             is_damaged: AtomicBool::new(false),
             is_disk_full: AtomicBool::new(false),
+            in_flight: AtomicU64::new(0),
+            request_done: Notify::new(),
+            is_draining: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
             stop: Notify::new(),
             tasks: Mutex::new(Vec::new()),

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use aspen_api::Revision;
 use aspen_api::codec::Wire;
@@ -23,6 +25,12 @@ use crate::types::{Applied, LogId, SnapshotMeta, StoredMembership, Types, entry_
 const BATCH_ENTRIES: usize = 512;
 /// Bytes of commands after which a transaction ends.
 const BATCH_BYTES: usize = 4 << 20;
+/// Entries that may wait to be written together when nobody waits for their replies.
+const BACKLOG_ENTRIES: usize = 256;
+/// Bytes of commands that may wait.
+const BACKLOG_BYTES: usize = 1 << 20;
+/// Longest time that they wait; a follower's stale reads lag this much more.
+const BACKLOG_AGE: Duration = Duration::from_millis(10);
 
 type RaftEntryOf = openraft::alias::EntryOf<Types>;
 type RaftSnapshot = openraft::alias::SnapshotOf<Types, SnapshotData>;
@@ -77,7 +85,8 @@ impl StateMachine {
 
     /// Makes the state durable and says how far that is.
     pub(crate) async fn checkpoint(&self) -> io::Result<Progress> {
-        let _writing = self.store.writing.lock().await;
+        let mut backlog = self.store.backlog.lock().await;
+        self.store.drain(&mut backlog)?;
         if let Some(log) = &self.log {
             flush(log).await?;
         }
@@ -91,6 +100,103 @@ impl StateMachine {
             return Ok(());
         }
         self.checkpoint().await.map(drop)
+    }
+}
+
+/// Entries that are applied as far as consensus is concerned, and are to be written with those that
+/// follow. Nobody waits for their replies: they came from another leader.
+#[derive(Default)]
+pub(crate) struct Backlog {
+    entries: Vec<RaftEntryOf>,
+    bytes: usize,
+    /// Why writing them failed. The state goes no further then.
+    failure: Option<(io::ErrorKind, String)>,
+}
+
+impl Backlog {
+    fn is_full(&self) -> bool {
+        self.entries.len() >= BACKLOG_ENTRIES || self.bytes >= BACKLOG_BYTES
+    }
+
+    fn push(&mut self, entries: Vec<RaftEntryOf>, bytes: usize) {
+        self.entries.extend(entries);
+        self.bytes += bytes;
+    }
+
+    fn take(&mut self) -> Vec<RaftEntryOf> {
+        self.bytes = 0;
+        std::mem::take(&mut self.entries)
+    }
+}
+
+impl Store {
+    /// Writes the backlog. A failure stays: what follows must not be applied without it.
+    fn drain(&self, backlog: &mut Backlog) -> io::Result<()> {
+        if let Some((kind, text)) = &backlog.failure {
+            return Err(io::Error::new(*kind, text.clone()));
+        }
+        if backlog.entries.is_empty() {
+            return Ok(());
+        }
+        let result = self.apply(&backlog.take()).map(drop).map_err(StoreError::into_io);
+        if let Err(error) = &result {
+            backlog.failure = Some((error.kind(), error.to_string()));
+        }
+        self.has_backlog.store(false, Ordering::Release);
+        result
+    }
+}
+
+impl StateMachine {
+    /// Applies a batch with what waits before it, and answers those who wait for it.
+    async fn apply_now(&self, batch: Batch) -> io::Result<()> {
+        let replies = {
+            let mut backlog = self.store.backlog.lock().await;
+            if backlog.failure.is_some() {
+                self.store.drain(&mut backlog)?;
+            }
+            let waited = backlog.entries.len();
+            backlog.push(batch.entries, 0);
+            self.store.has_backlog.store(false, Ordering::Release);
+            let replies = self.store.apply(&backlog.take()).map_err(StoreError::into_io)?;
+            replies.into_iter().skip(waited)
+        };
+        for (responder, reply) in batch.responders.into_iter().zip(replies) {
+            if let Some(responder) = responder {
+                responder.send(reply);
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves a batch that nobody waits for to be written with those that follow, for a moment.
+    async fn defer(&self, batch: Batch) -> io::Result<()> {
+        let mut backlog = self.store.backlog.lock().await;
+        let was_empty = backlog.entries.is_empty();
+        backlog.push(batch.entries, batch.bytes);
+        if backlog.is_full() || backlog.failure.is_some() {
+            return self.store.drain(&mut backlog);
+        }
+        self.store.has_backlog.store(true, Ordering::Release);
+        if was_empty {
+            let machine = self.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(BACKLOG_AGE).await;
+                if let Err(error) = machine.settle().await {
+                    tracing::error!(%error, "the state cannot be written");
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Makes everything that is applied visible to readers.
+    pub(crate) async fn settle(&self) -> io::Result<()> {
+        if !self.store.has_backlog.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut backlog = self.store.backlog.lock().await;
+        self.store.drain(&mut backlog)
     }
 }
 
@@ -177,7 +283,7 @@ impl Store {
         write_progress(&transaction, progress.applied, Some(&progress.membership))?;
         transaction.commit()?;
         // Set and not raised: the state may have moved to another line of history.
-        self.durable_next.store(next_of(progress.applied), std::sync::atomic::Ordering::Release);
+        self.durable_next.store(next_of(progress.applied), Ordering::Release);
         self.publish(progress, Some(&header));
         Ok(())
     }
@@ -207,6 +313,7 @@ impl RaftStateMachine<Types> for StateMachine {
     type SnapshotBuilder = Self;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        self.settle().await?;
         let progress = self.store.progress();
         Ok((progress.applied.map(log_id), progress.membership))
     }
@@ -230,14 +337,9 @@ impl RaftStateMachine<Types> for StateMachine {
             if batch.entries.is_empty() {
                 break;
             }
-            let replies = {
-                let _writing = self.store.writing.lock().await;
-                self.store.apply(&batch.entries).map_err(StoreError::into_io)?
-            };
-            for (responder, reply) in batch.responders.into_iter().zip(replies) {
-                if let Some(responder) = responder {
-                    responder.send(reply);
-                }
+            match batch.responders.iter().all(Option::is_none) {
+                true => self.defer(batch).await?,
+                false => self.apply_now(batch).await?,
             }
             if is_more {
                 // A long backlog must not keep heartbeats and reads waiting.
@@ -264,7 +366,9 @@ impl RaftStateMachine<Types> for StateMachine {
             applied: meta.last_log_id.as_ref().map(entry_id),
             membership: meta.last_membership.clone(),
         };
-        let _writing = self.store.writing.lock().await;
+        let mut backlog = self.store.backlog.lock().await;
+        // The snapshot holds what these entries led to.
+        backlog.take();
         let store = self.store.clone();
         self.blocking
             .run(move || store.replace(progress, |tables| snapshot.install(tables)))
@@ -282,6 +386,7 @@ impl RaftStateMachine<Types> for StateMachine {
             let meta = meta_of(&file.progress);
             return Ok(Some(Snapshot { meta, snapshot: SnapshotData::File(file) }));
         }
+        self.settle().await?;
         if self.store.applied().is_none() {
             return Ok(None);
         }

@@ -11,7 +11,7 @@ mod tables;
 mod tests;
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use aspen_api::codec::{Input, Wire, put_varint};
@@ -20,6 +20,7 @@ use bytes::Bytes;
 use redb::{Database, Durability, ReadableDatabase, TableDefinition, WriteTransaction};
 use thiserror::Error;
 
+use machine::Backlog;
 pub use machine::Blocking;
 pub(crate) use machine::StateMachine;
 use tables::Backend;
@@ -169,7 +170,8 @@ impl StoreView {
         &self.progress
     }
 
-    pub(crate) fn tables(&self) -> &ReadView {
+    /// The store's rows as they are; equal states have equal rows.
+    pub fn tables(&self) -> &ReadView {
         &self.tables
     }
 }
@@ -187,7 +189,8 @@ pub(crate) struct Store {
     durable_next: AtomicU64,
     listener: OnceLock<Listener>,
     /// Held while a batch or checkpoint is written, so that neither blocks a thread on the other.
-    writing: tokio::sync::Mutex<()>,
+    backlog: tokio::sync::Mutex<Backlog>,
+    has_backlog: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -217,7 +220,8 @@ impl Store {
             progress: Mutex::new(progress),
             durable_next,
             listener: OnceLock::new(),
-            writing: tokio::sync::Mutex::new(()),
+            backlog: tokio::sync::Mutex::default(),
+            has_backlog: AtomicBool::new(false),
         };
         // Reading the header now tells a damaged or newer file before the node takes part.
         store.view()?;

@@ -1,0 +1,153 @@
+//! Appends under way to one member, answered in the order they were sent.
+//!
+//! openraft sends a follower each advance of the commit point, in an append without entries if no
+//! entry is at hand. While writes flow, entries that carry it along are a moment away, so such an
+//! append is held back for that moment. When an append that follows it has succeeded, so has it:
+//! it asked for less.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::stream::{FuturesOrdered, Stream, StreamExt};
+use net_types::limits::MAX_PIPELINED_APPENDS;
+use openraft::base::BoxFuture;
+use openraft::entry::RaftEntry;
+use openraft::errors::{NetworkError, RPCError};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult};
+
+use super::client::{RaftClient, RpcError};
+use crate::types::{LogId, Types};
+
+/// Longest time that a commit point waits for entries to ride on. Followers show writes this much
+/// later when none follow.
+const COMMIT_HOLD: Duration = Duration::from_millis(5);
+
+/// An answer for openraft.
+type Answer = Result<StreamAppendResult<Types>, RpcError>;
+
+/// Answers of one call, the held append's first, and whether the stream goes on behind them.
+struct Answered {
+    held: Option<Option<LogId>>,
+    result: Answer,
+    goes_on: bool,
+}
+
+/// See the module.
+pub(super) struct Pipeline<S> {
+    client: RaftClient,
+    input: Option<S>,
+    /// An append without entries, and when it goes at the latest.
+    held: Option<(AppendEntriesRequest<Types>, Pin<Box<tokio::time::Sleep>>)>,
+    calls: FuturesOrdered<BoxFuture<'static, Answered>>,
+    ready: VecDeque<Answer>,
+    has_sent: bool,
+    is_over: bool,
+}
+
+impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<S> {
+    /// Sends what `input` gives through `client`.
+    pub(super) fn new(client: RaftClient, input: S) -> Self {
+        Self {
+            client,
+            input: Some(input),
+            held: None,
+            calls: FuturesOrdered::new(),
+            ready: VecDeque::new(),
+            has_sent: false,
+            is_over: false,
+        }
+    }
+
+    fn take(&mut self, rpc: AppendEntriesRequest<Types>) {
+        // The first append of a stream is a probe or a sign of life, which somebody waits for.
+        if rpc.entries.is_empty() && self.has_sent && self.held.is_none() {
+            self.held = Some((rpc, Box::pin(tokio::time::sleep(COMMIT_HOLD))));
+            return;
+        }
+        self.send(rpc);
+    }
+
+    fn send(&mut self, rpc: AppendEntriesRequest<Types>) {
+        self.has_sent = true;
+        let held = self.held.take().map(|(held, _)| held.prev_log_id);
+        let previous = rpc.prev_log_id;
+        let last = rpc.entries.last().map(|entry| entry.log_id()).or(previous);
+        let call = self.client.append(rpc);
+        self.calls.push_back(Box::pin(async move {
+            let (result, goes_on) = of_call(call.await, previous, last);
+            Answered { held, result, goes_on }
+        }));
+    }
+
+    fn poll_input(&mut self, cx: &mut Context<'_>) {
+        while self.calls.len() < MAX_PIPELINED_APPENDS
+            && let Some(input) = &mut self.input
+        {
+            match input.poll_next_unpin(cx) {
+                Poll::Ready(Some(rpc)) => self.take(rpc),
+                Poll::Ready(None) => self.input = None,
+                Poll::Pending => break,
+            }
+        }
+        let is_due = match &mut self.held {
+            Some((_, hold)) => self.input.is_none() || hold.as_mut().poll(cx).is_ready(),
+            None => false,
+        };
+        if is_due && let Some((rpc, _)) = self.held.take() {
+            self.send(rpc);
+        }
+    }
+}
+
+fn of_call(
+    result: Result<AppendEntriesResponse<Types>, RpcError>,
+    previous: Option<LogId>,
+    last: Option<LogId>,
+) -> (Answer, bool) {
+    let answer = match result {
+        Ok(answer) => answer,
+        Err(error) => return (Err(error), false),
+    };
+    if previous.is_none() && answer.is_conflict() {
+        // Nothing precedes the log's start, so nothing can conflict with it.
+        let error = NetworkError::from_string("conflict before the first entry");
+        return (Err(RPCError::Network(error)), false);
+    }
+    let is_whole = match &answer {
+        AppendEntriesResponse::Success => true,
+        AppendEntriesResponse::PartialSuccess(reached) => *reached == last,
+        AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => false,
+    };
+    (Ok(answer.into_stream_result(previous, last)), is_whole)
+}
+
+impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Stream for Pipeline<S> {
+    type Item = Answer;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if let Some(answer) = this.ready.pop_front() {
+            return Poll::Ready(Some(answer));
+        }
+        if this.is_over {
+            return Poll::Ready(None);
+        }
+        this.poll_input(cx);
+        match this.calls.poll_next_unpin(cx) {
+            Poll::Ready(Some(Answered { held, result, goes_on })) => {
+                this.is_over = !goes_on;
+                match held.filter(|_| result.as_ref().is_ok_and(Result::is_ok)) {
+                    Some(reached) => {
+                        this.ready.push_back(result);
+                        Poll::Ready(Some(Ok(Ok(reached))))
+                    }
+                    None => Poll::Ready(Some(result)),
+                }
+            }
+            Poll::Ready(None) if this.input.is_none() && this.held.is_none() => Poll::Ready(None),
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+}

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 use net_crypto::{EPHEMERAL_BYTES, MAC_BYTES, Responder, RngCore, x25519_public};
 use net_session::{DropReason, Path, Session, SessionParams};
 use net_types::limits::{
-    HANDSHAKE_TIMEOUT, HANDSHAKE_YIELD, MAX_HANDSHAKE_OUTBOX, MAX_PROVISIONAL_PER_PEER,
-    MAX_PROVISIONAL_SESSIONS, MAX_SESSIONS, SESSION_TIMEOUT,
+    HANDSHAKE_YIELD, MAX_HANDSHAKE_OUTBOX, MAX_PROVISIONAL_PER_PEER, MAX_PROVISIONAL_SESSIONS,
+    MAX_SESSIONS, SESSION_TIMEOUT,
 };
 use net_types::{EntityId, Instant, NodeId, SessionId};
 use net_wire::{CookieReply, Header, Hello, InitPacket, Kind};
@@ -196,8 +196,7 @@ impl Endpoint {
             first_rtt: FIRST_RTT,
             heartbeat_interval: self.config.heartbeat_interval,
         };
-        let age = self.age_of_answer(now, entity);
-        let slot = self.insert(now, Session::provisional(now, params), false, age);
+        let slot = self.insert(now, Session::provisional(now, params), false);
         let answer = Answer { path, peer: entity.node_id(), response: Some(packet.clone()) };
         self.answered.insert(ephemeral, answer);
         self.hold_provisional(now, entity, slot, ephemeral);
@@ -231,26 +230,6 @@ impl Endpoint {
         let dial = self.peers.get(&entity.node_id()).and_then(|p| p.dial.as_ref());
         let is_young = dial.is_some_and(|d| now.since(d.started) < HANDSHAKE_YIELD);
         is_young && self.entity < entity
-    }
-
-    /// The age of a session that answers an Init now.
-    ///
-    /// While the Response of this side's own dial may not have led to anything at the other end, an
-    /// Init of the larger identity is one that crossed the dial, however late it comes: its session
-    /// counts as the older one (see [`Endpoint::confirm`]).
-    fn age_of_answer(&mut self, now: Instant, entity: EntityId) -> u64 {
-        let live = self.peers.get(&entity.node_id()).and_then(|p| p.live);
-        match live.and_then(|slot| self.slots[slot].as_ref()) {
-            Some(live)
-                if live.is_initiator
-                    && self.entity < entity
-                    && !live.session.is_heard()
-                    && now.since(live.session.last_received()) < HANDSHAKE_TIMEOUT =>
-            {
-                live.age
-            }
-            _ => self.next_age(),
-        }
     }
 
     /// Whether another session with this peer fits, and its id and address are free.

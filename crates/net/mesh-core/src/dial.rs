@@ -252,8 +252,7 @@ impl Endpoint {
         if !self.has_room_for(entity, params.id) {
             return self.end_dial(peer, DialError::Overloaded);
         }
-        let age = self.next_age();
-        let slot = self.insert(now, Session::established(now, params), true, age);
+        let slot = self.insert(now, Session::established(now, params), true);
         self.promote(now, slot);
         // The first packet, which proves the keys, leaves at once.
         self.with_session(now, slot, |session, ctx| {

@@ -7,7 +7,7 @@ use std::hash::BuildHasherDefault;
 use bytes::Bytes;
 use net_crypto::{CookieJar, EntityKeypair, MacKeys, Seeded};
 use net_session::{
-    CloseReason, Counters, DropReason, Event as SessionEvent, OpenError, Path, SendError,
+    CloseReason, Counters, DropReason, Event as SessionEvent, OpenError, Path, SendError, Stats,
     StreamConfig,
 };
 use net_types::limits::{HEADER_BYTES, MAX_SESSION_EVENTS, MAX_SESSIONS, ROUTING_HEADER_BYTES};
@@ -19,7 +19,7 @@ use crate::pacer::Pacer;
 use crate::peers::{Peer, SessionIdHasher, Slot};
 use crate::timers::{Timer, Timers};
 use crate::transmit::Carry;
-use crate::{ConfigError, EndpointConfig, Event, PeerStatus};
+use crate::{ConfigError, EndpointConfig, Event, PeerStatus, Population};
 
 /// Every session of a node; see the crate's documentation for the order of calls.
 pub struct Endpoint {
@@ -120,6 +120,24 @@ impl Endpoint {
         })
     }
 
+    /// What the endpoint holds, for metrics and tests; every figure has a bound in
+    /// `net_types::limits`.
+    pub fn population(&self) -> Population {
+        Population {
+            sessions: self.by_id.len(),
+            provisional: self.provisional_sessions,
+            dials: self.dials.len(),
+            peers: self.peers.len(),
+            timers: self.timers.len(),
+        }
+    }
+
+    /// Present figures of a session.
+    pub fn session_stats(&self, session: SessionId) -> Option<Stats> {
+        let slot = self.slots[*self.by_id.get(&session)?].as_ref()?;
+        Some(slot.session.stats())
+    }
+
     /// The session in use for a peer.
     pub fn live_session(&self, peer: NodeId) -> Option<SessionId> {
         let slot = self.slots[self.peers.get(&peer)?.live?].as_ref()?;
@@ -192,6 +210,9 @@ impl Endpoint {
         self.with_session(now, slot, |session, ctx| {
             session.handle_packet(ctx, header, path, packet);
         });
+        if header.kind == Kind::Heartbeat {
+            self.follow_peer(now, slot);
+        }
     }
 
     /// When [`Endpoint::handle_timeout`] should be called next; it may find nothing to do.

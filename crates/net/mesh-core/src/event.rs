@@ -67,3 +67,18 @@ pub struct PeerStatus {
     /// Time since something authentic came.
     pub silence: Duration,
 }
+
+/// How much an endpoint holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Population {
+    /// Sessions, provisional and draining ones included.
+    pub sessions: usize,
+    /// Sessions that wait for the peer's proof.
+    pub provisional: usize,
+    /// Dials under way.
+    pub dials: usize,
+    /// Peers with a session, a dial or a known address.
+    pub peers: usize,
+    /// Sessions and dials that wait for a time.
+    pub timers: usize,
+}

@@ -24,10 +24,10 @@ mod transmit;
 pub use config::{ConfigError, EndpointConfig, PeerPolicy};
 pub use dial::DialError;
 pub use endpoint::Endpoint;
-pub use event::{Event, PeerStatus};
+pub use event::{Event, PeerStatus, Population};
 pub use transmit::Transmit;
 
 pub use net_session::{
     Class, CloseCause, CloseReason, Counters, DropReason, Event as SessionEvent, OpenError,
-    ResetReason, SendError, StreamConfig, StreamMode, Subprotocol,
+    ResetReason, SendError, Stats, StreamConfig, StreamMode, Subprotocol,
 };

@@ -13,7 +13,7 @@ pub(crate) struct Slot {
     pub(crate) session: Session,
     pub(crate) peer: NodeId,
     pub(crate) is_initiator: bool,
-    /// Orders the sessions of a peer: by when this side answered the Init or got the Response.
+    /// Orders sessions by when this side answered the Init or got the Response.
     pub(crate) age: u64,
     /// Whether it waits in the transmit queue.
     pub(crate) is_ready: bool,

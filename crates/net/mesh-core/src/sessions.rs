@@ -47,19 +47,10 @@ impl Endpoint {
         self.scratch = said;
     }
 
-    pub(crate) fn next_age(&mut self) -> u64 {
-        self.ages += 1;
-        self.ages
-    }
-
     /// Adds a session; it is not yet the one in use for its peer.
-    pub(crate) fn insert(
-        &mut self,
-        now: Instant,
-        session: Session,
-        is_initiator: bool,
-        age: u64,
-    ) -> usize {
+    pub(crate) fn insert(&mut self, now: Instant, session: Session, is_initiator: bool) -> usize {
+        self.ages += 1;
+        let age = self.ages;
         let peer = session.peer().node_id();
         let id = session.id();
         let next_timeout = session.next_timeout();
@@ -82,13 +73,8 @@ impl Endpoint {
         self.by_id.contains_key(&id)
     }
 
-    /// The peer proved its keys for a session that this side answered.
-    ///
-    /// Both ends must end up with one session, in whatever order packets come. A session that is
-    /// older than the one in use never replaces it, with one exception: when both sides dialled and
-    /// both dials led to a session, the smaller identity's is the one. The smaller side knows that
-    /// by the ages of the two (see [`Endpoint::age_of_answer`]), the larger side by having dialled
-    /// the session in use itself.
+    /// The peer proved its keys for a session that this side answered. The newest handshake decides
+    /// which session is in use, in whatever order the proofs come.
     fn confirm(&mut self, now: Instant, slot: usize) {
         let Some(entry) = self.slots[slot].as_ref() else { return };
         let (peer, entity) = (entry.peer, entry.session.peer());
@@ -97,14 +83,44 @@ impl Endpoint {
         if live.is_some_and(|l| l.session.peer() != entity) {
             // Another identity took the address meanwhile, and keeps it.
             self.with_session(now, slot, |s, ctx| s.close(ctx, CloseReason::Overloaded));
+        } else if live.is_none_or(|l| l.age < entry.age) {
+            self.promote(now, slot);
+        } else {
+            self.announce(slot);
+            self.drain(now, slot, peer);
+        }
+    }
+
+    /// A heartbeat came, which may say that the peer uses another session.
+    ///
+    /// When dials cross, "newest" may differ at both ends. The smaller identity then follows the
+    /// larger one, which says by its heartbeats what it no longer uses.
+    pub(crate) fn follow_peer(&mut self, now: Instant, slot: usize) {
+        let Some(entry) = self.slots[slot].as_ref() else { return };
+        let peer = entry.peer;
+        if !entry.session.is_peer_draining() || self.entity >= entry.session.peer() {
             return;
         }
-        let is_crossed = live.is_some_and(|l| l.is_initiator) && entity < self.entity;
-        if live.is_none_or(|l| l.age < entry.age) || is_crossed {
-            return self.promote(now, slot);
+        if self.peers.get(&peer).is_some_and(|p| p.live == Some(slot))
+            && self.resume_other(now, peer)
+        {
+            self.drain(now, slot, peer);
         }
-        self.announce(slot);
-        self.drain(now, slot, peer);
+    }
+
+    /// Makes the newest draining session that the peer still uses the one in use again.
+    fn resume_other(&mut self, now: Instant, peer_id: NodeId) -> bool {
+        let Some(peer) = self.peers.get_mut(&peer_id) else { return false };
+        let slots = &self.slots;
+        let is_used = |slot: &usize| {
+            let session = slots[*slot].as_ref().map(|s| &s.session);
+            session.is_some_and(|s| s.phase() != Phase::Closed && !s.is_peer_draining())
+        };
+        let Some(other) = peer.draining.iter().copied().rev().find(is_used) else { return false };
+        peer.draining.retain(|s| *s != other);
+        peer.live = Some(other);
+        self.with_session(now, other, |session, _| session.resume());
+        true
     }
 
     /// Makes a session the one in use for its peer; an older one may finish what is under way.
@@ -168,9 +184,16 @@ impl Endpoint {
         let was_live = peer.live.take_if(|s| *s == slot).is_some();
         let addr = peer.addr.clone();
         self.events.push_back(Event::Disconnected { peer: peer_id, session, cause, was_live });
-        if let Some(addr) = addr.filter(|_| was_live && cause == CloseCause::Exhausted) {
-            // A failure is reported by the dial itself.
-            let _ = self.dial(now, &addr);
+        match cause {
+            // The peer uses another session.
+            CloseCause::Peer(CloseReason::Replaced) if was_live => {
+                self.resume_other(now, peer_id);
+            }
+            CloseCause::Exhausted if was_live => {
+                // A failure is reported by the dial itself.
+                let _ = addr.map(|addr| self.dial(now, &addr));
+            }
+            _ => {}
         }
     }
 

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use net_types::limits::{RTO_MAX, RTO_MIN};
+use net_types::limits::{ACK_DELAY, RTO_MAX, RTO_MIN};
 
 /// Smoothed round-trip time of a path.
 #[derive(Clone, Debug)]
@@ -39,10 +39,16 @@ impl Rtt {
         self.backoff > 0
     }
 
+    /// The timeout of a path that is not known to be down.
+    pub(crate) fn base_timeout(&self) -> Duration {
+        // The peer may hold an acknowledgement back for a moment.
+        let margin = (self.variance * 4).max(Duration::from_millis(1)) + ACK_DELAY;
+        (self.smoothed + margin).clamp(RTO_MIN, RTO_MAX)
+    }
+
     /// The timeout, doubled for each timeout since the last sample.
     pub(crate) fn timeout(&self) -> Duration {
-        let base = self.smoothed + (self.variance * 4).max(Duration::from_millis(1));
-        (base.clamp(RTO_MIN, RTO_MAX) * (1 << self.backoff.min(16))).min(RTO_MAX)
+        (self.base_timeout() * (1 << self.backoff.min(16))).min(RTO_MAX)
     }
 
     pub(crate) fn back_off(&mut self) {
@@ -61,7 +67,7 @@ mod tests {
     #[test]
     fn follows_samples_and_stays_within_its_bounds() {
         let mut rtt = Rtt::new(Duration::from_millis(100));
-        assert_eq!(rtt.timeout(), Duration::from_millis(300));
+        assert_eq!(rtt.timeout(), Duration::from_millis(301));
         for _ in 0..100 {
             rtt.sample(Duration::from_millis(40));
         }

@@ -82,8 +82,9 @@ enum State {
     InFlight,
     /// In line to be sent again.
     Lost,
-    /// Reported as received above a gap; kept until the gap closes, but not under way.
-    Received,
+    /// Arrived above a gap, or given up; kept until what is before it is settled too, but not under
+    /// way.
+    Settled,
 }
 
 /// What an acknowledgement did.
@@ -278,6 +279,11 @@ impl SendStream {
         self.fin == Fin::Sent && self.in_flight.is_empty() && self.queue.is_empty()
     }
 
+    /// Whether nothing waits and everything is acknowledged.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.in_flight.is_empty() && self.queue.is_empty() && self.fin != Fin::Wanted
+    }
+
     pub(crate) fn has_unacked(&self) -> bool {
         !self.in_flight.is_empty()
     }
@@ -412,10 +418,10 @@ impl SendStream {
             match sent.state {
                 State::Lost => drop(self.lost.remove(&self.base)),
                 State::InFlight => acked.in_flight += 1,
-                State::Received => {}
+                State::Settled => {}
             }
             // What follows a resent packet may have waited at the peer for it.
-            was_resent |= sent.is_resent || sent.state == State::Received;
+            was_resent |= sent.is_resent || sent.state == State::Settled;
             acked.sample = (!was_resent).then_some(sent.sent_at);
             acked.is_progress = true;
             self.is_open_acked = true;
@@ -433,10 +439,11 @@ impl SendStream {
     }
 
     /// The peer misses these and has what lies between them; calls `lost` for each packet that is
-    /// to be sent again and returns what left the flight because it arrived.
+    /// to be sent again or, on an unreliable stream, is given up, and returns what left the flight
+    /// because it arrived.
     ///
     /// A packet that was already sent again is left alone for `settle`, the time in which reports
-    /// may still be older than the resend. Unreliable streams have no reports.
+    /// may still be older than the resend.
     pub(crate) fn on_nack(
         &mut self,
         now: Instant,
@@ -445,9 +452,7 @@ impl SendStream {
         mut lost: impl FnMut(Lost),
     ) -> Arrived {
         let mut arrived = Arrived::default();
-        if !self.is_reliable() {
-            return arrived;
-        }
+        let is_reliable = self.is_reliable();
         let end = self.base + self.in_flight.len() as u64;
         let mut received_from = nack.next_expected.max(self.base);
         for gap in &nack.gaps {
@@ -460,10 +465,21 @@ impl SendStream {
                     continue;
                 }
                 self.flying -= 1;
-                self.lost.insert(sequence);
                 lost(sent.lose());
+                if is_reliable || sent.is_fin {
+                    self.lost.insert(sequence);
+                } else {
+                    sent.state = State::Settled;
+                }
             }
             received_from = received_from.max(gap_end);
+        }
+        // Something above the last gap made it one.
+        if !nack.gaps.is_empty() {
+            self.mark_received(received_from.min(end), (received_from + 1).min(end), &mut arrived);
+        }
+        if !is_reliable {
+            self.forget_settled();
         }
         arrived
     }
@@ -478,9 +494,9 @@ impl SendStream {
                     arrived.packets += 1;
                 }
                 State::Lost => drop(self.lost.remove(&sequence)),
-                State::Received => continue,
+                State::Settled => continue,
             }
-            sent.state = State::Received;
+            sent.state = State::Settled;
             arrived.largest_payload = arrived.largest_payload.max(sent.body.payload_len());
         }
     }
@@ -512,25 +528,25 @@ impl SendStream {
         if self.is_blocked() {
             return Some(self.probe.map_or(now + timeout, |p| p.at));
         }
-        if self.in_flight.is_empty() {
-            return None;
-        }
-        let flying = self.in_flight.iter().filter(|s| s.state == State::InFlight);
-        let oldest = flying.map(|s| s.sent_at).min();
-        // An expired packet is in line to be sent again and is timed from then on.
-        Some(oldest.map_or(now, |at| at.max(self.progress_at)) + timeout)
+        let head = self.in_flight.front()?;
+        // What is in line to be sent again is timed from then on.
+        let from = if head.state == State::Lost { now } else { head.sent_at };
+        Some(from.max(self.progress_at) + timeout)
     }
 
-    /// Marks every packet lost that was sent at least `timeout` ago, with no progress since then.
-    /// Unreliable packets are given up instead, all but the stream's end. Returns false when one
-    /// ran into too many timeouts: the stream has failed.
+    /// The timer ran out: marks every packet lost that was sent at least `timeout` ago. Unreliable
+    /// packets are given up instead, all but the stream's end. Returns false when one ran into too
+    /// many timeouts: the stream has failed.
+    ///
+    /// The timer is that of the oldest packet, and starts anew with every progress (RFC 6298, 5.3).
+    /// While it is sent again, later ones may have arrived and cannot be acknowledged.
     pub(crate) fn on_timeout(
         &mut self,
         now: Instant,
         timeout: Duration,
         mut lost: impl FnMut(Lost),
     ) -> bool {
-        if now.since(self.progress_at) < timeout {
+        if self.next_timeout(now, timeout).is_none_or(|at| at > now) {
             return true;
         }
         if !self.is_reliable() {
@@ -538,28 +554,46 @@ impl SendStream {
         }
         for (i, sent) in self.in_flight.iter_mut().enumerate() {
             let is_kept = self.config.mode.is_reliable || sent.is_fin;
-            let is_over = now.since(sent.sent_at) >= timeout;
-            if sent.state != State::InFlight || !is_over || !is_kept {
+            // The oldest one arrived if a report says so, but not its acknowledgement: sending it
+            // again asks for that.
+            let is_waiting = sent.state == State::InFlight || (i == 0 && sent.state != State::Lost);
+            if !is_waiting || !is_kept || now.since(sent.sent_at) < timeout {
                 continue;
             }
             if sent.timeouts >= MAX_RETRIES {
                 return false;
             }
             sent.timeouts += 1;
-            self.flying -= 1;
             self.lost.insert(self.base + i as u64);
-            lost(sent.lose());
+            if sent.state == State::Settled {
+                sent.state = State::Lost;
+            } else {
+                self.flying -= 1;
+                lost(sent.lose());
+            }
         }
         true
     }
 
     fn give_up_old(&mut self, now: Instant, timeout: Duration, lost: &mut impl FnMut(Lost)) {
-        let is_old = |s: &mut Sent| !s.is_fin && now.since(s.sent_at) >= timeout;
-        while let Some(mut sent) = self.in_flight.pop_front_if(is_old) {
+        for sent in self.in_flight.iter_mut().filter(|s| !s.is_fin) {
+            if now.since(sent.sent_at) < timeout {
+                break;
+            }
+            if sent.state == State::InFlight {
+                self.flying -= 1;
+                lost(sent.lose());
+                sent.state = State::Settled;
+            }
+        }
+        self.forget_settled();
+    }
+
+    /// Forgets the oldest packets of an unreliable stream as far as nothing depends on them.
+    fn forget_settled(&mut self) {
+        while let Some(sent) = self.in_flight.pop_front_if(|s| s.state == State::Settled) {
             self.unacked_bytes -= sent.body.payload_len();
             self.base += 1;
-            self.flying -= 1;
-            lost(sent.lose());
         }
     }
 

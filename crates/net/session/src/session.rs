@@ -174,6 +174,16 @@ struct CandidatePath {
     expires: Instant,
 }
 
+/// The end of a session that another one took over from.
+#[derive(Clone, Copy, Debug)]
+struct Drain {
+    started: Instant,
+    /// When the peer is told again where this side stands.
+    next_word: Instant,
+    /// Whether the peer has nothing under way.
+    is_peer_done: bool,
+}
+
 /// One encrypted session; see the crate's documentation for the order of calls.
 pub struct Session {
     id: SessionId,
@@ -211,9 +221,10 @@ pub struct Session {
     created: Instant,
     last_sent: Instant,
     last_received: Instant,
-    /// Whether anything authentic came.
-    is_heard: bool,
-    drain_limit: Instant,
+    drain: Drain,
+    is_peer_draining: bool,
+    /// When, by its own clock, the peer last said so.
+    peer_status_us: u64,
     jump_since: Option<Instant>,
 }
 
@@ -262,8 +273,9 @@ impl Session {
             created: now,
             last_sent: now,
             last_received: now,
-            is_heard: false,
-            drain_limit: Instant::FAR_FUTURE,
+            drain: Drain { started: now, next_word: now, is_peer_done: false },
+            is_peer_draining: false,
+            peer_status_us: 0,
             jump_since: None,
         }
     }
@@ -291,11 +303,6 @@ impl Session {
     /// When something authentic last came.
     pub fn last_received(&self) -> Instant {
         self.last_received
-    }
-
-    /// Whether anything authentic came: the peer uses the session too.
-    pub fn is_heard(&self) -> bool {
-        self.is_heard
     }
 
     /// Present figures.
@@ -422,8 +429,11 @@ impl Session {
         }
     }
 
-    /// Another session with the peer took over: what is under way may finish. That takes three
-    /// timeouts after the last data, and [`DRAIN_TIMEOUT`] at most.
+    /// Another session with the peer took over: what is under way may finish.
+    ///
+    /// Both sides tell each other with heartbeats whether they are done. The session ends when both
+    /// are, when the peer is silent because it no longer knows the session, or after
+    /// [`DRAIN_TIMEOUT`].
     pub fn drain(&mut self, now: Instant) {
         if self.phase != Phase::Established {
             return;
@@ -439,13 +449,29 @@ impl Session {
                 }
             }
         }
-        self.drain_limit = now + DRAIN_TIMEOUT;
-        self.extend_drain(now);
+        self.phase = Phase::Draining(now + DRAIN_TIMEOUT);
+        let next_word = now + self.rtt.base_timeout();
+        self.drain = Drain { started: now, next_word, is_peer_done: false };
+        self.is_heartbeat_due = true;
     }
 
-    fn extend_drain(&mut self, now: Instant) {
-        let until = (now + self.rtt.timeout() * 3).min(self.drain_limit);
-        self.phase = Phase::Draining(until);
+    /// Takes a draining session into use again.
+    pub fn resume(&mut self) {
+        if let Phase::Draining(_) = self.phase {
+            self.phase = Phase::Established;
+            self.is_heartbeat_due = true;
+        }
+    }
+
+    /// Whether the peer said last that another session took over from this one.
+    pub fn is_peer_draining(&self) -> bool {
+        self.is_peer_draining
+    }
+
+    /// Whether nothing of this side's is under way and nothing of the peer's is missing.
+    fn is_done(&self) -> bool {
+        let mut streams = self.streams.slots().filter_map(|s| self.streams.get(s));
+        streams.all(|s| s.send.is_idle() && s.recv.is_idle())
     }
 
     fn finish_closing(&mut self, ctx: &mut Context<'_>, cause: CloseCause) {

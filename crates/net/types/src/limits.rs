@@ -155,8 +155,12 @@ pub const RTO_MAX: Duration = Duration::from_secs(2);
 pub const MAX_RETRIES: u32 = 10;
 /// Congestion window at the start, in packets.
 pub const INITIAL_CWND_PACKETS: u32 = 16;
-/// Longest life of a session after another one took over: three of the longest timeouts.
+/// Longest life of a session after another one took over: three of the longest timeouts. It ends
+/// earlier when both sides have nothing under way.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(6);
+/// Timeouts, and at least a heartbeat's interval, after which a peer that did not answer on a
+/// draining session is taken to know nothing of it.
+pub const DRAIN_SILENT_RTOS: u32 = 8;
 /// Smallest congestion window, in packets.
 pub const MIN_CWND_PACKETS: u32 = 2;
 /// Largest congestion window, in packets: at 8 KiB packets this is 128 MiB in flight.

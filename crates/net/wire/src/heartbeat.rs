@@ -17,11 +17,17 @@ pub struct Heartbeat {
     pub echo_us: u64,
     /// Microseconds between receiving that one and sending this one.
     pub hold_us: u32,
-    /// Reserved for load and draining; 0.
+    /// Bits of [`Heartbeat::DRAINING`] and [`Heartbeat::DRAINED`]; others are reserved.
     pub status: u32,
 }
 
 impl Heartbeat {
+    /// Another session took over: the sender opens no more streams on this one. Answered by a
+    /// heartbeat.
+    pub const DRAINING: u32 = 1;
+    /// With draining: nothing of the sender's is under way and it misses nothing of the peer's.
+    pub const DRAINED: u32 = 2;
+
     /// The heartbeat's bytes.
     pub fn encode(&self) -> [u8; HEARTBEAT_BYTES] {
         let mut out = [0u8; HEARTBEAT_BYTES];

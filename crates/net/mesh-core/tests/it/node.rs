@@ -1,17 +1,57 @@
 //! An endpoint as a host of the simulator, with an application that records what happens.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use net_crypto::{EntityKeypair, MeshSecret, Seeded};
-use net_mesh_core::{Endpoint, EndpointConfig, Event, SessionEvent};
+use net_mesh_core::{
+    Counters, DropReason, Endpoint, EndpointConfig, Event, SessionEvent, StreamConfig,
+};
 use net_sim::{Host, Transmit};
-use net_types::{Instant, NodeId, PeerAddr, SessionId};
+use net_types::{Instant, NodeId, PeerAddr, SessionId, StreamId};
+use net_wire::{Header, Kind, ROUTING_TAG};
 
-/// A node whose application takes every message at once.
+/// A datagram that a node sent.
+#[derive(Clone, Debug)]
+pub(crate) struct SentDatagram {
+    pub(crate) to: SocketAddr,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl SentDatagram {
+    /// The kind in the Net header, behind a routing header if there is one.
+    pub(crate) fn kind(&self) -> Kind {
+        kind_of(&self.bytes)
+    }
+}
+
+pub(crate) fn kind_of(datagram: &[u8]) -> Kind {
+    let packet = match datagram.first() {
+        Some(&ROUTING_TAG) => &datagram[18..],
+        _ => datagram,
+    };
+    Header::decode(packet).unwrap().kind
+}
+
+/// A node and its application.
 pub(crate) struct SimNode {
     pub(crate) endpoint: Endpoint,
+    /// Everything but messages, in order.
     pub(crate) events: Vec<Event>,
-    pub(crate) messages: Vec<bytes::Bytes>,
+    /// Messages in order of arrival.
+    pub(crate) messages: Vec<Bytes>,
+    pub(crate) by_stream: BTreeMap<(SessionId, StreamId), Vec<Bytes>>,
+    /// Whether messages are taken as they arrive.
+    pub(crate) is_reading: bool,
+    unread: VecDeque<(SessionId, StreamId, u32)>,
+    /// Whether a stream that the peer finished is finished in return.
+    pub(crate) finishes_in_return: bool,
+    /// What was sent, if it is recorded.
+    pub(crate) sent: Option<Vec<SentDatagram>>,
+    /// A fault for the checkers to find: this message is acknowledged and then lost.
+    pub(crate) loses_message: Option<usize>,
+    seen_messages: usize,
 }
 
 pub(crate) fn addr(i: u8) -> SocketAddr {
@@ -20,6 +60,10 @@ pub(crate) fn addr(i: u8) -> SocketAddr {
 
 pub(crate) fn keys(i: u8) -> EntityKeypair {
     EntityKeypair::from_seed([i; 32])
+}
+
+pub(crate) fn node_id(i: u8) -> NodeId {
+    keys(i).entity_id().node_id()
 }
 
 pub(crate) fn peer(i: u8) -> PeerAddr {
@@ -32,36 +76,142 @@ pub(crate) fn config(i: u8) -> EndpointConfig {
 
 impl SimNode {
     pub(crate) fn new(now: Instant, seed: u64, i: u8) -> Self {
-        Self::with_config(now, seed, i, config(i))
+        Self::with_config(now, seed ^ (u64::from(i) << 32), config(i))
     }
 
-    pub(crate) fn with_config(now: Instant, seed: u64, i: u8, config: EndpointConfig) -> Self {
-        let mut rng = Seeded::from_u64(seed ^ (u64::from(i) << 32));
-        let endpoint = Endpoint::new(now, config, rng.seed_32()).unwrap();
-        Self { endpoint, events: Vec::new(), messages: Vec::new() }
+    pub(crate) fn with_config(now: Instant, seed: u64, config: EndpointConfig) -> Self {
+        let mut rng = Seeded::from_u64(seed);
+        Self {
+            endpoint: Endpoint::new(now, config, rng.seed_32()).unwrap(),
+            events: Vec::new(),
+            messages: Vec::new(),
+            by_stream: BTreeMap::new(),
+            is_reading: true,
+            unread: VecDeque::new(),
+            finishes_in_return: true,
+            sent: None,
+            loses_message: None,
+            seen_messages: 0,
+        }
     }
 
+    /// The session in use with node `i`.
     pub(crate) fn session_with(&self, i: u8) -> Option<SessionId> {
-        self.endpoint.live_session(self.id_of(i))
+        self.endpoint.live_session(node_id(i))
     }
 
-    pub(crate) fn id_of(&self, i: u8) -> NodeId {
-        keys(i).entity_id().node_id()
+    pub(crate) fn counters(&self) -> &Counters {
+        self.endpoint.counters()
+    }
+
+    pub(crate) fn drops(&self, reason: DropReason) -> u64 {
+        self.counters().drops(reason)
+    }
+
+    /// Opens a stream to node `i` and queues messages on it.
+    pub(crate) fn send_all(
+        &mut self,
+        now: Instant,
+        i: u8,
+        config: StreamConfig,
+        messages: &[Bytes],
+    ) -> StreamId {
+        let session = self.session_with(i).unwrap();
+        let stream = self.endpoint.open_stream(now, session, config).unwrap();
+        for m in messages {
+            self.endpoint.send(now, session, stream, m.clone()).unwrap();
+        }
+        stream
+    }
+
+    /// Takes up to `count` of the messages that wait, and all that come from now on if it is
+    /// `None`.
+    pub(crate) fn read(&mut self, now: Instant, count: Option<usize>) {
+        self.is_reading = count.is_none();
+        for _ in 0..count.unwrap_or(usize::MAX) {
+            let Some((session, stream, credit)) = self.unread.pop_front() else { return };
+            self.endpoint.consume(now, session, stream, credit);
+        }
+    }
+
+    pub(crate) fn unread_messages(&self) -> usize {
+        self.unread.len()
+    }
+
+    /// Events inside sessions.
+    pub(crate) fn session_events(&self) -> impl Iterator<Item = &SessionEvent> {
+        self.events.iter().filter_map(|e| match e {
+            Event::Session { event, .. } => Some(event),
+            _ => None,
+        })
+    }
+
+    /// Sessions that came up, in order.
+    pub(crate) fn connections(&self) -> Vec<SessionId> {
+        let session = |e: &Event| match e {
+            Event::Connected { session, .. } => Some(*session),
+            _ => None,
+        };
+        self.events.iter().filter_map(session).collect()
+    }
+
+    pub(crate) fn feed(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        self.handle_datagram(now, from, &mut datagram.to_vec());
+    }
+
+    /// Everything that is to be sent now.
+    pub(crate) fn take_datagrams(&mut self, now: Instant) -> Vec<SentDatagram> {
+        let mut datagrams = Vec::new();
+        while let Some(transmit) = self.poll_transmit(now) {
+            let step = transmit.segment_bytes.unwrap_or(transmit.bytes.len());
+            datagrams.extend(
+                transmit
+                    .bytes
+                    .chunks(step)
+                    .map(|bytes| SentDatagram { to: transmit.to, bytes: bytes.to_vec() }),
+            );
+        }
+        datagrams
     }
 
     fn drain_events(&mut self, now: Instant) {
         while let Some(event) = self.endpoint.poll_event() {
-            if let Event::Session {
-                session,
-                event: SessionEvent::Message { stream_id, message, credit, .. },
-                ..
-            } = event
-            {
-                self.messages.push(message);
-                self.endpoint.consume(now, session, stream_id, credit);
-            } else {
-                self.events.push(event);
+            match event {
+                Event::Session {
+                    session,
+                    event: SessionEvent::Message { stream_id, message, credit, .. },
+                    ..
+                } => self.on_message(now, session, stream_id, message, credit),
+                Event::Session {
+                    session,
+                    event: SessionEvent::StreamFinished { stream_id },
+                    ..
+                } if self.finishes_in_return => {
+                    self.events.push(event);
+                    self.endpoint.finish_stream(now, session, stream_id);
+                }
+                event => self.events.push(event),
             }
+        }
+    }
+
+    fn on_message(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        stream: StreamId,
+        message: Bytes,
+        credit: u32,
+    ) {
+        self.seen_messages += 1;
+        if self.loses_message != Some(self.seen_messages) {
+            self.messages.push(message.clone());
+            self.by_stream.entry((session, stream)).or_default().push(message);
+        }
+        if self.is_reading {
+            self.endpoint.consume(now, session, stream, credit);
+        } else {
+            self.unread.push_back((session, stream, credit));
         }
     }
 }
@@ -82,6 +232,11 @@ impl Host for SimNode {
         let sent = self.endpoint.poll_transmit(now, &mut bytes, 64);
         self.drain_events(now);
         let sent = sent?;
+        assert_eq!(bytes.len(), sent.len);
+        if let Some(record) = &mut self.sent {
+            let each = bytes.chunks(sent.segment_bytes);
+            record.extend(each.map(|b| SentDatagram { to: sent.to, bytes: b.to_vec() }));
+        }
         Some(Transmit { to: sent.to, bytes, segment_bytes: Some(sent.segment_bytes) })
     }
 

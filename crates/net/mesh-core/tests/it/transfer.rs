@@ -1,70 +1,324 @@
 //! Messages arrive whole and once, whatever the network does.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use net_mesh_core::{StreamConfig, StreamMode};
-use net_sim::{LinkConfig, World};
+use net_mesh_core::{DropReason, SessionEvent};
+use net_sim::LinkConfig;
+use net_types::limits::{MAX_MESSAGE_BYTES, MAX_STREAM_WINDOW_BYTES};
 
-use crate::node::{SimNode, addr, peer};
-
-fn connected_pair(seed: u64, link: LinkConfig) -> World<SimNode> {
-    let mut world = World::new(seed, link);
-    for i in [1, 2] {
-        let node = SimNode::new(world.now(), seed, i);
-        world.add_host(addr(i), node);
-    }
-    let first = world.ids().next().unwrap();
-    let now = world.local_now(first);
-    world.host_mut(first).endpoint.dial(now, &peer(2)).unwrap();
-    world
-        .run_until(Duration::from_secs(5), |w| {
-            let ids: Vec<_> = w.ids().collect();
-            w.host(ids[0]).session_with(2).is_some() && w.host(ids[1]).session_with(1).is_some()
-        })
-        .unwrap();
-    world
-}
-
-fn message(seed: u64, len: usize) -> Bytes {
-    let mut state = seed | 1;
-    let next = |_| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (state >> 56) as u8
-    };
-    (0..len).map(next).collect()
-}
+use crate::node::SimNode;
+use crate::world::{
+    A, B, act, assert_quiet, assert_same_messages, bad_link, connected, fire_and_forget, message,
+    messages, millis, node, ordered, reliable, run_until_received, secs,
+};
 
 #[test]
 fn mixed_messages_arrive_byte_exact_and_in_order_at_ten_percent_loss() {
-    net_sim::seeds!(20, |seed| {
-        let link = LinkConfig {
-            loss_ppm: 100_000,
-            duplicate_ppm: 20_000,
-            reorder_ppm: 50_000,
-            jitter: Duration::from_millis(5),
-            ..LinkConfig::with_latency(Duration::from_millis(10))
-        };
-        let mut world = connected_pair(seed, link);
-        let ids: Vec<_> = world.ids().collect();
-        let now = world.local_now(ids[0]);
-        let sent: Vec<Bytes> =
-            (0..40).map(|i| message(seed + i, [3, 500, 30_000, 200_000][i as usize % 4])).collect();
-        let node = world.host_mut(ids[0]);
-        let session = node.session_with(2).unwrap();
-        let config = StreamConfig {
-            mode: StreamMode::ORDERED,
-            window_bytes: 256 << 10,
-            ..StreamConfig::default()
-        };
-        let stream = node.endpoint.open_stream(now, session, config).unwrap();
-        for m in &sent {
-            node.endpoint.send(now, session, stream, m.clone()).unwrap();
-        }
-        node.endpoint.finish_stream(now, session, stream);
-        world
-            .run_until(Duration::from_secs(300), |w| w.host(ids[1]).messages.len() == sent.len())
+    net_sim::seeds!(12, |seed| {
+        let mut net = connected(seed, bad_link());
+        let sent = messages(seed, (0..40).map(|i| [3, 500, 30_000, 200_000][i % 4]));
+        let stream = act(&mut net, A, |n, now| {
+            let stream = n.send_all(now, 2, ordered(256 << 10), &sent);
+            let session = n.session_with(2).unwrap();
+            n.endpoint.finish_stream(now, session, stream);
+            stream
+        });
+        let flushed = SessionEvent::StreamFlushed { stream_id: stream };
+        net.run_until(secs(300), |net| node(net, A).session_events().any(|e| *e == flushed))
             .unwrap();
-        assert!(world.host(ids[1]).messages == sent);
+        net.run_for(secs(20)).unwrap();
+        assert_same_messages(&sent, &node(&net, B).messages, true);
+        assert_quiet(&net);
+    });
+}
+
+#[test]
+fn both_directions_and_both_modes_share_a_bad_path() {
+    net_sim::seeds!(8, |seed| {
+        let mut net = connected(seed, bad_link());
+        let lens = |i: usize| [20, 1_100, 1_150, 9_000, 70_000][i % 5];
+        let sent = [A, B].map(|id| {
+            let sent = messages(seed + id.0 as u64, (0..60).map(lens));
+            act(&mut net, id, |n, now| {
+                let other = 2 - id.0 as u8;
+                n.send_all(now, other, ordered(64 << 10), &sent[..30]);
+                n.send_all(now, other, reliable(64 << 10), &sent[30..]);
+            });
+            sent
+        });
+        for (id, sent) in [(B, &sent[0]), (A, &sent[1])] {
+            run_until_received(&mut net, id, 60, secs(300));
+            assert_same_messages(sent, &node(&net, id).messages, false);
+            let streams: Vec<_> = node(&net, id).by_stream.values().collect();
+            assert_same_messages(&sent[..30], streams[0], true);
+        }
+    });
+}
+
+#[test]
+fn the_largest_message_arrives_through_any_window() {
+    net_sim::seeds!(1, |seed| {
+        for window in [64 << 10, 1 << 20, MAX_STREAM_WINDOW_BYTES] {
+            let mut net = connected(seed, LinkConfig::with_latency(millis(1)));
+            let sent = [message(seed, MAX_MESSAGE_BYTES)];
+            act(&mut net, A, |n, now| n.send_all(now, 2, reliable(window), &sent));
+            run_until_received(&mut net, B, 1, secs(60));
+            assert_same_messages(&sent, &node(&net, B).messages, true);
+        }
+    });
+}
+
+#[test]
+fn a_message_of_megabytes_above_the_window_survives_loss() {
+    net_sim::seeds!(2, |seed| {
+        let mut net = connected(seed, bad_link());
+        let sent = messages(seed, [4 << 20, 10, 1 << 20]);
+        act(&mut net, A, |n, now| n.send_all(now, 2, reliable(256 << 10), &sent));
+        run_until_received(&mut net, B, 3, secs(300));
+        assert_same_messages(&sent, &node(&net, B).messages, false);
+    });
+}
+
+#[test]
+fn tiny_windows_make_progress() {
+    net_sim::seeds!(4, |seed| {
+        for window in [1, 100, 600, 2 << 10] {
+            for config in [ordered(window), reliable(window)] {
+                let mut net = connected(seed, bad_link());
+                let sent = messages(seed, [5, 700, 1, 3_000, 0, 20_000, 900]);
+                act(&mut net, A, |n, now| n.send_all(now, 2, config, &sent));
+                run_until_received(&mut net, B, sent.len(), secs(120));
+                let is_ordered = config.mode.is_ordered;
+                assert_same_messages(&sent, &node(&net, B).messages, is_ordered);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_lossless_path_sees_no_resends() {
+    net_sim::seeds!(4, |seed| {
+        let link = LinkConfig {
+            rate_bytes_per_s: Some(2 << 20),
+            queue_bytes: 64 << 20,
+            jitter: millis(3),
+            ..LinkConfig::with_latency(millis(20))
+        };
+        let mut net = connected(seed, link);
+        let sent = messages(seed, [2 << 20, 1_000, 1 << 20]);
+        act(&mut net, A, |n, now| n.send_all(now, 2, reliable(1 << 20), &sent));
+        run_until_received(&mut net, B, 3, secs(60));
+        let counters = node(&net, A).counters();
+        assert_eq!((counters.retransmits_nack, counters.retransmits_timeout), (0, 0));
+        assert_eq!(node(&net, B).drops(DropReason::DuplicatePacket), 0);
+    });
+}
+
+#[test]
+fn little_is_sent_twice_at_ten_percent_loss() {
+    net_sim::seeds!(4, |seed| {
+        let link = LinkConfig { loss_ppm: 100_000, ..LinkConfig::with_latency(millis(10)) };
+        let mut net = connected(seed, link);
+        let sent = messages(seed, [6 << 20]);
+        act(&mut net, A, |n, now| n.send_all(now, 2, reliable(4 << 20), &sent));
+        run_until_received(&mut net, B, 1, secs(300));
+        let resends = {
+            let c = node(&net, A).counters();
+            c.retransmits_nack + c.retransmits_timeout
+        };
+        let useless = node(&net, B).drops(DropReason::DuplicatePacket);
+        assert!(useless * 3 <= resends, "{useless} of {resends} resends were useless");
+        let packets = node(&net, A).counters().packets_out;
+        assert!(resends * 4 <= packets, "{resends} resends in {packets} packets");
+        // One report per loss, not one per packet.
+        let nacks = node(&net, B).counters().packets_out;
+        assert!(nacks <= packets, "{nacks} packets back for {packets}");
+    });
+}
+
+#[test]
+fn a_lost_grant_is_asked_for() {
+    net_sim::seeds!(10, |seed| {
+        let mut net = connected(seed, LinkConfig::with_latency(millis(10)));
+        let sent = messages(seed, [900; 20]);
+        act(&mut net, B, |n, _| n.is_reading = false);
+        let stream = act(&mut net, A, |n, now| n.send_all(now, 2, reliable(2_000), &sent[..2]));
+        run_until_received(&mut net, B, 2, secs(5));
+        net.run_for(secs(1)).unwrap();
+        // Everything is acknowledged and nothing consumed: what is queued now waits for credit.
+        act(&mut net, A, |n, now| {
+            let session = n.session_with(2).unwrap();
+            for m in &sent[2..] {
+                n.endpoint.send(now, session, stream, m.clone()).unwrap();
+            }
+        });
+        net.run_for(secs(1)).unwrap();
+        assert_eq!(node(&net, B).messages.len(), 2);
+        // The grant is lost with all else on the way back.
+        let (a, b) = (net.addr(A), net.addr(B));
+        net.network().cut_one_way(b, a);
+        act(&mut net, B, |n, now| n.read(now, None));
+        net.run_for(millis(400)).unwrap();
+        net.network().heal_all();
+        run_until_received(&mut net, B, sent.len(), secs(10));
+        assert_same_messages(&sent, &node(&net, B).messages, false);
+    });
+}
+
+#[test]
+fn a_reader_that_rests_holds_up_the_sender_and_nothing_is_lost() {
+    net_sim::seeds!(4, |seed| {
+        for len in [300, 5_000, 40_000, 500_000] {
+            let mut net = connected(seed, bad_link());
+            act(&mut net, B, |n, _| n.is_reading = false);
+            let sent = messages(seed, [len; 60]);
+            act(&mut net, A, |n, now| n.send_all(now, 2, ordered(64 << 10), &sent));
+            net.run_for(secs(30)).unwrap();
+            let unread: usize = node(&net, B).messages.iter().map(Bytes::len).sum();
+            let allowed = (64 << 10) + 3 * len;
+            assert!(unread <= allowed, "{unread} bytes unread, {allowed} allowed");
+            // A rest costs next to nothing: a probe every two seconds, heartbeats and answers.
+            let before = node(&net, A).counters().packets_out;
+            net.run_for(secs(60)).unwrap();
+            let idle = node(&net, A).counters().packets_out - before;
+            assert!(idle < 60 * 4, "{idle} packets in a minute of rest");
+            for _ in 0..10 {
+                act(&mut net, B, |n, now| n.read(now, Some(1)));
+                net.run_for(millis(100)).unwrap();
+            }
+            act(&mut net, B, |n, now| n.read(now, None));
+            run_until_received(&mut net, B, sent.len(), secs(400));
+            assert_same_messages(&sent, &node(&net, B).messages, true);
+        }
+    });
+}
+
+#[test]
+fn the_answering_side_has_the_window_that_the_opener_named() {
+    net_sim::seeds!(3, |seed| {
+        let mut net = connected(seed, LinkConfig::with_latency(millis(10)));
+        act(&mut net, A, |n, _| n.is_reading = false);
+        let stream =
+            act(&mut net, A, |n, now| n.send_all(now, 2, reliable(1 << 20), &[Bytes::new()]));
+        run_until_received(&mut net, B, 1, secs(1));
+        let sent = messages(seed, [1_000; 600]);
+        act(&mut net, B, |n, now| {
+            let session = n.session_with(1).unwrap();
+            for m in &sent {
+                n.endpoint.send(now, session, stream, m.clone()).unwrap();
+            }
+        });
+        // More than the default window, unread, without one packet refused.
+        run_until_received(&mut net, A, 600, secs(5));
+        assert_eq!(node(&net, A).drops(DropReason::BeyondWindow), 0);
+        assert_same_messages(&sent, &node(&net, A).messages, false);
+    });
+}
+
+#[test]
+fn one_lost_packet_delays_only_the_messages_in_it() {
+    net_sim::seeds!(10, |seed| {
+        let mut net = connected(seed, LinkConfig::with_latency(millis(50)));
+        let sent = messages(seed, [1_000; 10]);
+        let (a, b) = (net.addr(A), net.addr(B));
+        net.network().cut_one_way(a, b);
+        let stream = act(&mut net, A, |n, now| n.send_all(now, 2, reliable(64 << 10), &sent[..1]));
+        net.run_for(millis(1)).unwrap();
+        net.network().heal_all();
+        act(&mut net, A, |n, now| {
+            let session = n.session_with(2).unwrap();
+            for m in &sent[1..] {
+                n.endpoint.send(now, session, stream, m.clone()).unwrap();
+            }
+        });
+        net.run_for(millis(60)).unwrap();
+        assert_same_messages(&sent[1..], &node(&net, B).messages, true);
+        run_until_received(&mut net, B, 10, secs(2));
+        assert_eq!(node(&net, B).messages[9], sent[0]);
+    });
+}
+
+#[test]
+fn fire_and_forget_loses_but_never_repeats_and_leaks_no_credit() {
+    net_sim::seeds!(6, |seed| {
+        let mut net = connected(seed, bad_link());
+        let lens = |i: usize| [10, 1_000, 2_500][i % 3];
+        let sent = messages(seed, (0..900).map(lens));
+        let (stream, session) = act(&mut net, A, |n, now| {
+            (n.send_all(now, 2, fire_and_forget(), &[]), n.session_with(2).unwrap())
+        });
+        for chunk in sent.chunks(30) {
+            act(&mut net, A, |n, now| {
+                for m in chunk {
+                    n.endpoint.send(now, session, stream, m.clone()).unwrap();
+                }
+            });
+            net.run_for(millis(200)).unwrap();
+        }
+        net.run_for(secs(2)).unwrap();
+        act(&mut net, A, |n, now| n.endpoint.finish_stream(now, session, stream));
+        net.run_for(secs(10)).unwrap();
+        let got = &node(&net, B).messages;
+        assert!(got.len() > 600 && got.len() < 890, "{} of 900", got.len());
+        let mut unique: Vec<_> = got.clone();
+        unique.sort();
+        unique.dedup();
+        assert_eq!(unique.len(), got.len(), "a message came twice");
+        assert!(unique.iter().all(|m| sent.contains(m)));
+        let flushed = SessionEvent::StreamFlushed { stream_id: stream };
+        assert!(node(&net, A).session_events().any(|e| *e == flushed));
+        net.run_for(secs(15)).unwrap();
+        assert_quiet(&net);
+    });
+}
+
+#[test]
+fn a_fire_and_forget_stream_survives_a_long_outage() {
+    net_sim::seeds!(3, |seed| {
+        let mut net = connected(seed, LinkConfig::with_latency(millis(1)));
+        let send = |n: &mut SimNode, now, stream, m: &Bytes| {
+            let session = n.session_with(2).unwrap();
+            n.endpoint.send(now, session, stream, m.clone())
+        };
+        let stream = act(&mut net, A, |n, now| n.send_all(now, 2, fire_and_forget(), &[]));
+        let (a, b) = (net.addr(A), net.addr(B));
+        net.network().partition(&[a], &[b]);
+        for _ in 0..80 {
+            act(&mut net, A, |n, now| while send(n, now, stream, &message(1, 1_100)).is_ok() {});
+            net.run_for(millis(100)).unwrap();
+        }
+        net.network().heal_all();
+        net.run_for(secs(30)).unwrap();
+        let before = node(&net, B).messages.len();
+        act(&mut net, A, |n, now| send(n, now, stream, &message(2, 10)).unwrap());
+        run_until_received(&mut net, B, before + 1, secs(1));
+    });
+}
+
+#[test]
+fn give_up_resets_the_stream_and_spares_the_session() {
+    net_sim::seeds!(3, |seed| {
+        let mut net = connected(seed, LinkConfig::with_latency(millis(2)));
+        let stream = act(&mut net, A, |n, now| n.send_all(now, 2, reliable(1 << 16), &[]));
+        let (a, b) = (net.addr(A), net.addr(B));
+        let sent = messages(seed, [10, 2_000, 30_000]);
+        act(&mut net, A, |n, now| {
+            let session = n.session_with(2).unwrap();
+            for m in &sent {
+                n.endpoint.send(now, session, stream, m.clone()).unwrap();
+            }
+        });
+        // Data vanishes, the rest of the world goes on: ten timeouts later the stream fails.
+        net.network().cut_one_way(a, b);
+        let gave_up =
+            |e: &SessionEvent| matches!(e, SessionEvent::StreamReset { by_peer, .. } if !by_peer);
+        net.run_until(secs(14), |net| node(net, A).session_events().any(gave_up)).unwrap();
+        let since = net.now().as_nanos() / 1_000_000_000;
+        assert!(since >= 5, "gave up after {since} s");
+        net.network().heal_all();
+        let next = messages(seed + 1, [100, 50_000]);
+        act(&mut net, A, |n, now| n.send_all(now, 2, reliable(1 << 16), &next));
+        run_until_received(&mut net, B, 2, secs(10));
+        assert_same_messages(&next, &node(&net, B).messages, false);
+        assert_eq!(node(&net, A).connections().len(), 1, "the session is the first one");
     });
 }

@@ -134,19 +134,19 @@ fn unreliable_packets_are_given_up_and_release_their_credit() {
 }
 
 #[test]
-fn reports_of_gaps_do_not_touch_unreliable_streams() {
-    let mut s = unreliable(10_000);
-    push(&mut s, 900);
-    push(&mut s, 900);
-    s.take(Instant::ZERO);
-    s.take(Instant::ZERO);
+fn reported_unreliable_packets_are_given_up_and_never_sent_again() {
+    let mut s = unreliable(3_000);
+    (0..3).for_each(|_| push(&mut s, 900));
+    while s.take(Instant::ZERO).is_some() {}
     let gaps = vec![net_wire::Gap { start: 0, length: 1 }];
     let nack = Nack { stream_id: net_types::StreamId(1), next_expected: 0, gaps };
-    let arrived = s.on_nack(Instant::ZERO, SECOND, &nack, |_| panic!("it is not sent again"));
-    assert_eq!(arrived, Arrived::default());
-    let later = Instant::ZERO + SECOND;
-    assert!(s.on_timeout(later, SECOND, |_| ()));
-    assert_eq!((s.packets_in_flight(), s.take(later)), (0, None));
+    let mut lost = 0;
+    let arrived = s.on_nack(Instant::ZERO, SECOND, &nack, |_| lost += 1);
+    assert_eq!((arrived.packets, lost, s.packets_in_flight()), (1, 1, 1));
+    push(&mut s, 900);
+    assert_eq!(s.take(Instant::ZERO), Some(3), "the credit is released, nothing is repeated");
+    assert_eq!(s.on_window(Instant::ZERO, 4, 0).unwrap().in_flight, 2);
+    assert!(!s.has_unacked());
 }
 
 #[test]
@@ -267,4 +267,22 @@ fn the_sender_stops_before_the_peer_runs_out_of_sequences() {
     assert_eq!(s.take(Instant::ZERO), None);
     s.on_window(Instant::ZERO, 1, 4);
     assert_eq!(s.take(Instant::ZERO), Some(MAX_REORDER_PACKETS));
+}
+
+#[test]
+fn a_lost_acknowledgement_above_a_report_is_asked_for() {
+    let mut s = stream(1 << 20);
+    (0..2).for_each(|_| push(&mut s, 1_000));
+    while s.take(Instant::ZERO).is_some() {}
+    let gaps = vec![net_wire::Gap { start: 0, length: 1 }];
+    let nack = Nack { stream_id: net_types::StreamId(1), next_expected: 0, gaps };
+    assert_eq!(s.on_nack(Instant::ZERO, SECOND, &nack, |_| ()).packets, 1);
+    assert_eq!(s.take(Instant::ZERO), Some(0));
+    // An acknowledgement from before the report's packet, after it; the next one is lost.
+    s.on_window(Instant::ZERO, 1, 0);
+    let later = Instant::ZERO + SECOND;
+    assert_eq!(s.next_timeout(Instant::ZERO, SECOND), Some(later));
+    assert!(s.on_timeout(later, SECOND, |_| panic!("it is not under way")));
+    assert_eq!((s.take(later), s.packets_in_flight()), (Some(1), 1));
+    assert_eq!(s.on_window(later, 2, 0).unwrap().in_flight, 1);
 }

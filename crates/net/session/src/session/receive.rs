@@ -44,22 +44,17 @@ impl Session {
         ctx.counters.bytes_in += len as u64;
         self.jump_since = None;
         self.last_received = ctx.now;
-        self.is_heard = true;
-        match self.phase {
-            Phase::Provisional(_) => {
-                self.phase = Phase::Established;
-                self.mtu.start(ctx.now);
-                ctx.events.push_back(Event::Confirmed);
-            }
-            Phase::Draining(_) if header.kind == Kind::Data => self.extend_drain(ctx.now),
-            _ => {}
+        if let Phase::Provisional(_) = self.phase {
+            self.phase = Phase::Established;
+            self.mtu.start(ctx.now);
+            ctx.events.push_back(Event::Confirmed);
         }
         if from != self.path {
             self.challenge(ctx, from);
         }
         let result = match header.kind {
             Kind::Data => self.on_data(ctx, header, plaintext),
-            Kind::Heartbeat => self.on_heartbeat(ctx.now, plaintext),
+            Kind::Heartbeat => self.on_heartbeat(ctx, plaintext),
             Kind::MtuProbe => self.on_mtu_probe(ctx, plaintext),
             Kind::PathChallenge => PathChallenge::decode(plaintext)
                 .map(|c| self.push_control(ctx, Control::PathResponse { to: from, bytes: c.0 })),
@@ -168,12 +163,15 @@ impl Session {
     }
 
     fn on_nack(&mut self, ctx: &mut Context<'_>, nack: &Nack) {
+        let (stream_id, ack_seq) = (nack.stream_id, nack.next_expected);
+        self.on_window(ctx, &StreamWindow { stream_id, total_consumed: 0, ack_seq });
         let Some(slot) = self.streams.find(nack.stream_id) else { return };
         let Some(stream) = self.streams.get_mut(slot) else { return };
         let (congestion, counters, now) = (&mut self.congestion, &mut *ctx.counters, ctx.now);
         let mut is_large_lost_again = false;
+        let is_reliable = stream.send.config.mode.is_reliable;
         let arrived = stream.send.on_nack(now, self.rtt.settle(), nack, |lost| {
-            counters.retransmits_nack += 1;
+            counters.retransmits_nack += u64::from(is_reliable);
             congestion.on_lost(now, lost.sent_at);
             is_large_lost_again |= lost.was_resent && Mtu::is_large(lost.payload_len);
         });
@@ -209,7 +207,14 @@ impl Session {
         let Some(stream) = self.streams.get_mut(slot) else { return };
         match stream.recv.accept(header.sequence, payload.len()) {
             Accepted::Yes { opens_gap: true } => self.streams.want_nack(slot),
-            Accepted::Yes { opens_gap: false } => {}
+            Accepted::Yes { opens_gap: false } => {
+                // What arrives above a gap is news too, but not more often than it is of use.
+                let stale =
+                    stream.nacked_at.is_some_and(|at| at + self.rtt.smoothed() / 2 <= ctx.now);
+                if stale && stream.recv.has_gaps() {
+                    self.streams.want_nack(slot);
+                }
+            }
             refused => return self.on_refused(ctx, slot, &refused),
         }
         let arrival = Arrival {
@@ -355,8 +360,9 @@ impl Session {
         }
     }
 
-    fn on_heartbeat(&mut self, now: Instant, plaintext: &[u8]) -> Result<(), DecodeError> {
+    fn on_heartbeat(&mut self, ctx: &mut Context<'_>, plaintext: &[u8]) -> Result<(), DecodeError> {
         let beat = Heartbeat::decode(plaintext)?;
+        let now = ctx.now;
         let now_us = now.as_nanos() / 1_000;
         let held = u64::from(beat.hold_us);
         // An echo of what this session never sent, or of something older than a session gets, is
@@ -369,6 +375,20 @@ impl Session {
             self.rtt.sample(Duration::from_micros(rtt_us));
         }
         self.last_heartbeat = Some((beat, now));
+        if beat.sent_us < self.peer_status_us {
+            // Overtaken by a newer one.
+            return Ok(());
+        }
+        self.peer_status_us = beat.sent_us;
+        self.is_peer_draining = beat.status & Heartbeat::DRAINING != 0;
+        if let Phase::Draining(_) = self.phase {
+            self.drain.is_peer_done =
+                self.is_peer_draining && beat.status & Heartbeat::DRAINED != 0;
+            self.close_if_drained(ctx);
+        } else {
+            // It wants to know whether this side still knows the session.
+            self.is_heartbeat_due |= self.is_peer_draining;
+        }
         Ok(())
     }
 

@@ -1,11 +1,14 @@
 //! What happens when nothing arrives.
 
 use net_types::Instant;
-use net_types::limits::{MAX_RETRIES, REASSEMBLY_TIMEOUT, SESSION_TIMEOUT};
-use net_wire::ResetReason;
+use net_types::limits::{
+    DRAIN_SILENT_RTOS, HEARTBEAT_INTERVAL, MAX_RETRIES, REASSEMBLY_TIMEOUT, SESSION_TIMEOUT,
+    SUSPECT_AFTER,
+};
+use net_wire::{CloseReason, ResetReason};
 
 use super::receive::count_losses;
-use super::{Control, Phase, Session};
+use super::{Control, Drain, Phase, Session};
 use crate::mtu::Mtu;
 use crate::{CloseCause, Context};
 
@@ -15,7 +18,7 @@ impl Session {
         let ends_at = match self.phase {
             Phase::Closed => return None,
             Phase::Provisional(until) => return Some(until),
-            Phase::Draining(until) => until,
+            Phase::Draining(until) => until.min(self.drain_silent_at()).min(self.drain.next_word),
             Phase::Established => Instant::FAR_FUTURE,
         };
         let ack_at = self.ack_at.filter(|_| !self.must_ack_now);
@@ -40,10 +43,18 @@ impl Session {
                 return self.finish_closing(ctx, CloseCause::Timeout);
             }
             Phase::Provisional(_) => return,
-            Phase::Draining(until) if until <= now => {
-                return self.close(ctx, net_wire::CloseReason::Replaced);
+            Phase::Draining(until) if until.min(self.drain_silent_at()) <= now => {
+                return self.close(ctx, CloseReason::Replaced);
+            }
+            Phase::Draining(_) if self.drain.next_word <= now => {
+                self.is_heartbeat_due = true;
+                self.drain.next_word = now + self.rtt.base_timeout();
+                self.close_if_drained(ctx);
             }
             Phase::Draining(_) | Phase::Established => {}
+        }
+        if self.phase == Phase::Closed {
+            return;
         }
         if now.since(self.last_received) >= SESSION_TIMEOUT {
             return self.finish_closing(ctx, CloseCause::Timeout);
@@ -68,13 +79,30 @@ impl Session {
         debug_assert!(self.is_consistent());
     }
 
+    /// When the peer of a draining session has been silent so long that it cannot know the session.
+    fn drain_silent_at(&self) -> Instant {
+        let Drain { started, .. } = self.drain;
+        if self.last_received > started {
+            return self.last_received + SUSPECT_AFTER;
+        }
+        started + HEARTBEAT_INTERVAL.max(self.rtt.base_timeout() * DRAIN_SILENT_RTOS)
+    }
+
+    /// Ends a draining session if both sides have nothing under way.
+    pub(super) fn close_if_drained(&mut self, ctx: &mut Context<'_>) {
+        if self.drain.is_peer_done && self.is_done() {
+            self.close(ctx, CloseReason::Replaced);
+        }
+    }
+
     /// Reports the gaps again that the peer had a timeout's time to fill.
     fn repeat_nacks(&mut self, now: Instant) {
         let timeout = self.rtt.timeout();
         let mut next = None;
         for slot in self.streams.slots() {
             let Some(stream) = self.streams.get(slot) else { continue };
-            let Some(at) = stream.nacked_at.filter(|_| stream.recv.has_gaps()) else { continue };
+            let must_repeat = stream.recv.mode().is_reliable && stream.recv.has_gaps();
+            let Some(at) = stream.nacked_at.filter(|_| must_repeat) else { continue };
             if at + timeout <= now {
                 self.streams.want_nack(slot);
             }

@@ -212,7 +212,12 @@ impl Session {
             None => (0, 0),
         };
         let hold_us = u32::try_from(hold_us).unwrap_or(u32::MAX);
-        let beat = Heartbeat { sent_us: us(ctx.now), echo_us, hold_us, status: 0 };
+        let status = match self.phase {
+            Phase::Draining(_) if self.is_done() => Heartbeat::DRAINING | Heartbeat::DRAINED,
+            Phase::Draining(_) => Heartbeat::DRAINING,
+            _ => 0,
+        };
+        let beat = Heartbeat { sent_us: us(ctx.now), echo_us, hold_us, status };
         let start = Self::begin(out);
         out.extend_from_slice(&beat.encode());
         let header = self.header(Kind::Heartbeat);

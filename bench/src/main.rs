@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use measure::Plan;
 
-/// The allocator of the programs, so that the figures are theirs.
+/// Load generators and in-process nodes allocate from here; the measured programs do not.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -19,10 +19,6 @@ use tracing_subscriber::EnvFilter;
 use parts::Parts;
 use settings::{Arguments, Command, Settings};
 
-/// Calls allocate little but often, bulk transfers much and rarely; both are faster with it.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // The nodes of a development cluster say what happens; the command shows the results.

@@ -29,7 +29,8 @@ pub const MAX_PACKET_BYTES: usize = 8_192;
 /// Datagram size every path starts with: fits IPv6's 1,280-byte minimum MTU.
 pub const BASE_DATAGRAM_BYTES: usize = 1_232;
 /// Datagram sizes probed in order, each only after the one before was confirmed.
-pub const MTU_PROBE_STEPS: [usize; 4] = [1_392, 1_452, 4_096, MAX_PACKET_BYTES + ROUTING_HEADER_BYTES];
+pub const MTU_PROBE_STEPS: [usize; 4] =
+    [1_392, 1_452, 4_096, MAX_PACKET_BYTES + ROUTING_HEADER_BYTES];
 /// Largest plaintext of one packet.
 pub const MAX_PAYLOAD_BYTES: usize = MAX_PACKET_BYTES - HEADER_BYTES - TAG_BYTES;
 /// Largest single event in one packet: the payload without its u32 length.
@@ -206,7 +207,8 @@ pub const DEFAULT_CALL_DEADLINE: Duration = Duration::from_secs(30);
 /// Window of the streams that carry unary calls: two bodies of 1 MiB and their acknowledgements.
 pub const RPC_STREAM_WINDOW_BYTES: u32 = 4 << 20;
 
-const _: () = assert!(RPC_FRAME_ALLOWANCE_BYTES > MAX_RPC_HEADERS_BYTES + MAX_RPC_DETAIL_BYTES + 64);
+const _: () =
+    assert!(RPC_FRAME_ALLOWANCE_BYTES > MAX_RPC_HEADERS_BYTES + MAX_RPC_DETAIL_BYTES + 64);
 
 // ---- key-value --------------------------------------------------------------------------------
 

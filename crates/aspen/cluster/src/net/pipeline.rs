@@ -4,6 +4,10 @@
 //! entry is at hand. While writes flow, entries that carry it along are a moment away, so such an
 //! append is held back for that moment. When an append that follows it has succeeded, so has it:
 //! it asked for less.
+//!
+//! An append that overtakes the one before it on the way finds its predecessor missing. openraft
+//! would take that for a follower that has lost entries; here it counts as a failed call, after
+//! which openraft sends again what was not answered.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -15,7 +19,9 @@ use net_types::limits::MAX_PIPELINED_APPENDS;
 use openraft::base::BoxFuture;
 use openraft::entry::RaftEntry;
 use openraft::errors::{NetworkError, RPCError};
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, StreamAppendResult,
+};
 
 use super::client::{RaftClient, RpcError};
 use crate::types::{LogId, Types};
@@ -43,6 +49,8 @@ pub(super) struct Pipeline<S> {
     calls: FuturesOrdered<BoxFuture<'static, Answered>>,
     ready: VecDeque<Answer>,
     has_sent: bool,
+    /// Whether the follower has confirmed an append of this stream; each later one continues it.
+    has_matched: bool,
     is_over: bool,
 }
 
@@ -56,6 +64,7 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<S> {
             calls: FuturesOrdered::new(),
             ready: VecDeque::new(),
             has_sent: false,
+            has_matched: false,
             is_over: false,
         }
     }
@@ -138,6 +147,14 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Stream for Pipeline<
         match this.calls.poll_next_unpin(cx) {
             Poll::Ready(Some(Answered { held, result, goes_on })) => {
                 this.is_over = !goes_on;
+                let result = match result {
+                    Ok(Err(StreamAppendError::Conflict(_))) if this.has_matched => {
+                        let error = NetworkError::from_string("an append overtook another");
+                        Err(RPCError::Network(error))
+                    }
+                    result => result,
+                };
+                this.has_matched |= result.as_ref().is_ok_and(Result::is_ok);
                 match held.filter(|_| result.as_ref().is_ok_and(Result::is_ok)) {
                     Some(reached) => {
                         this.ready.push_back(result);

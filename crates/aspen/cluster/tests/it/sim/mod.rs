@@ -2,4 +2,12 @@
 
 mod checker;
 mod checker_tests;
+mod clients;
+mod clock;
+mod disk;
 mod history;
+mod nemesis;
+mod network;
+mod run;
+mod tests;
+mod world;

@@ -1,0 +1,190 @@
+//! Clients: each does one operation after another on a few shared keys, asks any node, and repeats
+//! a request under its id until it is answered or its patience ends.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aspen_api::kv::{CompareAndSwapKey, Consistency, DeleteKey, ReadKey, WriteKey};
+use aspen_api::{
+    ApiError, AuthenticatedRequest, ClientId, ErrorCode, Exchange, RequestId, Response, service,
+};
+use bytes::Bytes;
+use net_sim::SimRng;
+use tokio::time::Instant;
+
+use super::history::{Action, History, Outcome, Value};
+use super::network::{HostId, SimNet};
+use super::world::NODES;
+use crate::client::key;
+
+/// Keys that all clients share; few, so that operations meet.
+const SHARED_KEYS: [&str; 4] = ["w", "x", "y", "z"];
+/// Patience for one answer, and for one operation.
+const ATTEMPT_DEADLINE: Duration = Duration::from_millis(1_500);
+const PATIENCE: Duration = Duration::from_secs(6);
+
+fn bytes_of(value: Value) -> Bytes {
+    value.to_string().into()
+}
+
+fn value_of(bytes: &Bytes) -> Value {
+    std::str::from_utf8(bytes).unwrap().parse().unwrap()
+}
+
+/// Why an attempt has no outcome.
+enum Failure {
+    NoAnswer,
+    Error(ApiError),
+}
+
+pub(crate) struct Client {
+    number: usize,
+    net: SimNet,
+    history: Arc<Mutex<History>>,
+    rng: SimRng,
+    consistency: Consistency,
+    requests: u64,
+    values: u64,
+    target: HostId,
+    /// What it last saw of each shared key.
+    seen: [Option<Value>; SHARED_KEYS.len()],
+}
+
+impl Client {
+    pub(crate) fn new(
+        seed: u64,
+        number: usize,
+        net: SimNet,
+        history: Arc<Mutex<History>>,
+        consistency: Consistency,
+    ) -> Self {
+        Self {
+            number,
+            net,
+            history,
+            rng: SimRng::new(seed, &format!("client {number}")),
+            consistency,
+            requests: 0,
+            values: 0,
+            target: NODES[number % NODES.len()],
+            seen: [None; SHARED_KEYS.len()],
+        }
+    }
+
+    fn new_value(&mut self) -> Value {
+        self.values += 1;
+        (self.number as u64 + 1) * 1_000_000 + self.values
+    }
+
+    /// Operates until `end`.
+    pub(crate) async fn run_until(&mut self, end: Instant) {
+        while Instant::now() < end {
+            self.operate().await;
+            let pause = 5 + self.rng.below(120);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+    }
+
+    /// Does one operation; whether it was answered.
+    pub(crate) async fn operate(&mut self) -> bool {
+        if self.rng.chance(100_000) {
+            // A key of its own, written once: nothing may ever take it back.
+            let value = self.new_value();
+            return self.perform(&format!("once/{value}"), Action::Write(value)).await.is_some();
+        }
+        let shared = self.rng.below(SHARED_KEYS.len() as u64) as usize;
+        let action = match self.rng.below(20) {
+            0..9 => Action::Read,
+            9..14 => Action::Write(self.new_value()),
+            14..18 => Action::Cas { expected: self.seen[shared], new: self.new_value() },
+            _ => Action::Delete,
+        };
+        let outcome = self.perform(SHARED_KEYS[shared], action).await;
+        self.seen[shared] = match (action, outcome) {
+            (_, Some(Outcome::Read(value) | Outcome::Mismatch(value))) => value,
+            (Action::Write(new) | Action::Cas { new, .. }, _) => Some(new),
+            (_, _) => None,
+        };
+        outcome.is_some()
+    }
+
+    /// Performs `action` until it is answered or patience ends.
+    pub(crate) async fn perform(&mut self, name: &str, action: Action) -> Option<Outcome> {
+        let id = match action {
+            Action::Read => RequestId::UNNAMED,
+            _ => {
+                self.requests += 1;
+                RequestId { client: ClientId([self.number as u8 + 1; 16]), counter: self.requests }
+            }
+        };
+        let invocation = self.history.lock().unwrap().invoke(self.number, name, action);
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            match self.attempt(name, action, id).await {
+                Ok(outcome) => {
+                    self.history.lock().unwrap().answer(&invocation, outcome);
+                    self.net.record(format_args!("{} {action:?} {outcome:?}", self.number));
+                    return Some(outcome);
+                }
+                Err(Failure::Error(error)) => match (error.code, error.leader_hint) {
+                    (ErrorCode::NotLeader, Some(leader)) => {
+                        self.target = HostId::from(leader.entity_id.as_bytes()[0]);
+                    }
+                    (ErrorCode::SessionExpired, _) => return None,
+                    _ => self.target = self.any_node(),
+                },
+                Err(Failure::NoAnswer) => self.target = self.any_node(),
+            }
+            let pause = 5 + self.rng.below(60);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        None
+    }
+
+    fn any_node(&mut self) -> HostId {
+        NODES[self.rng.below(NODES.len() as u64) as usize]
+    }
+
+    async fn attempt(
+        &mut self,
+        name: &str,
+        action: Action,
+        id: RequestId,
+    ) -> Result<Outcome, Failure> {
+        let key = key(name);
+        Ok(match action {
+            Action::Read => {
+                let consistency = self.consistency;
+                let read = ReadKey { key, consistency, revision: None };
+                let item = self.ask(read, id).await?.item;
+                Outcome::Read(item.map(|item| value_of(&item.value)))
+            }
+            Action::Write(value) => {
+                self.ask(WriteKey { key, value: bytes_of(value) }, id).await?;
+                Outcome::Written
+            }
+            Action::Cas { expected, new } => {
+                let (expected, new_value) = (expected.map(bytes_of), bytes_of(new));
+                let swap = CompareAndSwapKey { key, expected, new_value };
+                let swapped = self.ask(swap, id).await?;
+                match swapped.is_success {
+                    true => Outcome::Swapped,
+                    false => Outcome::Mismatch(swapped.actual_value.as_ref().map(value_of)),
+                }
+            }
+            Action::Delete => Outcome::Deleted(self.ask(DeleteKey { key }, id).await?.was_deleted),
+        })
+    }
+
+    async fn ask<R: Exchange>(&mut self, request: R, id: RequestId) -> Result<R::Reply, Failure> {
+        let body = AuthenticatedRequest::new(request, id).encode();
+        if self.consistency == Consistency::Stale {
+            // The leader alone would hardly ever be found out.
+            self.target = self.any_node();
+        }
+        let own = 100 + self.number as HostId;
+        let call = self.net.call(own, self.target, service::CLIENT, body, ATTEMPT_DEADLINE);
+        let answer = call.await.map_err(|_| Failure::NoAnswer)?;
+        R::reply(Response::decode(answer).unwrap()).map_err(Failure::Error)
+    }
+}

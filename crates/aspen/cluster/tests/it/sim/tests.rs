@@ -1,0 +1,73 @@
+//! Runs under many seeds, with trouble and without; and runs that must be found out.
+
+use std::time::Duration;
+
+use aspen_api::kv::Consistency;
+
+use super::nemesis::Trouble;
+use super::run::{Plan, Summary, run};
+
+fn passes(plan: Plan) -> Summary {
+    run(plan).unwrap_or_else(|wrong| panic!("{wrong}"))
+}
+
+#[test]
+fn clients_see_one_copy_while_nothing_goes_wrong() {
+    net_sim::seeds!(1, |seed| {
+        let summary = passes(Plan { time: Duration::from_secs(4), ..Plan::new(seed, &[]) });
+        assert_eq!(summary.unanswered, 0);
+        assert!(summary.answered > 200, "{summary:?}");
+    });
+}
+
+macro_rules! survives {
+    ($($name:ident: $trouble:ident;)*) => { $(
+        #[test]
+        fn $name() {
+            net_sim::seeds!(1, |seed| {
+                let summary = passes(Plan::new(seed, &[Trouble::$trouble]));
+                assert!(summary.troubles > 0 && summary.answered > 100, "{summary:?}");
+            });
+        }
+    )* };
+}
+
+survives! {
+    clients_see_one_copy_while_nodes_crash: Crash;
+    clients_see_one_copy_while_everything_loses_power: Blackout;
+    clients_see_one_copy_while_nodes_restart: Restart;
+    clients_see_one_copy_while_nodes_are_cut_off: Cut;
+    clients_see_one_copy_while_messages_are_lost_repeated_and_overtaken: Weather;
+    clients_see_one_copy_while_disks_stall: Stall;
+    clients_see_one_copy_while_disks_fail: DiskError;
+    clients_see_one_copy_while_clocks_jump: Clock;
+}
+
+#[test]
+fn clients_see_one_copy_whatever_goes_wrong() {
+    net_sim::seeds!(6, |seed| {
+        let summary = passes(Plan::new(seed, Trouble::ALL));
+        assert!(summary.troubles > 0 && summary.answered > 50, "{summary:?}");
+    });
+}
+
+/// How many of `count` runs are found out, and by what.
+fn found_out(count: u64, plan: impl Fn(u64) -> Plan) -> Vec<String> {
+    (0..count).filter_map(|seed| run(plan(seed)).err()).collect()
+}
+
+#[test]
+fn disks_that_lie_about_syncs_are_found_out() {
+    let wrong =
+        found_out(3, |seed| Plan { disks_lie: true, ..Plan::new(seed, &[Trouble::Blackout]) });
+    assert!(!wrong.is_empty());
+}
+
+#[test]
+fn stale_reads_are_found_out() {
+    let wrong = found_out(2, |seed| Plan {
+        consistency: Consistency::Stale,
+        ..Plan::new(seed, &[Trouble::Cut])
+    });
+    assert!(wrong.iter().any(|wrong| wrong.contains("not linearizable")), "{wrong:?}");
+}

@@ -1,0 +1,249 @@
+//! The machines of a cluster: three nodes on disks and clocks of their own, and what can be done
+//! to them.
+//!
+//! Losing power is modelled by what remains: the disk drops what was not synced and refuses the old
+//! handles, and the network no longer knows the incarnation. What the old tasks still do then
+//! reaches nobody.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aspen_api::MemberId;
+use aspen_cluster::log::WriterDrive;
+use aspen_cluster::{CheckpointPolicy, ClusterConfig, ClusterNode, StoreView, Timing};
+use aspen_kv::snapshot::SnapshotStream;
+use aspen_kv::{ReadTables, TableId};
+use bytes::Bytes;
+use net_sim::SimRng;
+use tokio::time::Instant;
+
+use super::clock::SimClock;
+use super::disk::SimDisk;
+use super::network::{HostId, SimNet};
+use crate::mesh::{addr, config};
+
+pub(crate) const NODES: [HostId; 3] = [1, 2, 3];
+
+/// Short, so that a run sees many elections.
+const TIMING: Timing = Timing {
+    heartbeat: Duration::from_millis(50),
+    election_min: Duration::from_millis(300),
+    election_max: Duration::from_millis(600),
+};
+
+/// Frequent, so that nodes that were away need snapshots.
+const CHECKPOINT: CheckpointPolicy = CheckpointPolicy {
+    log_bytes: 32 << 10,
+    entries: 60,
+    age: Duration::from_secs(3),
+    kept_entries: 20,
+};
+
+/// Until when a disk's syncs wait.
+type StalledUntil = Arc<Mutex<Instant>>;
+
+struct Machine {
+    disk: SimDisk,
+    clock: Arc<SimClock>,
+    stalled_until: StalledUntil,
+    node: Option<ClusterNode>,
+}
+
+pub(crate) struct World {
+    seed: u64,
+    pub(crate) net: SimNet,
+    machines: Mutex<BTreeMap<HostId, Machine>>,
+}
+
+impl World {
+    /// Three machines without power, in a calm network.
+    pub(crate) fn new(seed: u64) -> Self {
+        let origin = Instant::now();
+        let mut rng = SimRng::new(seed, "machines");
+        let mut machine = |n: HostId| Machine {
+            disk: SimDisk::new(seed ^ n),
+            clock: Arc::new(SimClock::new(origin, &mut rng)),
+            stalled_until: Arc::new(Mutex::new(origin)),
+            node: None,
+        };
+        let machines = NODES.map(|n| (n, machine(n))).into();
+        Self { seed, net: SimNet::start(seed, origin), machines: Mutex::new(machines) }
+    }
+
+    fn with<T>(&self, n: HostId, act: impl FnOnce(&mut Machine) -> T) -> T {
+        act(self.machines.lock().unwrap().get_mut(&n).unwrap())
+    }
+
+    pub(crate) fn node(&self, n: HostId) -> Option<ClusterNode> {
+        self.with(n, |machine| machine.node.clone())
+    }
+
+    fn config(&self, n: HostId) -> ClusterConfig {
+        self.with(n, |machine| {
+            let rng = Mutex::new(SimRng::new(self.seed ^ n, "syncs"));
+            let stalled_until = machine.stalled_until.clone();
+            let sync_time = move || {
+                let stall = stalled_until.lock().unwrap().saturating_duration_since(Instant::now());
+                stall + Duration::from_micros(200 + rng.lock().unwrap().below(3_000))
+            };
+            ClusterConfig {
+                timing: TIMING,
+                checkpoint: CHECKPOINT,
+                writer: WriterDrive::Task(Arc::new(sync_time)),
+                clock: machine.clock.clone(),
+                ..config(n, Arc::new(machine.disk.clone()))
+            }
+        })
+    }
+
+    /// Starts node `n`, which must be off.
+    pub(crate) async fn start(&self, n: HostId) -> Result<(), String> {
+        self.net.record(format_args!("start {n}"));
+        let started = ClusterNode::start(self.config(n), self.net.end(n)).await;
+        let node = started.map_err(|error| format!("node {n} does not start: {error}"))?;
+        self.net.attach(n, &node);
+        self.with(n, |machine| machine.node = Some(node));
+        Ok(())
+    }
+
+    /// Forms the cluster.
+    pub(crate) async fn form(&self) -> Result<(), String> {
+        for n in NODES {
+            self.start(n).await?;
+        }
+        let failed = |error: aspen_api::ApiError| format!("the cluster does not form: {error}");
+        let first = self.node(1).ok_or("node 1 is off")?;
+        first.init().await.map_err(failed)?;
+        for n in &NODES[1..] {
+            first.add_learner(MemberId(*n), addr(*n)).await.map_err(failed)?;
+        }
+        first.change_membership(&NODES.map(MemberId)).await.map(drop).map_err(failed)
+    }
+
+    pub(crate) fn leader(&self) -> Option<HostId> {
+        NODES.into_iter().find(|n| self.node(*n).is_some_and(|node| node.is_leader()))
+    }
+
+    /// Takes the power from node `n` between two steps of its program.
+    pub(crate) fn crash(&self, n: HostId) {
+        self.net.detach(n);
+        let node = self.with(n, |machine| {
+            machine.disk.inner().crash();
+            machine.disk.inner().clear_faults();
+            machine.node.take()
+        });
+        if let Some(node) = node {
+            self.net.record(format_args!("crash {n}"));
+            // Frees its memory; what it holds can no longer do anything.
+            tokio::spawn(async move { node.shutdown().await });
+        }
+    }
+
+    /// Shuts node `n` down in good order and then takes the power from it.
+    pub(crate) async fn stop(&self, n: HostId) {
+        if let Some(node) = self.node(n) {
+            self.net.record(format_args!("stop {n}"));
+            node.shutdown().await;
+        }
+        self.crash(n);
+    }
+
+    /// Lets the syncs of node `n` wait for `time`.
+    pub(crate) fn stall(&self, n: HostId, time: Duration) {
+        self.with(n, |machine| *machine.stalled_until.lock().unwrap() = Instant::now() + time);
+    }
+
+    /// Fails an operation of node `n`'s disk, after a few more.
+    pub(crate) fn break_disk(&self, n: HostId, after_operations: u64) {
+        let fault =
+            net_sim::Fault { kind: net_sim::FaultKind::Io, after_operations, is_permanent: false };
+        self.with(n, |machine| machine.disk.inner().inject(fault));
+    }
+
+    /// Lets all disks lie about syncs.
+    pub(crate) fn lie(&self) {
+        NODES.iter().for_each(|n| self.with(*n, |machine| machine.disk.lie()));
+    }
+
+    pub(crate) fn jump_clock(&self, n: HostId, by_ms: i64) {
+        self.with(n, |machine| machine.clock.jump(by_ms));
+    }
+
+    /// Ends all faults: every machine that is off or whose disk failed starts again.
+    pub(crate) async fn calm(&self) -> Result<(), String> {
+        self.net.record(format_args!("calm"));
+        self.net.heal();
+        self.net.set_weather(super::network::Weather::CALM);
+        for n in NODES {
+            self.with(n, |machine| machine.disk.inner().clear_faults());
+            self.stall(n, Duration::ZERO);
+            if self.node(n).is_none_or(|node| !node.is_alive()) {
+                self.crash(n);
+                self.start(n).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until all nodes show the same entry, and compares what they hold then.
+    pub(crate) async fn converge(&self) -> Result<(), String> {
+        let patience = Instant::now() + Duration::from_secs(60);
+        loop {
+            let views: Result<Vec<_>, _> =
+                NODES.into_iter().filter_map(|n| self.node(n)).map(|n| n.local_view()).collect();
+            let views = views.map_err(|error| format!("a state cannot be read: {error}"))?;
+            let applied: Vec<_> = views.iter().map(|view| view.applied()).collect();
+            if applied.len() == NODES.len() && applied.iter().all(|id| *id == applied[0]) {
+                let states: Vec<_> = views.iter().map(|view| state_hash(view)).collect();
+                self.net.record(format_args!("converged at {:?}: {}", applied[0], states[0]));
+                return match states.iter().all(|state| *state == states[0]) {
+                    true => Ok(()),
+                    false => {
+                        Err(format!("states differ at {:?}: {}", applied[0], difference(&views)))
+                    }
+                };
+            }
+            if Instant::now() > patience {
+                return Err(format!("nodes do not converge: {applied:?}"));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// Hash of a state as a snapshot carries it.
+fn state_hash(view: &StoreView) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut stream = SnapshotStream::new();
+    while let Some(chunk) = stream.next_chunk(view.tables()).unwrap() {
+        hasher.update(&chunk);
+    }
+    hasher.finalize().to_hex()[..16].to_owned()
+}
+
+/// The rows that not all states have.
+fn difference(views: &[Arc<StoreView>]) -> String {
+    let states: Vec<_> = views.iter().map(|view| rows(view)).collect();
+    let is_common = |row: &String| states.iter().all(|state| state.contains(row));
+    let mut text = String::new();
+    for (n, state) in NODES.iter().zip(&states) {
+        for row in state.iter().filter(|row| !is_common(row)) {
+            text.push_str(&format!("\n  {n}: {row}"));
+        }
+    }
+    text
+}
+
+fn rows(view: &StoreView) -> BTreeSet<String> {
+    let row = |table, row: Result<_, _>| {
+        let (key, value) = row.unwrap();
+        let bytes = |slice: &dyn AsRef<[u8]>| Bytes::copy_from_slice(slice.as_ref());
+        format!("{table:?} {:?} {:?}", bytes(&key), bytes(&value))
+    };
+    let of_table = |table: &TableId| {
+        let rows = view.tables().range(*table, &[], None).unwrap();
+        rows.map(|found| row(*table, found)).collect::<Vec<_>>()
+    };
+    TableId::ALL.iter().flat_map(of_table).collect()
+}

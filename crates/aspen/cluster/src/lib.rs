@@ -1,7 +1,7 @@
 //! Consensus: openraft on Net with a durable log and state.
 //!
 //! [`ClusterNode`] is a member: it opens its data folder ([`disk`]), keeps the replicated log
-//! ([`log`]) and the state that the log leads to ([`Store`]), takes part in consensus over a
+//! ([`log`]) and the state that the log leads to ([`StoreView`]), takes part in consensus over a
 //! [`Transport`], and answers the requests of [`aspen_api`].
 //!
 //! What makes a write durable is one synced append to the log of each member of a quorum; the state

@@ -5,7 +5,7 @@
 //! groups commits without waiting for company. The newest entries stay in memory, for replication
 //! and apply; older ones are read back from their segments.
 //!
-//! The log knows nothing of consensus; [`crate::raft_log`] fits it to openraft.
+//! The log knows nothing of consensus; `raft_log` fits it to openraft.
 
 mod cache;
 mod error;

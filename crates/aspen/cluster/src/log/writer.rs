@@ -233,7 +233,8 @@ pub(super) fn turn<D: Completion>(shared: &Shared<D>) -> bool {
     let Some((ops, waiting, mark)) = shared.lock().begin_turn() else { return false };
     let start = Instant::now();
     let mut work = Work { shared, dirty: None, syncs: 0, sync_us: 0 };
-    let result = match shared.lock().failure.clone() {
+    let failed = shared.lock().failure.clone();
+    let result = match failed {
         Some(failure) => Err(failure.to_io()),
         None => work.perform(ops),
     };

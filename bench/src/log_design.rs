@@ -36,6 +36,9 @@ struct Figure {
     entries: u64,
 }
 
+/// Writes groups of so many entries for so long.
+type Way = fn(Duration, u64) -> Figure;
+
 /// User and system time of this process so far.
 fn cpu_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
@@ -161,7 +164,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     let (mut ours, mut base, mut n, mut notes) = (Series::default(), Series::default(), 0, vec![]);
     let time = plan.round_time / 3;
     for batch in BATCHES {
-        let ways: [(&str, fn(Duration, u64) -> Figure); 3] = [
+        let ways: [(&str, Way); 3] = [
             ("log and checkpoint", log_and_checkpoint),
             ("one transaction", one_transaction),
             ("bare write and sync", bare_sync),

@@ -133,8 +133,10 @@ impl DevCluster {
         let result =
             self.client.send(GetLeader {}).await.map_err(DevError::request("who leads"))?;
         let leader = result.leader.ok_or_else(|| {
-            let error = ApiError::new(aspen_api::ErrorCode::ServiceUnavailable, "nobody leads");
-            DevError::Request { what: "who leads".to_owned(), source: error }
+            DevError::request("who leads")(ApiError::new(
+                aspen_api::ErrorCode::ServiceUnavailable,
+                "nobody leads",
+            ))
         })?;
         Ok(leader.node_id.0)
     }

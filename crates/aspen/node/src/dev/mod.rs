@@ -67,7 +67,7 @@ pub(crate) enum DevError {
     Node { number: u64, what: String, log: String },
     /// The cluster refused a request.
     #[error("{what}: {source}")]
-    Request { what: String, source: aspen_api::ApiError },
+    Request { what: String, source: Box<aspen_api::ApiError> },
     /// There is no client.
     #[error("cannot start a client: {0}")]
     Client(#[from] aspen_client::ConnectError),
@@ -84,7 +84,7 @@ impl DevError {
 
     pub(crate) fn request(what: impl Into<String>) -> impl FnOnce(aspen_api::ApiError) -> Self {
         let what = what.into();
-        move |source| Self::Request { what, source }
+        move |source| Self::Request { what, source: Box::new(source) }
     }
 }
 

@@ -35,36 +35,34 @@ struct Acknowledged {
     ended: Instant,
 }
 
-fn writer(
+async fn writer(
     client: aspen_client::Client,
     writer: usize,
     should_stop: Arc<AtomicBool>,
     first_after: tokio::sync::watch::Receiver<Option<Instant>>,
     recovered: tokio::sync::mpsc::UnboundedSender<Instant>,
-) -> impl Future<Output = Vec<Acknowledged>> {
-    async move {
-        let mut acknowledged = Vec::new();
-        let mut number = 0u64;
-        while !should_stop.load(Ordering::Relaxed) {
-            let name = format!("failover/{writer}/{number:06}");
-            number += 1;
-            let Ok(key) = key(&name) else { continue };
-            let begun = Instant::now();
-            let request = WriteKey { key, value: Bytes::from(name.clone()) };
-            // A write that fails may or may not have happened; it promises nothing.
-            if client.send(request).await.is_err() {
-                continue;
-            }
-            let ended = Instant::now();
-            if first_after.borrow().is_some_and(|killed| begun >= killed) {
-                // The receiver only needs the first.
-                let _ = recovered.send(ended);
-            }
-            acknowledged.push(Acknowledged { name, begun, ended });
+) -> Vec<Acknowledged> {
+    let mut acknowledged = Vec::new();
+    let mut number = 0u64;
+    while !should_stop.load(Ordering::Relaxed) {
+        let name = format!("failover/{writer}/{number:06}");
+        number += 1;
+        let Ok(key) = key(&name) else { continue };
+        let begun = Instant::now();
+        let request = WriteKey { key, value: Bytes::from(name.clone()) };
+        // A write that fails may or may not have happened; it promises nothing.
+        if client.send(request).await.is_err() {
+            continue;
         }
-        client.shutdown().await;
-        acknowledged
+        let ended = Instant::now();
+        if first_after.borrow().is_some_and(|killed| begun >= killed) {
+            // The receiver only needs the first.
+            let _ = recovered.send(ended);
+        }
+        acknowledged.push(Acknowledged { name, begun, ended });
     }
+    client.shutdown().await;
+    acknowledged
 }
 
 /// Kills the leader's process while clients write, and times the first write that was begun

@@ -24,6 +24,8 @@ pub(crate) struct Mtu {
     datagram_bytes: usize,
     peer_max: usize,
     probe: Option<Probe>,
+    /// The question, after a large packet was lost, whether the peer is there at all.
+    ping: Option<u32>,
     search_at: Option<Instant>,
     next_id: u32,
     large_losses: u32,
@@ -35,6 +37,7 @@ impl Mtu {
             datagram_bytes: BASE_DATAGRAM_BYTES,
             peer_max: usize::from(peer_max_datagram),
             probe: None,
+            ping: None,
             search_at: None,
             next_id: 1,
             large_losses: 0,
@@ -55,9 +58,14 @@ impl Mtu {
             self.search_at = Some(now + MTU_REPROBE);
             return;
         };
+        let id = self.take_id();
+        self.probe = Some(Probe { id, datagram_bytes, attempts: 0, expires: None });
+    }
+
+    fn take_id(&mut self) -> u32 {
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
-        self.probe = Some(Probe { id, datagram_bytes, attempts: 0, expires: None });
+        id
     }
 
     /// A probe to send now: its id and its packet's bytes.
@@ -68,8 +76,20 @@ impl Mtu {
         Some((probe.id, probe.datagram_bytes - ROUTING_HEADER_BYTES))
     }
 
-    /// The peer got the probe. True if packets may be larger now.
+    /// A large packet timed out: either the path carries no large packets or nothing at all. The
+    /// answer to a small probe with this id tells; only the newest one does, since a peer that
+    /// rested may answer many at once.
+    pub(crate) fn ping(&mut self) -> u32 {
+        let id = self.take_id();
+        self.ping = Some(id);
+        id
+    }
+
+    /// The peer got the probe. True if packets have another size now.
     pub(crate) fn on_answer(&mut self, now: Instant, id: u32) -> bool {
+        if self.ping.take_if(|ping| *ping == id).is_some() {
+            return self.on_large_loss(now);
+        }
         let Some(probe) = self.probe.take_if(|p| p.id == id) else { return false };
         self.datagram_bytes = probe.datagram_bytes;
         self.large_losses = 0;
@@ -82,8 +102,8 @@ impl Mtu {
         payload_bytes + HEADER_BYTES + TAG_BYTES + ROUTING_HEADER_BYTES > BASE_DATAGRAM_BYTES
     }
 
-    /// A large packet was lost while the peer was heard, once more in a row. True if packets must
-    /// be smaller now; the search begins anew, since a step in between may still pass.
+    /// A large packet was lost and the peer is there, once more in a row. True if packets must be
+    /// smaller now; the search begins anew, since a step in between may still pass.
     pub(crate) fn on_large_loss(&mut self, now: Instant) -> bool {
         self.large_losses += 1;
         self.large_losses >= MTU_BLACK_HOLE_RTOS && self.restart(now)
@@ -91,6 +111,7 @@ impl Mtu {
 
     /// A large packet arrived.
     pub(crate) fn on_large_progress(&mut self) {
+        self.ping = None;
         self.large_losses = 0;
     }
 
@@ -179,6 +200,13 @@ mod tests {
         assert!(mtu.on_large_loss(Instant::ZERO));
         assert_eq!(mtu.packet_bytes(), 1_214);
         assert_eq!(mtu.poll_probe(Instant::ZERO, WAIT).map(|(_, bytes)| bytes), Some(1_374));
+        for _ in 0..3 {
+            let (first, second) = (mtu.ping(), mtu.ping());
+            mtu.datagram_bytes = 1_452;
+            assert!(!mtu.on_answer(Instant::ZERO, first), "an older question");
+            mtu.on_answer(Instant::ZERO, second);
+        }
+        assert_eq!(mtu.packet_bytes(), 1_214);
         assert!(Mtu::is_large(1_135) && !Mtu::is_large(1_134));
     }
 }

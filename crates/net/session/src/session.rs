@@ -135,7 +135,9 @@ enum Control {
         offset: usize,
     },
     /// An MTU probe without padding, whose answer shows that the peer is there.
-    Ping,
+    Ping {
+        id: u32,
+    },
     MtuAnswer {
         id: u32,
         size: u16,

@@ -2,7 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the test's failure")]
 
 mod crossing;
+mod epochs;
 mod handshake;
+mod load;
 mod node;
+mod paths;
+mod relay;
+mod replay;
+mod streams;
 mod transfer;
 mod world;

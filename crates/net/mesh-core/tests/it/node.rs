@@ -134,10 +134,6 @@ impl SimNode {
         }
     }
 
-    pub(crate) fn unread_messages(&self) -> usize {
-        self.unread.len()
-    }
-
     /// Events inside sessions.
     pub(crate) fn session_events(&self) -> impl Iterator<Item = &SessionEvent> {
         self.events.iter().filter_map(|e| match e {

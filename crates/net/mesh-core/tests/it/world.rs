@@ -24,9 +24,8 @@ pub(crate) enum Actor {
 }
 
 /// Forwards datagrams by their routing header and understands nothing else.
-#[derive(Default)]
 pub(crate) struct Relay {
-    pub(crate) routes: BTreeMap<NodeId, SocketAddr>,
+    routes: BTreeMap<NodeId, SocketAddr>,
     pub(crate) forwarded: usize,
     out: VecDeque<Transmit>,
 }
@@ -69,6 +68,10 @@ impl Host for Actor {
 }
 
 impl Relay {
+    pub(crate) fn new(routes: BTreeMap<NodeId, SocketAddr>) -> Self {
+        Self { routes, forwarded: 0, out: VecDeque::new() }
+    }
+
     fn forward(&mut self, datagram: &[u8]) {
         let Ok(mut header) = RoutingHeader::decode(datagram) else { return };
         let Some(&to) = self.routes.get(&header.destination) else { return };

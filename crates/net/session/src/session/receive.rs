@@ -178,17 +178,10 @@ impl Session {
         congestion.on_acked(arrived.packets);
         if Mtu::is_large(arrived.largest_payload) {
             self.mtu.on_large_progress();
-        } else if is_large_lost_again {
-            self.on_large_loss(ctx.now);
-        }
-        self.streams.schedule(slot);
-    }
-
-    /// A packet that only a large path carries was lost, and the peer is there.
-    pub(super) fn on_large_loss(&mut self, now: Instant) {
-        if self.mtu.on_large_loss(now) {
+        } else if is_large_lost_again && self.mtu.on_large_loss(ctx.now) {
             self.refit_queues();
         }
+        self.streams.schedule(slot);
     }
 
     fn on_stream_data(

@@ -113,16 +113,14 @@ impl Session {
     }
 
     fn on_retransmission_timeout(&mut self, ctx: &mut Context<'_>) {
-        let (now, timeout, heard_at) = (ctx.now, self.rtt.timeout(), self.last_received);
-        let (mut resends, mut is_large, mut is_hole) = (0, false, false);
+        let (now, timeout) = (ctx.now, self.rtt.timeout());
+        let (mut resends, mut is_large) = (0, false);
         for slot in self.streams.slots() {
             let Some(stream) = self.streams.get_mut(slot) else { continue };
             let congestion = &mut self.congestion;
             let is_reliable = stream.send.config.mode.is_reliable;
             let survives = stream.send.on_timeout(now, timeout, |lost| {
-                let lost_large = Mtu::is_large(lost.payload_len);
-                is_large |= lost_large;
-                is_hole |= lost_large && heard_at > lost.sent_at;
+                is_large |= Mtu::is_large(lost.payload_len);
                 if is_reliable {
                     resends += 1;
                     congestion.forget(1);
@@ -145,11 +143,9 @@ impl Session {
             self.congestion.on_timeout(now, self.rtt.is_backed_off());
             self.rtt.back_off();
         }
-        if is_hole {
-            self.on_large_loss(now);
-        } else if is_large {
-            // Either the path carries no large packets or nothing at all: the answer tells.
-            self.push_control(ctx, Control::Ping);
+        if is_large {
+            let id = self.mtu.ping();
+            self.push_control(ctx, Control::Ping { id });
         }
         self.repeat_resets(ctx);
         self.arm_retransmission(now);

@@ -109,9 +109,9 @@ impl Session {
                     return None;
                 }
             }
-            Control::Ping => {
+            Control::Ping { id } => {
                 header.kind = Kind::MtuProbe;
-                MtuProbe { id: 0, is_answer: false, size: 0 }.encode(out);
+                MtuProbe { id, is_answer: false, size: 0 }.encode(out);
             }
             Control::MtuAnswer { id, size } => {
                 header.kind = Kind::MtuProbe;

@@ -75,6 +75,8 @@ pub(crate) struct RecvStream {
     held_bytes: usize,
     next_delivery: u64,
     fin_at: Option<u64>,
+    /// What an unreliable stream misses below this was reported.
+    reported_below: u64,
     losses: Losses,
 }
 
@@ -95,6 +97,7 @@ impl RecvStream {
             held_bytes: 0,
             next_delivery: 0,
             fin_at: None,
+            reported_below: 0,
             losses: Losses::default(),
         }
     }
@@ -200,6 +203,17 @@ impl RecvStream {
         }
         self.highest = self.highest.max(self.next);
         self.losses.messages += self.reassembly.drop_below(self.next);
+    }
+
+    /// The gaps are being reported.
+    pub(crate) fn note_report(&mut self) {
+        self.reported_below = self.highest;
+    }
+
+    /// Gives up what an unreliable stream still misses of what was reported: the sender gave it up
+    /// when it read the report, and waits for an acknowledgement of what came after.
+    pub(crate) fn give_up_reported(&mut self) {
+        self.declare_lost_below(self.reported_below);
     }
 
     /// What was given up since the last call.
@@ -426,6 +440,21 @@ mod tests {
         assert_eq!(s.next_expected(), 1);
         s.accept(100, 1);
         assert_eq!((s.next_expected(), s.take_losses().packets), (37, 35));
+    }
+
+    #[test]
+    fn reported_unreliable_gaps_are_given_up_soon() {
+        let mut s = stream(StreamMode::FIRE_AND_FORGET);
+        for sequence in [0, 2, 4] {
+            s.accept(sequence, 1);
+        }
+        s.note_report();
+        s.accept(6, 1);
+        s.give_up_reported();
+        assert_eq!((s.next_expected(), s.take_losses().packets), (5, 2));
+        assert_eq!(s.accept(3, 1), Accepted::Duplicate);
+        assert_eq!(s.accept(5, 1), Accepted::Yes { opens_gap: false });
+        assert_eq!(s.next_expected(), 7);
     }
 
     #[test]

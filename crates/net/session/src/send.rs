@@ -152,6 +152,9 @@ pub(crate) struct SendStream {
     unacked_bytes: usize,
     /// Packets in the state of being under way.
     flying: u32,
+    /// Packets from here on tell the round trip when they are acknowledged. A loss on an unreliable
+    /// stream keeps back the acknowledgement of what was under way with it.
+    sample_from: u64,
     /// When something was last acknowledged: timers run from then on (RFC 6298, 5.3).
     progress_at: Instant,
     is_open_acked: bool,
@@ -174,6 +177,7 @@ impl SendStream {
             consumed_bytes: 0,
             unacked_bytes: 0,
             flying: 0,
+            sample_from: 0,
             progress_at: Instant::ZERO,
             is_open_acked: !must_announce,
             fin: Fin::Open,
@@ -422,7 +426,8 @@ impl SendStream {
             }
             // What follows a resent packet may have waited at the peer for it.
             was_resent |= sent.is_resent || sent.state == State::Settled;
-            acked.sample = (!was_resent).then_some(sent.sent_at);
+            let is_prompt = !was_resent && self.base >= self.sample_from;
+            acked.sample = is_prompt.then_some(sent.sent_at);
             acked.is_progress = true;
             self.is_open_acked = true;
             self.progress_at = now;
@@ -591,6 +596,7 @@ impl SendStream {
 
     /// Forgets the oldest packets of an unreliable stream as far as nothing depends on them.
     fn forget_settled(&mut self) {
+        self.sample_from = self.base + self.in_flight.len() as u64;
         while let Some(sent) = self.in_flight.pop_front_if(|s| s.state == State::Settled) {
             self.unacked_bytes -= sent.body.payload_len();
             self.base += 1;

@@ -204,7 +204,7 @@ impl Session {
                 // What arrives above a gap is news too, but not more often than it is of use.
                 let stale =
                     stream.nacked_at.is_some_and(|at| at + self.rtt.smoothed() / 2 <= ctx.now);
-                if stale && stream.recv.has_gaps() {
+                if stale && stream.recv.has_gaps() && stream.recv.mode().is_reliable {
                     self.streams.want_nack(slot);
                 }
             }

@@ -1,5 +1,7 @@
 //! What happens when nothing arrives.
 
+use core::time::Duration;
+
 use net_types::Instant;
 use net_types::limits::{
     DRAIN_SILENT_RTOS, HEARTBEAT_INTERVAL, MAX_RETRIES, REASSEMBLY_TIMEOUT, SESSION_TIMEOUT,
@@ -66,7 +68,7 @@ impl Session {
             self.on_retransmission_timeout(ctx);
         }
         if self.gap_check_at.take_if(|at| *at <= now).is_some() {
-            self.repeat_nacks(now);
+            self.check_gaps(ctx);
         }
         if self.expire_at.take_if(|at| *at <= now).is_some() {
             self.expire_messages(ctx);
@@ -95,18 +97,33 @@ impl Session {
         }
     }
 
-    /// Reports the gaps again that the peer had a timeout's time to fill.
-    fn repeat_nacks(&mut self, now: Instant) {
-        let timeout = self.rtt.timeout();
+    /// How long a reported gap may stay before it is reported again or, on an unreliable stream,
+    /// given up: there it only waits for packets that were overtaken.
+    pub(super) fn gap_patience(&self, is_reliable: bool) -> Duration {
+        if is_reliable { self.rtt.timeout() } else { self.rtt.smoothed() / 2 }
+    }
+
+    /// Looks after the gaps that the peer had its time to fill.
+    fn check_gaps(&mut self, ctx: &mut Context<'_>) {
+        let now = ctx.now;
         let mut next = None;
         for slot in self.streams.slots() {
             let Some(stream) = self.streams.get(slot) else { continue };
-            let must_repeat = stream.recv.mode().is_reliable && stream.recv.has_gaps();
-            let Some(at) = stream.nacked_at.filter(|_| must_repeat) else { continue };
-            if at + timeout <= now {
+            let Some(at) = stream.nacked_at.filter(|_| stream.recv.has_gaps()) else { continue };
+            let is_reliable = stream.recv.mode().is_reliable;
+            let patience = self.gap_patience(is_reliable);
+            let is_over = at + patience <= now;
+            if is_over && is_reliable {
                 self.streams.want_nack(slot);
+            } else if is_over && let Some(stream) = self.streams.get_mut(slot) {
+                stream.recv.give_up_reported();
+                count_losses(ctx, &stream.recv.take_losses());
+                self.streams.note_buffered(slot);
+                self.owe_ack(now, slot);
+                self.must_ack_now = true;
+                continue;
             }
-            let again = (at + timeout).max(now + timeout / 4);
+            let again = (at + patience).max(now + patience / 4);
             next = Some(next.map_or(again, |n: Instant| n.min(again)));
         }
         self.gap_check_at = next;

@@ -190,12 +190,15 @@ impl Session {
     fn build_nack(&mut self, ctx: &mut Context<'_>, out: &mut Vec<u8>) -> Option<Outgoing> {
         let stream = self.streams.next_nack()?;
         stream.nacked_at = Some(ctx.now);
+        stream.recv.note_report();
+        let is_reliable = stream.recv.mode().is_reliable;
         let nack = Nack {
             stream_id: stream.id,
             next_expected: stream.recv.next_expected(),
             gaps: stream.recv.gaps(),
         };
-        self.gap_check_at.get_or_insert(ctx.now + self.rtt.timeout());
+        let check_at = ctx.now + self.gap_patience(is_reliable);
+        self.gap_check_at = Some(self.gap_check_at.map_or(check_at, |at| at.min(check_at)));
         let start = Self::begin(out);
         nack.encode(out);
         let mut header = self.header(Kind::Data);

@@ -63,8 +63,6 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const HANDSHAKE_RETRY_STEP: Duration = Duration::from_millis(100);
 /// Longest wait between two Inits.
 pub const HANDSHAKE_RETRY_MAX: Duration = Duration::from_secs(5);
-/// Inits sent for one dial before it fails for good.
-pub const MAX_HANDSHAKE_RETRIES: u32 = 1_024;
 /// Inits from one source address that are processed per second without a cookie.
 pub const HANDSHAKES_PER_SOURCE_PER_SEC: u32 = 10;
 /// Inits from one source address that a cookie proved, per second: many nodes may share one.
@@ -121,7 +119,7 @@ pub const MTU_PROBE_ATTEMPTS: u32 = 3;
 /// Consecutive timeouts of large packets after which a path falls back to the base size.
 pub const MTU_BLACK_HOLE_RTOS: u32 = 3;
 /// Unvalidated addresses receive less than this many times what they sent.
-pub const AMPLIFICATION_FACTOR: u64 = 3;
+pub const AMPLIFICATION_FACTOR: usize = 3;
 
 const _: () = assert!(SESSION_TIMEOUT.as_millis() > 3 * HEARTBEAT_INTERVAL.as_millis());
 const _: () = assert!(SUSPECT_AFTER.as_millis() == 3 * HEARTBEAT_INTERVAL.as_millis());

@@ -4,12 +4,13 @@ use core::time::Duration;
 
 use net_types::Instant;
 use net_types::limits::{
-    ACK_EVERY_PACKETS, COUNTER_JUMP_GIVE_UP, MAX_REASSEMBLY_BYTES, REASSEMBLY_TIMEOUT,
-    SESSION_TIMEOUT,
+    ACK_EVERY_PACKETS, AMPLIFICATION_FACTOR, COUNTER_JUMP_GIVE_UP, HEADER_BYTES,
+    MAX_REASSEMBLY_BYTES, REASSEMBLY_TIMEOUT, SESSION_TIMEOUT, TAG_BYTES,
 };
 use net_wire::{
-    AckBlock, DecodeError, Flags, Header, Heartbeat, Kind, MtuProbe, Nack, PathChallenge, Piece,
-    Reader, ResetReason, SessionClose, StreamOpen, StreamReset, StreamWindow, Subprotocol,
+    AckBlock, DecodeError, Flags, Header, Heartbeat, Kind, MtuProbe, Nack, PATH_CHALLENGE_BYTES,
+    PathChallenge, Piece, Reader, ResetReason, SessionClose, StreamOpen, StreamReset, StreamWindow,
+    Subprotocol,
 };
 
 use super::streams::{GONE, gone};
@@ -18,6 +19,13 @@ use crate::mtu::Mtu;
 use crate::recv::{Accepted, Arrival, Losses};
 use crate::rtt::Rtt;
 use crate::{CloseCause, Context, DropReason, Event, StreamConfig};
+
+// An address that is not proved gets one challenge, or the answer to one, for each packet from it,
+// and no packet is shorter than header and tag.
+const _: () = assert!(
+    HEADER_BYTES + PATH_CHALLENGE_BYTES + TAG_BYTES
+        < AMPLIFICATION_FACTOR * (HEADER_BYTES + TAG_BYTES)
+);
 
 /// Round trip assumed of a path that was not measured.
 const UNKNOWN_RTT: Duration = Duration::from_millis(50);

@@ -397,3 +397,66 @@ fn is_dynamic(id: StreamId) -> bool {
 pub(super) fn gone(stream_id: StreamId) -> StreamWindow {
     StreamWindow { stream_id, total_consumed: 0, ack_seq: GONE }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open_and_end(streams: &mut Streams, id: u64, by_force: bool) {
+        let slot = streams.accept(StreamId(id), StreamConfig::default()).unwrap();
+        streams.remove(slot, by_force);
+    }
+
+    #[test]
+    fn an_ended_stream_stays_ended_however_many_follow() {
+        // The peer is the initiator: its streams are odd.
+        let mut streams = Streams::new(false);
+        open_and_end(&mut streams, 17, false);
+        open_and_end(&mut streams, 19, true);
+        assert_eq!(streams.closed_window(StreamId(19), 5).map(|w| w.ack_seq), Some(GONE));
+        for i in 0..5 * MAX_CLOSED as u64 {
+            open_and_end(&mut streams, 21 + 2 * i, false);
+        }
+        assert_eq!(streams.closed.len(), MAX_CLOSED);
+        let late = streams.closed_window(StreamId(17), 5);
+        assert_eq!(late.map(|w| (w.ack_seq, w.total_consumed)), Some((6, 0)));
+        let next = StreamId(21 + 10 * MAX_CLOSED as u64);
+        assert_eq!(streams.closed_window(next, 0), None);
+        assert_eq!((streams.len(), streams.from_peer), (0, 0));
+    }
+
+    #[test]
+    fn a_stream_that_ended_before_it_came_never_opens() {
+        let mut streams = Streams::new(false);
+        streams.never_open(StreamId(17));
+        streams.never_open(StreamId(16));
+        assert_eq!(streams.closed_window(StreamId(17), 0), Some(gone(StreamId(17))));
+        // Even ids are this side's, and it has opened none.
+        assert_eq!(streams.closed_window(StreamId(16), 0), None);
+        let own = streams.open(StreamConfig::default()).unwrap();
+        assert_eq!(own, StreamId(16));
+        let slot = streams.find(own).unwrap();
+        streams.remove(slot, false);
+        assert!(streams.closed_window(own, 0).is_some());
+    }
+
+    #[test]
+    fn a_class_gives_way_only_to_one_that_can_send() {
+        let mut streams = Streams::new(true);
+        let mut queue = |class| {
+            let id = streams.open(StreamConfig { class, ..StreamConfig::default() }).unwrap();
+            let slot = streams.find(id).unwrap();
+            let stream = streams.get_mut(slot).unwrap();
+            stream.send.queue_bytes(bytes::Bytes::from(vec![0; 60_000]), 1_134).unwrap();
+            streams.schedule(slot);
+            slot
+        };
+        let (urgent, idle) = (queue(Class::Realtime), queue(Class::Background));
+        // In line, but with nothing to send any more.
+        let stream = streams.get_mut(idle).unwrap();
+        while stream.send.take(Instant::ZERO).is_some() {}
+        for _ in 0..3 * CLASS_RUN {
+            assert_eq!(streams.next_ready(), Some(urgent));
+        }
+    }
+}

@@ -107,6 +107,20 @@ impl Hello {
     }
 }
 
+/// The Noise message between a packet's header and its authenticators of `mac_bytes`.
+fn take_noise<'a>(
+    r: &mut Reader<'a>,
+    packet_bytes: usize,
+    mac_bytes: usize,
+) -> Result<&'a [u8], DecodeError> {
+    let need = HEADER_BYTES + mac_bytes;
+    let noise_bytes = packet_bytes
+        .checked_sub(need)
+        .ok_or(DecodeError::Truncated { need, have: packet_bytes })?;
+    r.take(HEADER_BYTES)?;
+    r.take(noise_bytes)
+}
+
 /// An Init packet taken apart.
 #[derive(Clone, Copy, Debug)]
 pub struct InitPacket<'a> {
@@ -126,13 +140,7 @@ impl<'a> InitPacket<'a> {
     /// Splits a whole packet.
     pub fn split(packet: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(packet);
-        r.take(HEADER_BYTES)?;
-        let need = HEADER_BYTES + INIT_MAC_BYTES;
-        let noise_bytes = packet
-            .len()
-            .checked_sub(need)
-            .ok_or(DecodeError::Truncated { need, have: packet.len() })?;
-        let noise = r.take(noise_bytes)?;
+        let noise = take_noise(&mut r, packet.len(), INIT_MAC_BYTES)?;
         let mac1_input = &packet[..r.position()];
         let mac1 = r.array()?;
         let mac2_input = &packet[..r.position()];
@@ -155,13 +163,7 @@ impl<'a> ResponsePacket<'a> {
     /// Splits a whole packet.
     pub fn split(packet: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(packet);
-        r.take(HEADER_BYTES)?;
-        let need = HEADER_BYTES + MAC_BYTES;
-        let noise_bytes = packet
-            .len()
-            .checked_sub(need)
-            .ok_or(DecodeError::Truncated { need, have: packet.len() })?;
-        let noise = r.take(noise_bytes)?;
+        let noise = take_noise(&mut r, packet.len(), MAC_BYTES)?;
         let mac1_input = &packet[..r.position()];
         Ok(Self { mac1_input, noise, mac1: r.array()? })
     }

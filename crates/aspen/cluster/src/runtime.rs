@@ -1,9 +1,11 @@
-//! The runtime that consensus runs on: tokio, with two differences.
+//! The runtime that consensus runs on: tokio, with three differences.
 //!
-//! Sleeps shorter than tokio's timer can tell apart end in the next turn instead of a millisecond
+//! Watch channels wake who waits in a fixed order ([`watch`]). Sleeps shorter than tokio's timer can tell apart end in the next turn instead of a millisecond
 //! later; consensus asks for one microsecond to gather disk completions. And random numbers come
 //! from a seed once [`seed_this_thread`] was called, so that a cluster on one thread with a paused
 //! clock behaves the same on every run.
+
+pub(crate) mod watch;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -13,11 +15,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use openraft::{AsyncRuntime, Instant};
-use openraft_rt_tokio::{
-    TokioInstant, TokioMpsc, TokioMutex, TokioOneshot, TokioRuntime, TokioWatch,
-};
+use openraft_rt_tokio::{TokioInstant, TokioMpsc, TokioMutex, TokioOneshot, TokioRuntime};
 use rand::rngs::{SmallRng, SysRng};
 use rand::{SeedableRng, TryRng};
+
+use watch::OrderedWatch;
 
 /// Below this, tokio's timer rounds up to a millisecond.
 const SHORTEST_SLEEP: Duration = Duration::from_micros(100);
@@ -115,7 +117,7 @@ impl AsyncRuntime for ClusterRuntime {
     type Timeout<R, T: Future<Output = R> + Send> = tokio::time::Timeout<T>;
     type ThreadLocalRng = ClusterRng;
     type Mpsc = TokioMpsc;
-    type Watch = TokioWatch;
+    type Watch = OrderedWatch;
     type Oneshot = TokioOneshot;
     type Mutex<T: Send + 'static> = TokioMutex<T>;
 

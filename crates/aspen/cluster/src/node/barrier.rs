@@ -8,14 +8,16 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aspen_api::{ApiError, ErrorCode};
-use tokio::sync::watch;
+use openraft::async_runtime::watch::{Watch, WatchReceiver, WatchSender};
+
+use crate::runtime::watch::{OrderedWatch, Sender};
 
 type Outcome = Option<Result<(), ApiError>>;
 
 #[derive(Default)]
 struct State {
     /// The round that has not begun, if someone waits for it.
-    next: Option<watch::Sender<Outcome>>,
+    next: Option<Sender<Outcome>>,
     is_running: bool,
 }
 
@@ -35,16 +37,17 @@ impl Barrier {
         F: Fn() -> R + Send + Sync + 'static,
         R: Future<Output = Result<(), ApiError>> + Send + 'static,
     {
-        let (mut outcome, should_start) = {
+        let (mut round, should_start) = {
             let mut state = self.lock();
-            let outcome = state.next.get_or_insert_with(|| watch::Sender::new(None)).subscribe();
-            (outcome, !std::mem::replace(&mut state.is_running, true))
+            let next = state.next.get_or_insert_with(|| OrderedWatch::channel(None).0);
+            let round = next.subscribe();
+            (round, !std::mem::replace(&mut state.is_running, true))
         };
         if should_start {
             tokio::spawn(self.clone().run(confirm));
         }
-        match outcome.wait_for(Option::is_some).await {
-            Ok(outcome) => outcome.clone().unwrap_or(Ok(())),
+        match round.wait_until(Option::is_some).await {
+            Ok(outcome) => outcome.unwrap_or(Ok(())),
             Err(_) => Err(ApiError::new(ErrorCode::ServiceUnavailable, "the node is stopping")),
         }
     }
@@ -63,7 +66,8 @@ impl Barrier {
             };
             let Some(round) = round else { return };
             let outcome = confirm().await;
-            round.send_replace(Some(outcome));
+            // Everyone who waited for it may have given up.
+            let _ = round.send(Some(outcome));
         }
     }
 }

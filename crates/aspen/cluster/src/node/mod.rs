@@ -140,7 +140,7 @@ impl ClusterNode {
     /// Tells of changes of members, leader and term.
     pub fn watch_members(&self) -> MembersWatch {
         let mut server = self.0.raft.server_metrics();
-        server.borrow_and_update();
+        drop(server.borrow_and_update());
         MembersWatch { server }
     }
 

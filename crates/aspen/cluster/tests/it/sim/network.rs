@@ -140,8 +140,9 @@ impl SimNet {
         self.lock().trace.record(now, event);
     }
 
-    pub(crate) fn trace_text(&self) -> String {
-        self.lock().trace.text()
+    /// What was recorded so far.
+    pub(crate) fn take_trace(&self) -> Trace {
+        std::mem::take(&mut self.lock().trace)
     }
 
     pub(crate) fn set_weather(&self, weather: Weather) {

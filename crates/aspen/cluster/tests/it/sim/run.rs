@@ -1,15 +1,15 @@
 //! One run: a cluster, its clients and its troubles under one seed, and the judgement.
 //!
 //! The seed decides what the world does: every delay, loss, crash, clock and choice of a client, and
-//! the random numbers of consensus. One thing escapes it: a tokio watch channel wakes those who
-//! wait for it in an order that tokio draws itself and lets no one seed, so that of two messages to
-//! be sent at the same moment either may be the first. A seed is therefore repeated in kind and not
-//! to the letter; a failure that hides shows itself when its seed is run a few times.
+//! the random numbers of consensus. Tasks run on one thread in the order in which they were woken,
+//! and nothing that they wake each other through draws lots, so equal plans give equal traces: the
+//! same messages at the same times, byte for byte.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aspen_api::kv::Consistency;
+use net_sim::Trace;
 use tokio::time::Instant;
 
 use super::checker::check;
@@ -53,19 +53,26 @@ pub(crate) struct Summary {
 
 /// Runs `plan` on this thread; what is wrong, if something is.
 pub(crate) fn run(plan: Plan) -> Result<Summary, String> {
+    let (result, trace) = run_traced(plan);
+    result.map_err(|wrong| match std::env::var_os(net_sim::SEED_VARIABLE) {
+        // Someone looks for the reason.
+        Some(_) => format!("{wrong}\n{}", trace.text()),
+        None => wrong,
+    })
+}
+
+/// Runs `plan` on this thread; what came of it, and all that happened.
+pub(crate) fn run_traced(plan: Plan) -> (Result<Summary, String>, Trace) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
-        .map_err(|error| error.to_string())?;
+        .unwrap();
     runtime.block_on(async {
         aspen_cluster::seed_this_thread(plan.seed);
         let world = World::new(plan.seed);
-        run_in(&world, plan).await.map_err(|wrong| match std::env::var_os(net_sim::SEED_VARIABLE) {
-            // Someone looks for the reason.
-            Some(_) => format!("{wrong}\n{}", world.net.trace_text()),
-            None => wrong,
-        })
+        let result = run_in(&world, plan).await;
+        (result, world.net.take_trace())
     })
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aspen_api::kv::Consistency;
 
 use super::nemesis::Trouble;
-use super::run::{Plan, Summary, run};
+use super::run::{Plan, Summary, run, run_traced};
 
 fn passes(plan: Plan) -> Summary {
     run(plan).unwrap_or_else(|wrong| panic!("{wrong}"))
@@ -48,6 +48,17 @@ fn clients_see_one_copy_whatever_goes_wrong() {
     net_sim::seeds!(6, |seed| {
         let summary = passes(Plan::new(seed, Trouble::ALL));
         assert!(summary.troubles > 0 && summary.answered > 30, "{summary:?}");
+    });
+}
+
+#[test]
+fn a_seed_decides_every_message() {
+    net_sim::seeds!(2, |seed| {
+        let traces = [(), ()].map(|()| run_traced(Plan::new(seed, Trouble::ALL)).1);
+        let [first, second] = traces.each_ref().map(|trace| trace.text());
+        let differs = first.lines().zip(second.lines()).find(|(a, b)| a != b);
+        assert_eq!(differs, None, "of {} lines", traces[0].total_lines());
+        assert_eq!(traces[0].hash(), traces[1].hash());
     });
 }
 

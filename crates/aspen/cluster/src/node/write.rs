@@ -33,20 +33,31 @@ pub(crate) struct LogTime {
     deadline_proposed_at: Option<Instant>,
 }
 
+/// What the stamp of an entry depends on, beside the clock of the term.
+#[derive(Clone, Copy)]
+struct Moment {
+    term: u64,
+    now: Instant,
+    wall: UnixMillis,
+    /// Log time that the state has reached.
+    newest_ms: u64,
+    /// Whether anything expires in the state, or may in entries of leaders before that are not
+    /// applied yet.
+    has_deadlines: bool,
+}
+
 impl LogTime {
-    /// The stamp of an entry proposed now in `term`, where the state has reached `newest_ms`.
-    fn stamp_ms(
-        &mut self,
-        term: u64,
-        newest_ms: u64,
-        now: Instant,
-        wall: UnixMillis,
-        state_has_deadlines: bool,
-    ) -> u64 {
+    /// The stamp of an entry proposed at `moment`; `brings_deadline` is noted for those after it.
+    fn stamp_ms(&mut self, moment: Moment, brings_deadline: bool) -> u64 {
+        let Moment { term, now, wall, newest_ms, .. } = moment;
         let proposed = self
             .deadline_proposed_at
             .is_some_and(|at| now.since(at).as_millis() < u128::from(PROPOSAL_LIFE_MS));
-        let has_deadlines = state_has_deadlines || proposed;
+        if brings_deadline {
+            // What it brings ends a while after its own stamp, which may still catch up.
+            self.deadline_proposed_at = Some(now);
+        }
+        let has_deadlines = moment.has_deadlines || proposed;
         let clock = match &mut self.clock {
             Some((of, clock)) if *of == term => clock,
             other => &mut other.insert((term, LogClock::start(newest_ms, now))).1,
@@ -92,13 +103,19 @@ impl ClusterNode {
     /// Log time now, as this node would stamp an entry.
     pub(super) fn log_now_ms(&self, brings_deadline: bool) -> u64 {
         let term = self.0.raft.server_metrics().borrow_watched().vote.leader_id.term;
-        let (now, wall) = (self.0.config.clock.now(), self.0.config.clock.wall());
-        let (newest_ms, has_deadlines) = self.0.upkeep.log_time();
+        // Asked before the state's log time, so that the state is not older than this says.
+        let applied = self.0.raft.data_metrics().borrow_watched().last_applied;
+        let has_applied_all = applied.is_some_and(|id| id.committed_leader_id().term == term);
+        let (newest_ms, state_has_deadlines) = self.0.upkeep.log_time();
+        let moment = Moment {
+            term,
+            now: self.0.config.clock.now(),
+            wall: self.0.config.clock.wall(),
+            newest_ms,
+            has_deadlines: state_has_deadlines || !has_applied_all,
+        };
         let mut time = self.0.log_time.lock().unwrap_or_else(PoisonError::into_inner);
-        if brings_deadline {
-            time.deadline_proposed_at = Some(now);
-        }
-        time.stamp_ms(term, newest_ms, now, wall, has_deadlines)
+        time.stamp_ms(moment, brings_deadline)
     }
 
     /// Proposes a command and waits until it is applied.
@@ -133,13 +150,15 @@ impl ClusterNode {
     ) -> Result<Reply, ApiError> {
         let is_named = request_id.is_some();
         let _member = self.0.gate.enter().await;
-        let log_time_ms = self.log_now_ms(brings_deadline(&command));
-        let bytes = Proposal { log_time_ms, request_id, command }.to_bytes();
-        let proposed = Proposed(bytes);
+        let brings_deadline = brings_deadline(&command);
+        let mut proposal = Proposal { log_time_ms: 0, request_id, command };
         let mut wait = FIRST_WAIT;
         loop {
+            // Stamped anew each time: a leader that is new learns what time it is while it waits.
+            proposal.log_time_ms = self.log_now_ms(brings_deadline);
+            let proposed = Proposed(proposal.to_bytes());
             let (responder, outcome) = ProgressResponder::complete_only();
-            let sent = self.0.raft.client_write_ff(proposed.clone(), Some(responder)).await;
+            let sent = self.0.raft.client_write_ff(proposed, Some(responder)).await;
             sent.map_err(|_| stopped())?;
             match outcome.await.map_err(|_| unknown(is_named, stopped()))? {
                 Ok(written) => return of_applied(written.data.0),
@@ -179,16 +198,27 @@ mod tests {
         Instant::from_nanos(ms * 1_000_000)
     }
 
+    fn moment(term: u64, newest_ms: u64, now: Instant, wall: u64, has_deadlines: bool) -> Moment {
+        Moment { term, now, wall: UnixMillis(wall), newest_ms, has_deadlines }
+    }
+
     #[test]
     fn stamps_follow_the_wall_until_something_expires_and_never_fall_behind_the_state() {
         let mut time = LogTime::default();
-        assert_eq!(time.stamp_ms(1, 100, at(0), UnixMillis(5_000), false), 5_000);
-        time.deadline_proposed_at = Some(at(0));
-        assert_eq!(time.stamp_ms(1, 100, at(10), UnixMillis(9_000), false), 5_010);
-        assert_eq!(time.stamp_ms(1, 8_000, at(11), UnixMillis(9_000), true), 8_000);
-        assert_eq!(time.stamp_ms(1, 8_000, at(16), UnixMillis(9_000), true), 8_005);
-        assert_eq!(time.stamp_ms(2, 8_000, at(17), UnixMillis(1), true), 8_000);
+        assert_eq!(time.stamp_ms(moment(1, 100, at(0), 5_000, false), true), 5_000);
+        assert_eq!(time.stamp_ms(moment(1, 100, at(10), 9_000, false), false), 5_010);
+        assert_eq!(time.stamp_ms(moment(1, 8_000, at(11), 9_000, true), false), 8_000);
+        assert_eq!(time.stamp_ms(moment(1, 8_000, at(16), 9_000, true), false), 8_005);
+        assert_eq!(time.stamp_ms(moment(2, 8_000, at(17), 1, true), false), 8_000);
         let later = at(PROPOSAL_LIFE_MS + 1);
-        assert_eq!(time.stamp_ms(2, 8_000, later, UnixMillis(900_000), false), 900_000);
+        assert_eq!(time.stamp_ms(moment(2, 8_000, later, 900_000, false), false), 900_000);
+    }
+
+    #[test]
+    fn the_first_lease_in_a_quiet_store_is_granted_at_the_time_of_the_wall() {
+        let mut time = LogTime::default();
+        assert_eq!(time.stamp_ms(moment(3, 100, at(0), 7_000_000, false), true), 7_000_000);
+        // From then on the wall may jump as it likes.
+        assert_eq!(time.stamp_ms(moment(3, 100, at(5), 9_000_000, false), true), 7_000_005);
     }
 }

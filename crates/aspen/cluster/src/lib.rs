@@ -28,4 +28,4 @@ pub use node::{
     TrustMesh,
 };
 pub use runtime::seed_this_thread;
-pub use state::{Blocking, ReadView, StoreError, StoreView};
+pub use state::{Blocking, Rows, Slice, StoreError, StoreTables, StoreView};

@@ -294,6 +294,9 @@ pub const MAX_CLIENT_SESSIONS: usize = 8;
 /// Bytes of a snapshot: what a node that is new or far behind receives, and writes to its disk
 /// twice, as a file and as its state.
 pub const MAX_SNAPSHOT_BYTES: u64 = 1 << 30;
+/// Memory for rows that the state's file does not hold yet; applying waits for a checkpoint
+/// beyond it. A checkpoint that is being written counts, so a node never needs much more.
+pub const MAX_STATE_MEMORY_BYTES: usize = 128 << 20;
 /// Bytes of one part of a snapshot's transfer.
 pub const SNAPSHOT_PART_BYTES: usize = 1 << 20;
 /// Bytes of a message between members; entries are sent in groups that stay below it.

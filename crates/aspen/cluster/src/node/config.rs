@@ -59,7 +59,9 @@ pub(crate) struct RaftTiming {
 pub struct CheckpointPolicy {
     /// Bytes of log that a restart would have to apply again.
     pub log_bytes: u64,
-    /// Entries that a restart would have to apply again; about 20 us each.
+    /// Memory for what is not in the state's file yet.
+    pub memory_bytes: usize,
+    /// Entries that a restart would have to apply again; about 5 us each.
     pub entries: u64,
     /// Age of the oldest change that is only in the log.
     pub age: Duration,
@@ -71,6 +73,7 @@ impl Default for CheckpointPolicy {
     fn default() -> Self {
         Self {
             log_bytes: 64 << 20,
+            memory_bytes: 32 << 20,
             entries: 50_000,
             age: Duration::from_secs(60),
             kept_entries: 10_000,

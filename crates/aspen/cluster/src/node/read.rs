@@ -93,9 +93,6 @@ impl ClusterNode {
     /// The state, at least as fresh as `consistency` asks.
     pub async fn view(&self, consistency: Consistency) -> Result<Arc<StoreView>, ApiError> {
         self.read_barrier(consistency).await?;
-        if consistency != Consistency::Stale {
-            self.0.state.settle().await.map_err(|error| store_failed(&error.into()))?;
-        }
         self.0.state.store().view().map_err(|error| store_failed(&error))
     }
 

@@ -106,7 +106,7 @@ impl ClusterNode {
         };
         let upkeep = Arc::new(Upkeep::new(state.store()));
         let listening = upkeep.clone();
-        state.store().listen(move |header| listening.applied(header));
+        state.store().listen(move |header, memory| listening.applied(header, memory));
         let node = Self(Arc::new(Inner {
             raft,
             state,

@@ -2,7 +2,7 @@
 //! the disk, the members and the log.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aspen_kv::{Header, maintenance, next_maintenance_ms};
@@ -10,7 +10,7 @@ use net_types::limits::DISK_FULL_PERCENT;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::Notify;
 
-use super::ClusterNode;
+use super::{CheckpointPolicy, ClusterNode};
 use crate::state::Store;
 
 /// Time between two looks at the disk and at the age of what is not durable.
@@ -33,6 +33,8 @@ pub(crate) struct Upkeep {
     is_dirty: AtomicBool,
     /// Index from which on a checkpoint is due.
     checkpoint_at: AtomicU64,
+    /// Memory above which one is due.
+    checkpoint_above: AtomicUsize,
     checkpoint_due: Notify,
 }
 
@@ -46,16 +48,18 @@ impl Upkeep {
             changed: Notify::new(),
             is_dirty: AtomicBool::new(false),
             checkpoint_at: AtomicU64::new(u64::MAX),
+            checkpoint_above: AtomicUsize::new(usize::MAX),
             checkpoint_due: Notify::new(),
         };
         if let Ok(view) = store.view() {
-            upkeep.applied(view.header());
+            upkeep.applied(view.header(), 0);
         }
         upkeep
     }
 
     /// Takes in the state after a batch. Called while it is applied, so it does not block.
-    pub(crate) fn applied(&self, header: &Header) {
+    /// `memory_bytes` is what a checkpoint begun now would free.
+    pub(crate) fn applied(&self, header: &Header, memory_bytes: usize) {
         self.log_time_ms.store(header.log_time_ms, Ordering::Relaxed);
         let before = self.next_deadline_ms.swap(header.next_deadline_ms, Ordering::Relaxed);
         self.is_dirty.store(true, Ordering::Relaxed);
@@ -66,8 +70,11 @@ impl Upkeep {
         if has_work || header.next_deadline_ms < before {
             self.changed.notify_one();
         }
-        if header.applied_revision.0 >= self.checkpoint_at.load(Ordering::Relaxed) {
+        let is_long = header.applied_revision.0 >= self.checkpoint_at.load(Ordering::Relaxed);
+        let is_large = memory_bytes >= self.checkpoint_above.load(Ordering::Relaxed);
+        if is_long || is_large {
             self.checkpoint_at.store(u64::MAX, Ordering::Relaxed);
+            self.checkpoint_above.store(usize::MAX, Ordering::Relaxed);
             self.checkpoint_due.notify_one();
         }
     }
@@ -132,6 +139,13 @@ impl ClusterNode {
         Some(Duration::from_millis(due_ms.saturating_sub(now_ms)))
     }
 
+    /// Has the next checkpoint made after so many entries or bytes.
+    fn expect_checkpoint(&self, policy: &CheckpointPolicy, from: u64) {
+        let at = from.saturating_add(policy.entries);
+        self.0.upkeep.checkpoint_at.store(at, Ordering::Relaxed);
+        self.0.upkeep.checkpoint_above.store(policy.memory_bytes, Ordering::Relaxed);
+    }
+
     /// Makes the state durable by size, number and age, and drops the log before it.
     async fn keep_durable(self) {
         let policy = self.0.config.checkpoint;
@@ -139,8 +153,7 @@ impl ClusterNode {
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut dirty_since = None;
         let mut log_bytes_at = self.0.log.counters().bytes;
-        let first = self.0.state.store().durable_next().saturating_add(policy.entries);
-        self.0.upkeep.checkpoint_at.store(first, Ordering::Relaxed);
+        self.expect_checkpoint(&policy, self.0.state.store().durable_next());
         loop {
             let was_asked = tokio::select! {
                 biased;
@@ -160,8 +173,7 @@ impl ClusterNode {
             if is_due {
                 dirty_since = None;
                 log_bytes_at = log_bytes;
-                let next = self.applied().map_or(0, |id| id.index).saturating_add(policy.entries);
-                self.0.upkeep.checkpoint_at.store(next, Ordering::Relaxed);
+                self.expect_checkpoint(&policy, self.applied().map_or(0, |id| id.index));
                 self.0.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
                 if self.0.raft.trigger().snapshot().await.is_err() {
                     return;

@@ -22,7 +22,7 @@ use aspen_kv::snapshot::{Restore, RestoreError, SnapshotStream};
 pub(crate) use file::{SnapshotFile, SnapshotId, Spool};
 pub(crate) use receive::{ReceiveError, Receiver};
 
-use crate::state::{StoreError, StoreView, WriteView};
+use crate::state::{FileWriter, StoreError, StoreView};
 
 /// A snapshot's content.
 pub(crate) enum SnapshotData {
@@ -77,7 +77,7 @@ impl SnapshotData {
     }
 
     /// Writes the content into empty tables.
-    pub(crate) fn install(&self, tables: &mut WriteView<'_>) -> Result<(), StoreError> {
+    pub(crate) fn install(&self, tables: &mut FileWriter<'_>) -> Result<(), StoreError> {
         let mut sink = Sink::new(tables)?;
         match self {
             Self::View(view) => {

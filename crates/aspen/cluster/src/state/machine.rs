@@ -2,36 +2,27 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use aspen_api::Revision;
 use aspen_api::codec::Wire;
-use aspen_kv::{Applier, Proposal, Reply, StateError, TableId, WriteTables, load_header};
+use aspen_kv::{Applier, Header, Proposal, Reply, StateError, TableId, WriteTables};
 use futures_util::{Stream, StreamExt};
+use net_types::limits::MAX_STATE_MEMORY_BYTES;
 use openraft::entry::RaftEntry;
 use openraft::impls::EntryPayload;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{OptionalSend, Snapshot};
-use redb::Durability;
 
-use super::tables::WriteView;
-use super::{Progress, Store, StoreError, StoreView, next_of, write_progress};
+use super::tables::StoreTables;
+use super::{Current, Progress, Store, StoreError, StoreView};
 use crate::raft_log::{RaftLog, flush};
 use crate::snapshot::{SnapshotData, Spool};
 use crate::types::{Applied, LogId, SnapshotMeta, StoredMembership, Types, entry_id, log_id};
 
-/// Entries in one transaction. More would only delay the first of them.
+/// Entries applied at once. More would only delay the answer to the first of them.
 const BATCH_ENTRIES: usize = 512;
-/// Bytes of commands after which a transaction ends.
+/// Bytes of commands after which a batch ends.
 const BATCH_BYTES: usize = 4 << 20;
-/// Entries that may wait to be written together when nobody waits for their replies.
-const BACKLOG_ENTRIES: usize = 256;
-/// Bytes of commands that may wait.
-const BACKLOG_BYTES: usize = 1 << 20;
-/// Longest time that they wait; a follower's stale reads lag this much more.
-const BACKLOG_AGE: Duration = Duration::from_millis(10);
-
 type RaftEntryOf = openraft::alias::EntryOf<Types>;
 type RaftSnapshot = openraft::alias::SnapshotOf<Types, SnapshotData>;
 
@@ -85,13 +76,19 @@ impl StateMachine {
 
     /// Makes the state durable and says how far that is.
     pub(crate) async fn checkpoint(&self) -> io::Result<Progress> {
-        let mut backlog = self.store.backlog.lock().await;
-        self.store.drain(&mut backlog)?;
+        let writing = self.store.writing.clone().lock_owned().await;
+        let Some(frozen) = self.store.freeze() else { return Ok(self.store.progress()) };
+        // The log follows what is applied, so it holds all of it once it is flushed from here.
         if let Some(log) = &self.log {
             flush(log).await?;
         }
         let store = self.store.clone();
-        self.blocking.run(move || store.sync()).await?.map_err(StoreError::into_io)
+        // Whoever waits here may go away; the lock stays with the work.
+        let write = move || {
+            let _writing = writing;
+            store.write(&frozen)
+        };
+        self.blocking.run(write).await?.map_err(StoreError::into_io)
     }
 
     /// Makes the state durable at least through entry `index`, if it is applied that far.
@@ -103,103 +100,6 @@ impl StateMachine {
     }
 }
 
-/// Entries that are applied as far as consensus is concerned, and are to be written with those that
-/// follow. Nobody waits for their replies: they came from another leader.
-#[derive(Default)]
-pub(crate) struct Backlog {
-    entries: Vec<RaftEntryOf>,
-    bytes: usize,
-    /// Why writing them failed. The state goes no further then.
-    failure: Option<(io::ErrorKind, String)>,
-}
-
-impl Backlog {
-    fn is_full(&self) -> bool {
-        self.entries.len() >= BACKLOG_ENTRIES || self.bytes >= BACKLOG_BYTES
-    }
-
-    fn push(&mut self, entries: Vec<RaftEntryOf>, bytes: usize) {
-        self.entries.extend(entries);
-        self.bytes += bytes;
-    }
-
-    fn take(&mut self) -> Vec<RaftEntryOf> {
-        self.bytes = 0;
-        std::mem::take(&mut self.entries)
-    }
-}
-
-impl Store {
-    /// Writes the backlog. A failure stays: what follows must not be applied without it.
-    fn drain(&self, backlog: &mut Backlog) -> io::Result<()> {
-        if let Some((kind, text)) = &backlog.failure {
-            return Err(io::Error::new(*kind, text.clone()));
-        }
-        if backlog.entries.is_empty() {
-            return Ok(());
-        }
-        let result = self.apply(&backlog.take()).map(drop).map_err(StoreError::into_io);
-        if let Err(error) = &result {
-            backlog.failure = Some((error.kind(), error.to_string()));
-        }
-        self.has_backlog.store(false, Ordering::Release);
-        result
-    }
-}
-
-impl StateMachine {
-    /// Applies a batch with what waits before it, and answers those who wait for it.
-    async fn apply_now(&self, batch: Batch) -> io::Result<()> {
-        let replies = {
-            let mut backlog = self.store.backlog.lock().await;
-            if backlog.failure.is_some() {
-                self.store.drain(&mut backlog)?;
-            }
-            let waited = backlog.entries.len();
-            backlog.push(batch.entries, 0);
-            self.store.has_backlog.store(false, Ordering::Release);
-            let replies = self.store.apply(&backlog.take()).map_err(StoreError::into_io)?;
-            replies.into_iter().skip(waited)
-        };
-        for (responder, reply) in batch.responders.into_iter().zip(replies) {
-            if let Some(responder) = responder {
-                responder.send(reply);
-            }
-        }
-        Ok(())
-    }
-
-    /// Leaves a batch that nobody waits for to be written with those that follow, for a moment.
-    async fn defer(&self, batch: Batch) -> io::Result<()> {
-        let mut backlog = self.store.backlog.lock().await;
-        let was_empty = backlog.entries.is_empty();
-        backlog.push(batch.entries, batch.bytes);
-        if backlog.is_full() || backlog.failure.is_some() {
-            return self.store.drain(&mut backlog);
-        }
-        self.store.has_backlog.store(true, Ordering::Release);
-        if was_empty {
-            let machine = self.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(BACKLOG_AGE).await;
-                if let Err(error) = machine.settle().await {
-                    tracing::error!(%error, "the state cannot be written");
-                }
-            });
-        }
-        Ok(())
-    }
-
-    /// Makes everything that is applied visible to readers.
-    pub(crate) async fn settle(&self) -> io::Result<()> {
-        if !self.store.has_backlog.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        let mut backlog = self.store.backlog.lock().await;
-        self.store.drain(&mut backlog)
-    }
-}
-
 fn meta_of(progress: &Progress) -> SnapshotMeta {
     SnapshotMeta {
         last_log_id: progress.applied.map(log_id),
@@ -207,7 +107,7 @@ fn meta_of(progress: &Progress) -> SnapshotMeta {
     }
 }
 
-/// One transaction's worth of entries with those who wait for their replies.
+/// Entries that are applied at once, with those who wait for their replies.
 struct Batch {
     entries: Vec<RaftEntryOf>,
     responders: Vec<Option<ApplyResponder<Types>>>,
@@ -237,56 +137,45 @@ impl Batch {
 }
 
 impl Store {
-    /// Applies entries in one transaction and answers each. Nothing of it blocks on the medium.
+    /// Applies entries as one batch and answers each. Blocks on nothing but rows that only the file
+    /// holds.
     fn apply(&self, entries: &[RaftEntryOf]) -> Result<Vec<Applied>, StoreError> {
-        let mut progress = self.progress();
-        let mut membership_changed = false;
-        let transaction = self.begin(Durability::None)?;
-        let (replies, header) = {
-            let mut tables = WriteView::new(&transaction);
-            let mut applier = Applier::open(&mut tables)?;
-            let mut replies = Vec::with_capacity(entries.len());
-            for entry in entries {
-                let id = entry.log_id();
-                let reply = apply_one(&mut applier, entry)?;
-                if let EntryPayload::Membership(membership) = &entry.payload {
-                    progress.membership = StoredMembership::new(Some(id), membership.clone());
-                    membership_changed = true;
-                }
-                progress.applied = Some(entry_id(&id));
-                replies.push(Applied(reply));
+        let mut current = self.lock();
+        current.check()?;
+        let Current { tables, progress, .. } = &mut *current;
+        match apply_all(tables, progress, entries) {
+            Ok((header, replies)) => {
+                let memory_bytes = tables.newest_bytes();
+                current.header = header.clone();
+                current.view = None;
+                drop(current);
+                self.tell(&header, memory_bytes);
+                Ok(replies)
             }
-            (replies, applier.finish()?)
-        };
-        let membership = membership_changed.then_some(&progress.membership);
-        write_progress(&transaction, progress.applied, membership)?;
-        transaction.commit()?;
-        self.publish(progress, Some(&header));
-        Ok(replies)
-    }
-
-    /// Replaces the whole state by what `fill` writes, durably and at once.
-    pub(crate) fn replace(
-        &self,
-        progress: Progress,
-        fill: impl FnOnce(&mut WriteView<'_>) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        let mut transaction = self.begin(Durability::Immediate)?;
-        transaction.set_quick_repair(true);
-        for table in TableId::ALL {
-            super::tables::clear(&transaction, *table)?;
+            Err(error) => {
+                current.failure = Some(error.to_string());
+                Err(error)
+            }
         }
-        let mut tables = WriteView::new(&transaction);
-        fill(&mut tables)?;
-        let header = load_header(&tables)?;
-        drop(tables);
-        write_progress(&transaction, progress.applied, Some(&progress.membership))?;
-        transaction.commit()?;
-        // Set and not raised: the state may have moved to another line of history.
-        self.durable_next.store(next_of(progress.applied), Ordering::Release);
-        self.publish(progress, Some(&header));
-        Ok(())
     }
+}
+
+fn apply_all(
+    tables: &mut StoreTables,
+    progress: &mut Progress,
+    entries: &[RaftEntryOf],
+) -> Result<(Header, Vec<Applied>), StoreError> {
+    let mut applier = Applier::open(tables)?;
+    let mut replies = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let id = entry.log_id();
+        replies.push(Applied(apply_one(&mut applier, entry)?));
+        if let EntryPayload::Membership(membership) = &entry.payload {
+            progress.membership = StoredMembership::new(Some(id), membership.clone());
+        }
+        progress.applied = Some(entry_id(&id));
+    }
+    Ok((applier.finish()?, replies))
 }
 
 fn apply_one<T: WriteTables>(
@@ -313,7 +202,6 @@ impl RaftStateMachine<Types> for StateMachine {
     type SnapshotBuilder = Self;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
-        self.settle().await?;
         let progress = self.store.progress();
         Ok((progress.applied.map(log_id), progress.membership))
     }
@@ -337,9 +225,15 @@ impl RaftStateMachine<Types> for StateMachine {
             if batch.entries.is_empty() {
                 break;
             }
-            match batch.responders.iter().all(Option::is_none) {
-                true => self.defer(batch).await?,
-                false => self.apply_now(batch).await?,
+            if self.store.memory_bytes() >= MAX_STATE_MEMORY_BYTES {
+                // Writing is slower than what comes in.
+                self.checkpoint().await?;
+            }
+            let replies = self.store.apply(&batch.entries).map_err(StoreError::into_io)?;
+            for (responder, reply) in batch.responders.into_iter().zip(replies) {
+                if let Some(responder) = responder {
+                    responder.send(reply);
+                }
             }
             if is_more {
                 // A long backlog must not keep heartbeats and reads waiting.
@@ -366,12 +260,13 @@ impl RaftStateMachine<Types> for StateMachine {
             applied: meta.last_log_id.as_ref().map(entry_id),
             membership: meta.last_membership.clone(),
         };
-        let mut backlog = self.store.backlog.lock().await;
-        // The snapshot holds what these entries led to.
-        backlog.take();
+        let writing = self.store.writing.clone().lock_owned().await;
         let store = self.store.clone();
         self.blocking
-            .run(move || store.replace(progress, |tables| snapshot.install(tables)))
+            .run(move || {
+                let _writing = writing;
+                store.replace(progress, |tables| snapshot.install(tables))
+            })
             .await?
             .map_err(StoreError::into_io)
     }
@@ -386,7 +281,6 @@ impl RaftStateMachine<Types> for StateMachine {
             let meta = meta_of(&file.progress);
             return Ok(Some(Snapshot { meta, snapshot: SnapshotData::File(file) }));
         }
-        self.settle().await?;
         if self.store.applied().is_none() {
             return Ok(None);
         }

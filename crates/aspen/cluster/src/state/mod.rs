@@ -1,31 +1,34 @@
 //! The state that the log leads to: the store's tables, how far the log is applied, and the members.
 //!
-//! Each batch of entries is one transaction that is visible at once and not synced: the log is what
-//! makes it durable. From time to time a checkpoint makes the state durable, and only then may the
-//! log before it be dropped. After a crash the state is that of the last checkpoint and the log
-//! is applied again from there. Reads see the state as of the last whole batch and never wait.
+//! Entries are applied in memory, on top of a file that holds the last checkpoint; the log is what
+//! makes them durable. From time to time a checkpoint writes to the file what memory holds, in one
+//! synced transaction, and only then may the log before it be dropped. After a crash the state
+//! is that of the last checkpoint and the log is applied again from there. Reads see the state as
+//! of the last whole batch and never wait.
 
+mod checkpoint;
+mod file;
+mod layer;
 mod machine;
 mod tables;
 #[cfg(test)]
 mod tests;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use aspen_api::codec::{Input, Wire, put_varint};
 use aspen_kv::{Header, StateError, View, load_header};
 use bytes::Bytes;
-use redb::{Database, Durability, ReadableDatabase, TableDefinition, WriteTransaction};
+use redb::{Database, ReadableDatabase, TableDefinition, WriteTransaction};
 use thiserror::Error;
 
-use machine::Backlog;
+pub(crate) use file::FileWriter;
+use file::{Backend, FileView};
 pub use machine::Blocking;
 pub(crate) use machine::StateMachine;
-use tables::Backend;
-pub use tables::ReadView;
-pub(crate) use tables::WriteView;
+pub use tables::{Rows, Slice, StoreTables};
 
 use crate::disk::DiskFile;
 use crate::log::EntryId;
@@ -143,14 +146,14 @@ pub(crate) fn decode_membership(
 
 /// The state at one moment. Shared by all readers until the next batch is applied.
 pub struct StoreView {
-    tables: ReadView,
+    tables: StoreTables,
     header: Header,
     progress: Progress,
 }
 
 impl StoreView {
     /// The store as readers see it.
-    pub fn view(&self) -> View<'_, ReadView> {
+    pub fn view(&self) -> View<'_, StoreTables> {
         // Deadlines are judged by log time alone, so that no later leader shows what an earlier
         // one did not.
         View::with_header(&self.tables, self.header.clone(), 0)
@@ -171,31 +174,49 @@ impl StoreView {
     }
 
     /// The store's rows as they are; equal states have equal rows.
-    pub fn tables(&self) -> &ReadView {
+    pub fn tables(&self) -> &StoreTables {
         &self.tables
     }
 }
 
-/// Told of the store's header after each batch.
-type Listener = Box<dyn Fn(&Header) + Send + Sync>;
+/// Told after each batch: the store's header, and the memory that a checkpoint begun now frees.
+type Listener = Box<dyn Fn(&Header, usize) + Send + Sync>;
+
+/// The newest state.
+struct Current {
+    tables: StoreTables,
+    header: Header,
+    progress: Progress,
+    /// The same for readers, once someone has read it.
+    view: Option<Arc<StoreView>>,
+    /// Why a batch could not be applied. It may have left a part of itself behind, so nothing is
+    /// read or applied any more.
+    failure: Option<String>,
+}
+
+impl Current {
+    fn new(tables: StoreTables, progress: Progress) -> Result<Self, StoreError> {
+        let header = load_header(&tables)?;
+        Ok(Self { tables, header, progress, view: None, failure: None })
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        match &self.failure {
+            None => Ok(()),
+            Some(text) => Err(StoreError::Io(io::Error::other(text.clone()))),
+        }
+    }
+}
 
 /// The state of a node.
 pub(crate) struct Store {
     db: Database,
-    /// The newest state, once someone has read it.
-    view: Mutex<Option<Arc<StoreView>>>,
-    progress: Mutex<Progress>,
+    current: Mutex<Current>,
     /// Index after the last entry that a crash cannot take back.
     durable_next: AtomicU64,
     listener: OnceLock<Listener>,
-    /// Held while a batch or checkpoint is written, so that neither blocks a thread on the other.
-    backlog: tokio::sync::Mutex<Backlog>,
-    has_backlog: AtomicBool,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // The values under these locks are replaced whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Held by who writes the file.
+    writing: Arc<tokio::sync::Mutex<()>>,
 }
 
 fn next_of(applied: Option<EntryId>) -> u64 {
@@ -204,7 +225,7 @@ fn next_of(applied: Option<EntryId>) -> u64 {
 
 impl Store {
     /// Opens the state in `file`, or starts it if the file is empty. `cache_bytes` bounds what the
-    /// storage keeps in memory.
+    /// storage keeps in memory of the file.
     pub(crate) fn open(
         file: Arc<dyn DiskFile>,
         cache_bytes: usize,
@@ -214,46 +235,42 @@ impl Store {
         let db = builder.create_with_backend(Backend(file))?;
         let progress = read_progress(&db)?;
         let durable_next = AtomicU64::new(next_of(progress.applied));
-        let store = Self {
-            db,
-            view: Mutex::new(None),
-            progress: Mutex::new(progress),
-            durable_next,
-            listener: OnceLock::new(),
-            backlog: tokio::sync::Mutex::default(),
-            has_backlog: AtomicBool::new(false),
-        };
+        let tables = StoreTables::of_file(Arc::new(FileView::new(db.begin_read()?)));
         // Reading the header now tells a damaged or newer file before the node takes part.
-        store.view()?;
-        Ok(Arc::new(store))
+        let current = Mutex::new(Current::new(tables, progress)?);
+        let writing = Arc::default();
+        Ok(Arc::new(Self { db, current, durable_next, listener: OnceLock::new(), writing }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        // A batch that panicked half way would have to be seen as failed, and no code under this
+        // lock panics.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The newest state.
     pub(crate) fn view(&self) -> Result<Arc<StoreView>, StoreError> {
-        let mut cached = lock(&self.view);
-        if let Some(view) = &*cached {
+        let mut current = self.lock();
+        current.check()?;
+        if let Some(view) = &current.view {
             return Ok(view.clone());
         }
-        let view = Arc::new(self.fresh_view()?);
-        *cached = Some(view.clone());
+        let view = Arc::new(StoreView {
+            tables: current.tables.clone(),
+            header: current.header.clone(),
+            progress: current.progress.clone(),
+        });
+        current.view = Some(view.clone());
         Ok(view)
     }
 
-    fn fresh_view(&self) -> Result<StoreView, StoreError> {
-        let transaction = self.db.begin_read()?;
-        let progress = progress_in(&transaction)?;
-        let tables = ReadView::new(transaction);
-        let header = load_header(&tables)?;
-        Ok(StoreView { tables, header, progress })
-    }
-
     pub(crate) fn progress(&self) -> Progress {
-        lock(&self.progress).clone()
+        self.lock().progress.clone()
     }
 
     /// The last applied entry.
     pub(crate) fn applied(&self) -> Option<EntryId> {
-        lock(&self.progress).applied
+        self.lock().progress.applied
     }
 
     /// Index after the last entry that a crash cannot take back.
@@ -261,35 +278,20 @@ impl Store {
         self.durable_next.load(Ordering::Acquire)
     }
 
-    /// Tells `listener` of the header after each batch from now on; the first call counts.
-    pub(crate) fn listen(&self, listener: impl Fn(&Header) + Send + Sync + 'static) {
+    /// Memory that the state takes until the next checkpoint, about.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.lock().tables.memory_bytes()
+    }
+
+    /// Tells `listener` of each batch from now on; the first call counts.
+    pub(crate) fn listen(&self, listener: impl Fn(&Header, usize) + Send + Sync + 'static) {
         let _ = self.listener.set(Box::new(listener));
     }
 
-    /// Makes the newest state visible to readers.
-    fn publish(&self, progress: Progress, header: Option<&Header>) {
-        *lock(&self.progress) = progress;
-        *lock(&self.view) = None;
-        if let (Some(listener), Some(header)) = (self.listener.get(), header) {
-            listener(header);
+    fn tell(&self, header: &Header, memory_bytes: usize) {
+        if let Some(listener) = self.listener.get() {
+            listener(header, memory_bytes);
         }
-    }
-
-    fn begin(&self, durability: Durability) -> Result<WriteTransaction, StoreError> {
-        let mut transaction = self.db.begin_write()?;
-        transaction.set_durability(durability)?;
-        Ok(transaction)
-    }
-
-    /// Makes the state durable as it is and says how far that is. Blocks on the medium.
-    fn sync(&self) -> Result<Progress, StoreError> {
-        let progress = self.progress();
-        let mut transaction = self.begin(Durability::Immediate)?;
-        // Without it, opening after a crash would read the whole file.
-        transaction.set_quick_repair(true);
-        transaction.commit()?;
-        self.durable_next.fetch_max(next_of(progress.applied), Ordering::AcqRel);
-        Ok(progress)
     }
 }
 
@@ -318,18 +320,12 @@ fn progress_in(transaction: &redb::ReadTransaction) -> Result<Progress, StoreErr
     Ok(Progress { applied, membership })
 }
 
-/// Writes how far the log is applied, and the members if they are given.
-fn write_progress(
-    transaction: &WriteTransaction,
-    applied: Option<EntryId>,
-    membership: Option<&StoredMembership>,
-) -> Result<(), StoreError> {
+/// Writes how far the log is applied, and the members.
+fn write_progress(transaction: &WriteTransaction, progress: &Progress) -> Result<(), StoreError> {
     let mut table = transaction.open_table(CONSENSUS)?;
     let mut row = Vec::with_capacity(20);
-    put_id(applied, &mut row);
+    put_id(progress.applied, &mut row);
     table.insert(APPLIED, row.as_slice())?;
-    if let Some(membership) = membership {
-        table.insert(MEMBERSHIP, encode_membership(membership).as_slice())?;
-    }
+    table.insert(MEMBERSHIP, encode_membership(&progress.membership).as_slice())?;
     Ok(())
 }

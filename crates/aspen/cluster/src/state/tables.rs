@@ -1,208 +1,193 @@
-//! The store's tables in redb: the backend of [`aspen_kv`]'s traits, over any [`DiskFile`].
+//! The store's tables: changes in memory over the file of the last checkpoint.
+//!
+//! The newest layer takes the writes. While a checkpoint is being written, the layer that goes to
+//! the file stands between the two.
 
-use std::io;
-use std::ops::Bound;
-use std::sync::{Arc, OnceLock};
+use std::iter::Peekable;
+use std::sync::Arc;
 
 use aspen_kv::{ReadTables, TableId, WriteTables};
-use redb::{
-    AccessGuard, BackendError, ReadOnlyTable, ReadTransaction, ReadableTable, StorageBackend,
-    Table, TableDefinition, WriteTransaction,
-};
 
-use crate::disk::DiskFile;
+use super::file::{FileRows, FileSlice, FileView};
+use super::layer::{Layer, LayeredChanges, Row};
 
-type Raw = &'static [u8];
-
-fn definition(table: TableId) -> TableDefinition<'static, Raw, Raw> {
-    TableDefinition::new(table.name())
+/// The first row of a table that is read from its front. Rows that were removed there hide the
+/// file's until the next checkpoint, and must not be passed again with every look.
+#[derive(Clone, Default)]
+enum First {
+    #[default]
+    Unknown,
+    Row(Row),
+    /// The table has no rows.
+    Nothing,
 }
 
-/// A file as redb's storage. Exclusive use is the data folder's lock, not the file's.
-#[derive(Debug)]
-pub(crate) struct Backend(pub Arc<dyn DiskFile>);
+/// Whether a table is read from its front.
+fn is_queue(table: TableId) -> bool {
+    matches!(table, TableId::Expiry | TableId::Marks | TableId::ClientAges)
+}
 
-impl StorageBackend for Backend {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
+/// The tables at one moment. A copy is cheap and keeps its moment.
+#[derive(Clone)]
+pub struct StoreTables {
+    newest: Layer,
+    /// What a checkpoint is writing to the file.
+    frozen: Option<Layer>,
+    file: Arc<FileView>,
+    firsts: [First; TableId::COUNT],
+}
+
+impl StoreTables {
+    /// What the file holds.
+    pub(super) fn of_file(file: Arc<FileView>) -> Self {
+        Self { newest: Layer::default(), frozen: None, file, firsts: Default::default() }
     }
 
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read_at(out, offset)
+    /// Memory that the rows take which the file does not hold, about.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.newest.bytes() + self.frozen.as_ref().map_or(0, Layer::bytes)
     }
 
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+    /// The part of it that no checkpoint is writing.
+    pub(super) fn newest_bytes(&self) -> usize {
+        self.newest.bytes()
     }
 
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+    /// Begins a checkpoint: what was written so far stands still, for the file.
+    pub(super) fn freeze(&mut self) -> Layer {
+        self.thaw();
+        let frozen = std::mem::take(&mut self.newest);
+        self.frozen = Some(frozen.clone());
+        frozen
     }
 
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write_at(data, offset)
+    /// Takes back a checkpoint that was not written.
+    pub(super) fn thaw(&mut self) {
+        if let Some(mut frozen) = self.frozen.take() {
+            frozen.absorb(&self.newest);
+            self.newest = frozen;
+        }
     }
 
-    fn try_lock_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<bool, BackendError> {
-        Ok(true)
+    /// Ends a checkpoint: `file` holds what stood still.
+    pub(super) fn settle(&mut self, file: Arc<FileView>) {
+        self.frozen = None;
+        self.file = file;
     }
 
-    fn unlock_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<(), BackendError> {
+    /// Whether a row is there below the newest layer.
+    fn is_below(&self, table: TableId, key: &[u8]) -> Result<bool, redb::Error> {
+        match self.frozen.as_ref().and_then(|layer| layer.get(table, key)) {
+            Some(value) => Ok(value.is_some()),
+            None => Ok(self.file.get(table, key)?.is_some()),
+        }
+    }
+
+    fn seek(
+        &self,
+        table: TableId,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<Rows<'_>, redb::Error> {
+        if to.is_some_and(|to| to <= from) {
+            return Ok(Rows::default());
+        }
+        let changes = LayeredChanges::new(&self.newest, self.frozen.as_ref(), table, from, to);
+        let file = self.file.range(table, from, to)?;
+        Ok(Rows { memory: Some(changes.peekable()), file, head: None })
+    }
+
+    /// Looks for the first row at or after `from`, before which there is none.
+    fn find_first(&mut self, table: TableId, from: &[u8]) -> Result<(), redb::Error> {
+        let first = match self.seek(table, from, None)?.next() {
+            None => First::Nothing,
+            Some(row) => First::Row(row?.0.as_ref().into()),
+        };
+        self.firsts[table as usize] = first;
         Ok(())
     }
 }
 
 /// A borrowed key or value.
-pub struct Slice<'a>(AccessGuard<'a, Raw>);
+pub struct Slice<'a>(Place<'a>);
 
-impl AsRef<[u8]> for Slice<'_> {
-    fn as_ref(&self) -> &[u8] {
-        self.0.value()
+enum Place<'a> {
+    Memory(&'a [u8]),
+    File(FileSlice<'a>),
+}
+
+impl<'a> Slice<'a> {
+    fn memory(bytes: &'a [u8]) -> Self {
+        Self(Place::Memory(bytes))
+    }
+
+    fn file(slice: FileSlice<'a>) -> Self {
+        Self(Place::File(slice))
     }
 }
 
-/// Rows of a range, ascending. A table that was never written has none.
-pub struct Rows<'a>(Option<redb::Range<'a, Raw, Raw>>);
+impl AsRef<[u8]> for Slice<'_> {
+    fn as_ref(&self) -> &[u8] {
+        match &self.0 {
+            Place::Memory(bytes) => bytes,
+            Place::File(slice) => slice.as_ref(),
+        }
+    }
+}
+
+/// Rows of a range, ascending.
+#[derive(Default)]
+pub struct Rows<'a> {
+    memory: Option<Peekable<LayeredChanges<'a>>>,
+    file: FileRows<'a>,
+    /// The file's row that comes next.
+    head: Option<(FileSlice<'a>, FileSlice<'a>)>,
+}
 
 impl<'a> Iterator for Rows<'a> {
     type Item = Result<(Slice<'a>, Slice<'a>), redb::Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let row = self.0.as_mut()?.next()?;
-        Some(row.map(|(key, value)| (Slice(key), Slice(value))).map_err(redb::Error::from))
-    }
-}
-
-fn range_of<'a>(
-    table: &'a impl ReadableTable<Raw, Raw>,
-    from: &[u8],
-    to: Option<&[u8]>,
-) -> Result<Rows<'a>, redb::Error> {
-    let rows = match to {
-        Some(to) if to <= from => None,
-        Some(to) => Some(table.range::<&[u8]>(from..to)?),
-        None => Some(table.range::<&[u8]>(from..)?),
-    };
-    Ok(Rows(rows))
-}
-
-/// The tables as one transaction sees them, opened when they are first used.
-struct Lazy<T>([OnceLock<T>; TableId::COUNT]);
-
-impl<T> Lazy<T> {
-    fn new() -> Self {
-        Self(std::array::from_fn(|_| OnceLock::new()))
-    }
-
-    fn get<E>(&self, table: TableId, open: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
-        let cell = &self.0[table as usize];
-        if let Some(open) = cell.get() {
-            return Ok(open);
+        loop {
+            if self.head.is_none() {
+                match self.file.next() {
+                    Some(Ok(row)) => self.head = Some(row),
+                    Some(Err(error)) => return Some(Err(error)),
+                    None => {}
+                }
+            }
+            let file_key = self.head.as_ref().map(|(key, _)| key.as_ref());
+            let change = self
+                .memory
+                .as_mut()
+                .and_then(|memory| memory.next_if(|(key, _)| file_key.is_none_or(|f| *key <= f)));
+            let Some((key, value)) = change else {
+                let (key, value) = self.head.take()?;
+                return Some(Ok((Slice::file(key), Slice::file(value))));
+            };
+            if file_key == Some(key) {
+                self.head = None;
+            }
+            if let Some(value) = value {
+                return Some(Ok((Slice::memory(key), Slice::memory(value))));
+            }
         }
-        let opened = open()?;
-        Ok(cell.get_or_init(|| opened))
-    }
-
-    fn get_mut<E>(
-        &mut self,
-        table: TableId,
-        open: impl FnOnce() -> Result<T, E>,
-    ) -> Result<&mut T, E> {
-        self.get(table, open)?;
-        Ok(self.0[table as usize].get_mut().expect("the table was opened in the line above"))
     }
 }
 
-/// The tables inside a write transaction.
-pub(crate) struct WriteView<'t> {
-    transaction: &'t WriteTransaction,
-    tables: Lazy<Table<'t, Raw, Raw>>,
-}
-
-impl<'t> WriteView<'t> {
-    /// The tables of `transaction`; dropped before it commits.
-    pub(crate) fn new(transaction: &'t WriteTransaction) -> Self {
-        Self { transaction, tables: Lazy::new() }
-    }
-
-    fn table(&self, table: TableId) -> Result<&Table<'t, Raw, Raw>, redb::Error> {
-        Ok(self.tables.get(table, || self.transaction.open_table(definition(table)))?)
-    }
-
-    fn table_mut(&mut self, table: TableId) -> Result<&mut Table<'t, Raw, Raw>, redb::Error> {
-        let transaction = self.transaction;
-        Ok(self.tables.get_mut(table, || transaction.open_table(definition(table)))?)
-    }
-}
-
-impl ReadTables for WriteView<'_> {
-    type Error = redb::Error;
-    type Slice<'a>
-        = Slice<'a>
-    where
-        Self: 'a;
-    type Rows<'a>
-        = Rows<'a>
-    where
-        Self: 'a;
-
-    fn get(&self, table: TableId, key: &[u8]) -> Result<Option<Slice<'_>>, redb::Error> {
-        Ok(self.table(table)?.get(key)?.map(Slice))
-    }
-
-    fn range(
-        &self,
-        table: TableId,
-        from: &[u8],
-        to: Option<&[u8]>,
-    ) -> Result<Rows<'_>, redb::Error> {
-        range_of(self.table(table)?, from, to)
-    }
-}
-
-impl WriteTables for WriteView<'_> {
-    fn insert(&mut self, table: TableId, key: &[u8], value: &[u8]) -> Result<(), redb::Error> {
-        self.table_mut(table)?.insert(key, value)?;
-        Ok(())
-    }
-
-    fn remove(&mut self, table: TableId, key: &[u8]) -> Result<bool, redb::Error> {
-        Ok(self.table_mut(table)?.remove(key)?.is_some())
-    }
-}
-
-/// The tables as they were when a read began.
-pub struct ReadView {
-    transaction: ReadTransaction,
-    tables: Lazy<Option<ReadOnlyTable<Raw, Raw>>>,
-}
-
-impl ReadView {
-    /// The tables that `transaction` sees.
-    pub(crate) fn new(transaction: ReadTransaction) -> Self {
-        Self { transaction, tables: Lazy::new() }
-    }
-
-    fn table(&self, table: TableId) -> Result<Option<&ReadOnlyTable<Raw, Raw>>, redb::Error> {
-        let open = || match self.transaction.open_table(definition(table)) {
-            Ok(open) => Ok(Some(open)),
-            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(redb::Error::from(error)),
-        };
-        Ok(self.tables.get(table, open)?.as_ref())
-    }
-}
-
-impl ReadTables for ReadView {
+impl ReadTables for StoreTables {
     type Error = redb::Error;
     type Slice<'a> = Slice<'a>;
     type Rows<'a> = Rows<'a>;
 
     fn get(&self, table: TableId, key: &[u8]) -> Result<Option<Slice<'_>>, redb::Error> {
-        match self.table(table)? {
-            Some(table) => Ok(table.get(key)?.map(Slice)),
-            None => Ok(None),
+        let layers = [Some(&self.newest), self.frozen.as_ref()];
+        for layer in layers.into_iter().flatten() {
+            if let Some(value) = layer.get(table, key) {
+                return Ok(value.map(Slice::memory));
+            }
         }
+        Ok(self.file.get(table, key)?.map(Slice::file))
     }
 
     fn range(
@@ -211,15 +196,46 @@ impl ReadTables for ReadView {
         from: &[u8],
         to: Option<&[u8]>,
     ) -> Result<Rows<'_>, redb::Error> {
-        match self.table(table)? {
-            Some(table) => range_of(table, from, to),
-            None => Ok(Rows(None)),
+        match &self.firsts[table as usize] {
+            First::Nothing => Ok(Rows::default()),
+            First::Row(first) => self.seek(table, from.max(first), to),
+            First::Unknown => self.seek(table, from, to),
         }
     }
 }
 
-/// Removes all rows of a table.
-pub(crate) fn clear(transaction: &WriteTransaction, table: TableId) -> Result<(), redb::Error> {
-    transaction.delete_table(definition(table))?;
-    Ok(())
+impl WriteTables for StoreTables {
+    fn insert(&mut self, table: TableId, key: &[u8], value: &[u8]) -> Result<(), redb::Error> {
+        let first = &mut self.firsts[table as usize];
+        let is_first = match first {
+            First::Unknown => false,
+            First::Row(first) => key < &**first,
+            First::Nothing => true,
+        };
+        if is_first {
+            *first = First::Row(key.into());
+        }
+        self.newest.put(table, key, Some(value));
+        Ok(())
+    }
+
+    fn remove(&mut self, table: TableId, key: &[u8]) -> Result<bool, redb::Error> {
+        let known = self.newest.get(table, key).map(|value| value.is_some());
+        if known == Some(false) {
+            return Ok(false);
+        }
+        let is_below = self.is_below(table, key)?;
+        match is_below {
+            true => self.newest.put(table, key, None),
+            false => self.newest.forget(table, key),
+        }
+        if is_queue(table) {
+            match &self.firsts[table as usize] {
+                First::Row(first) if **first == *key => self.find_first(table, key)?,
+                First::Unknown => self.find_first(table, &[])?,
+                First::Row(_) | First::Nothing => {}
+            }
+        }
+        Ok(is_below || known.is_some())
+    }
 }

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use aspen_kv::conformance::{check_store, check_tables, dump};
+use aspen_kv::{MemoryTables, ReadTables, TableId, WriteTables};
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
-use redb::Durability;
+use proptest::prelude::*;
 
 use super::*;
 use crate::disk::{Disk, FsDisk, MemoryDisk};
@@ -20,30 +21,160 @@ fn memory_file() -> Arc<dyn DiskFile> {
     MemoryDisk::new().create("state.redb", 0).unwrap()
 }
 
-#[test]
-fn redb_tables_conform() {
-    let store = Store::open(memory_file(), CACHE).unwrap();
-    let transaction = store.begin(Durability::None).unwrap();
-    check_tables(&mut WriteView::new(&transaction));
-    transaction.abort().unwrap();
-    let transaction = store.begin(Durability::None).unwrap();
-    assert!(check_store(&mut WriteView::new(&transaction), 7, 400) > 20);
+fn open() -> (Arc<dyn DiskFile>, Arc<Store>) {
+    let file = memory_file();
+    (file.clone(), Store::open(file, CACHE).unwrap())
+}
+
+/// Ends a checkpoint of what was written so far.
+fn checkpoint(store: &Store) {
+    if let Some(frozen) = store.freeze() {
+        store.write(&frozen).unwrap();
+    }
 }
 
 #[test]
-fn a_read_view_shows_one_moment_and_unwritten_tables_are_empty() {
-    let store = Store::open(memory_file(), CACHE).unwrap();
-    let before = store.view().unwrap();
-    assert_eq!(dump(before.tables()), []);
-    let transaction = store.begin(Durability::None).unwrap();
-    {
-        use aspen_kv::WriteTables;
-        WriteView::new(&transaction).insert(aspen_kv::TableId::Live, b"k", b"v").unwrap();
+fn the_file_conforms() {
+    let (_, store) = open();
+    let transaction = store.db.begin_write().unwrap();
+    check_tables(&mut FileWriter::new(&transaction));
+    transaction.abort().unwrap();
+    let transaction = store.db.begin_write().unwrap();
+    assert!(check_store(&mut FileWriter::new(&transaction), 7, 400) > 20);
+}
+
+#[test]
+fn memory_over_an_empty_file_conforms() {
+    check_tables(&mut open().1.lock().tables);
+    assert!(check_store(&mut open().1.lock().tables, 7, 400) > 20);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Insert(TableId, u8, u8),
+    Remove(TableId, u8),
+    /// Begins a checkpoint, unless one is under way.
+    Freeze,
+    /// Ends it.
+    Write,
+    /// Ends it without having written.
+    GiveUp,
+    /// Opens the file again, as after a crash.
+    Crash,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let table = || prop::sample::select(vec![TableId::Live, TableId::Expiry]);
+    prop_oneof![
+        8 => (table(), 0..12u8, any::<u8>()).prop_map(|(t, k, v)| Step::Insert(t, k, v)),
+        8 => (table(), 0..12u8).prop_map(|(t, k)| Step::Remove(t, k)),
+        2 => Just(Step::Freeze),
+        2 => Just(Step::Write),
+        1 => Just(Step::GiveUp),
+        1 => Just(Step::Crash),
+    ]
+}
+
+/// Every way of reading agrees with `model`.
+fn check_rows(tables: &StoreTables, model: &MemoryTables) {
+    assert_eq!(dump(tables), dump(model));
+    for table in [TableId::Live, TableId::Expiry] {
+        for key in 0..12u8 {
+            let found = tables.get(table, &[key]).unwrap().map(|row| row.as_ref().to_vec());
+            assert_eq!(found.as_deref(), model.get(table, &[key]).unwrap());
+            let range = |to: Option<&[u8]>| {
+                let rows = tables.range(table, &[key], to).unwrap();
+                let keys: Vec<_> = rows.map(|row| row.unwrap().0.as_ref().to_vec()).collect();
+                let expected = model.range(table, &[key], to).unwrap();
+                let expected: Vec<_> = expected.map(|row| row.unwrap().0.to_vec()).collect();
+                assert_eq!(keys, expected);
+            };
+            range(None);
+            range(Some(&[key.saturating_add(3)]));
+        }
     }
-    transaction.commit().unwrap();
-    store.publish(Progress::default(), None);
-    assert_eq!(dump(before.tables()), []);
-    assert_eq!(dump(store.view().unwrap().tables()).len(), 1);
+}
+
+proptest! {
+    #[test]
+    fn tables_are_the_same_whatever_is_in_memory_and_what_in_the_file(
+        steps in prop::collection::vec(step(), 0..80)
+    ) {
+        let (file, mut store) = open();
+        let mut model = MemoryTables::new();
+        let (mut in_file, mut in_frozen) = (model.clone(), model.clone());
+        let mut frozen = None;
+        for step in steps {
+            match step {
+                Step::Insert(table, key, value) => {
+                    store.lock().tables.insert(table, &[key], &[value]).unwrap();
+                    model.insert(table, &[key], &[value]).unwrap();
+                }
+                Step::Remove(table, key) => {
+                    let was_there = store.lock().tables.remove(table, &[key]).unwrap();
+                    prop_assert_eq!(was_there, model.remove(table, &[key]).unwrap());
+                }
+                Step::Freeze if frozen.is_none() => {
+                    frozen = store.freeze();
+                    in_frozen = model.clone();
+                }
+                Step::Write => if let Some(frozen) = frozen.take() {
+                    store.write(&frozen).unwrap();
+                    in_file = in_frozen.clone();
+                },
+                Step::GiveUp => if frozen.take().is_some() {
+                    store.lock().tables.thaw();
+                },
+                Step::Crash => {
+                    frozen = None;
+                    drop(store);
+                    store = Store::open(file.clone(), CACHE).unwrap();
+                    model = in_file.clone();
+                }
+                Step::Freeze => {}
+            }
+            check_rows(&store.lock().tables, &model);
+        }
+    }
+}
+
+#[test]
+fn a_view_keeps_its_moment_through_later_writes_and_checkpoints() {
+    let (_, store) = open();
+    let put = |key: &[u8]| store.lock().tables.insert(TableId::Live, key, b"v").unwrap();
+    let renew = || {
+        store.lock().view = None;
+        store.view().unwrap()
+    };
+    let empty = renew();
+    put(b"a");
+    let one = renew();
+    checkpoint(&store);
+    put(b"b");
+    let two = renew();
+    checkpoint(&store);
+    let counts: Vec<usize> = [empty, one, two].iter().map(|v| dump(v.tables()).len()).collect();
+    assert_eq!(counts, [0, 1, 2]);
+}
+
+#[test]
+fn rows_in_memory_are_counted_until_they_are_in_the_file() {
+    let (_, store) = open();
+    let bytes = |store: &Store| store.memory_bytes();
+    for n in 0..100u32 {
+        let mut current = store.lock();
+        current.tables.insert(TableId::Live, &n.to_be_bytes(), &[0; 1_000]).unwrap();
+        current.tables.insert(TableId::Live, &n.to_be_bytes(), &[0; 10]).unwrap();
+    }
+    assert!((1_400..30_000).contains(&bytes(&store)), "{}", bytes(&store));
+    for n in 0..100u32 {
+        assert!(store.lock().tables.remove(TableId::Live, &n.to_be_bytes()).unwrap());
+    }
+    assert_eq!(bytes(&store), 0, "rows that came and went leave nothing to write");
+    store.lock().tables.insert(TableId::Live, b"k", b"v").unwrap();
+    checkpoint(&store);
+    assert_eq!(bytes(&store), 0);
+    assert!(store.freeze().is_none(), "the file holds everything");
 }
 
 struct Builder {

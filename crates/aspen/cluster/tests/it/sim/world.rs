@@ -35,6 +35,7 @@ const TIMING: Timing = Timing {
 /// Frequent, so that nodes that were away need snapshots.
 const CHECKPOINT: CheckpointPolicy = CheckpointPolicy {
     log_bytes: 32 << 10,
+    memory_bytes: 64 << 10,
     entries: 60,
     age: Duration::from_secs(3),
     kept_entries: 20,

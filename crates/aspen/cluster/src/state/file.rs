@@ -73,9 +73,7 @@ impl<'a> Iterator for FileRows<'a> {
             self.0 = None;
             return None;
         };
-        Some(
-            row.map(|(key, value)| (FileSlice(key), FileSlice(value))).map_err(redb::Error::from),
-        )
+        Some(row.map(|(key, value)| (FileSlice(key), FileSlice(value))).map_err(redb::Error::from))
     }
 }
 

@@ -16,7 +16,7 @@ numbers! {
         Healthy = 1,
         /// The cluster works, but this node lags or members are missing.
         Degraded = 2,
-        /// No leader is known.
+        /// No leader is known that can act.
         Unhealthy = 3,
     }
 

@@ -18,7 +18,7 @@ use thiserror::Error;
 pub(crate) use client::{Dialing, RaftDialer};
 pub use mesh::{ClusterServices, MeshTransport};
 pub use message::decode_anything;
-pub(crate) use server::RaftService;
+pub(crate) use server::{LastHeard, RaftService};
 
 /// Why a call to another node has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -2,7 +2,8 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use aspen_api::codec::Wire;
 use bytes::Bytes;
@@ -37,6 +38,26 @@ pub(crate) struct RaftService {
     pub votes_from: Instant,
     /// Whether votes are given at all.
     pub is_voting: AtomicBool,
+    pub leader_heard: LastHeard,
+}
+
+/// When the leader last spoke to this node.
+#[derive(Default)]
+pub(crate) struct LastHeard(AtomicU64);
+
+impl LastHeard {
+    fn note(&self, now: Instant) {
+        // Zero is for never.
+        self.0.store(now.as_nanos().max(1), Ordering::Relaxed);
+    }
+
+    /// Whether that is less than `limit` ago.
+    pub(crate) fn is_within(&self, limit: Duration, now: Instant) -> bool {
+        match self.0.load(Ordering::Relaxed) {
+            0 => false,
+            at => now.since(Instant::from_nanos(at)) < limit,
+        }
+    }
 }
 
 impl From<ReceiveError> for Refusal {
@@ -158,7 +179,11 @@ impl RaftService {
             entries: entries.map_err(|_| Refusal::Malformed)?,
             leader_commit: committed.map(log_id),
         };
-        Ok(match self.raft.append_entries(rpc).await.map_err(|_| Refusal::Stopped)? {
+        let answer = self.raft.append_entries(rpc).await.map_err(|_| Refusal::Stopped)?;
+        if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+            self.leader_heard.note(self.clock.now());
+        }
+        Ok(match answer {
             AppendEntriesResponse::Success => Reply::Appended {},
             AppendEntriesResponse::PartialSuccess(last) => {
                 Reply::AppendedUpTo { last: last.as_ref().map(entry_id) }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use aspen_api::cluster::{
     HealthResult, HealthStatus, LeaderResult, Member as ApiMember, NodeInfoResult,
@@ -11,10 +12,11 @@ use aspen_api::{ApiError, ClusterId, ClusterTicket, ErrorCode, MemberId};
 use net_types::PeerAddr;
 use net_types::limits::{MAX_CLUSTER_PEERS, MAX_TICKET_PEERS};
 use net_wire::MeshTicket;
-use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{Instant, RaftMetrics, ServerState};
 
 use super::ClusterNode;
+use crate::types::Types;
 
 /// Entries that a healthy follower may lag behind what it knows to be committed.
 const HEALTHY_LAG: u64 = 1_000;
@@ -50,7 +52,7 @@ impl ClusterNode {
         }
         let metrics = self.0.raft.metrics();
         let metrics = metrics.borrow_watched();
-        if metrics.running_state.is_err() || metrics.current_leader.is_none() {
+        if metrics.running_state.is_err() || !self.follows_live_leader(&metrics) {
             return HealthStatus::Unhealthy;
         }
         let index = |id: &Option<crate::types::LogId>| id.as_ref().map_or(0, |id| id.index() + 1);
@@ -59,7 +61,7 @@ impl ClusterNode {
         let is_missing_someone = metrics.replication.as_ref().is_some_and(|followers| {
             let last = metrics.last_log_index.map_or(0, |index| index + 1);
             followers.values().any(|matched| last.saturating_sub(index(matched)) > HEALTHY_LAG)
-        });
+        }) || self.has_silent_follower(&metrics);
         let is_degraded =
             lag > HEALTHY_LAG || is_missing_someone || self.0.is_disk_full.load(Ordering::Relaxed);
         match is_degraded {
@@ -68,7 +70,39 @@ impl ClusterNode {
         }
     }
 
-    /// Whether the node serves: it runs, belongs to a cluster and knows a leader.
+    /// For how long someone who does not answer counts as alive: a leader's lease.
+    fn patience(&self) -> Duration {
+        Duration::from_millis(self.0.config.timing.raft().lease)
+    }
+
+    /// Whether there is a leader that can act: one that this node has heard of within a lease or,
+    /// if it leads itself, one that a quorum has answered within a lease.
+    fn follows_live_leader(&self, metrics: &RaftMetrics<Types>) -> bool {
+        let own = self.0.config.member_id.0;
+        match metrics.current_leader {
+            None => false,
+            Some(leader) if leader == own => {
+                let is_alone = metrics.membership_config.voter_ids().eq([own]);
+                let answered = metrics.last_quorum_acked;
+                is_alone || answered.is_some_and(|at| at.elapsed() < self.patience())
+            }
+            Some(_) => {
+                let heard = &self.0.service.leader_heard;
+                heard.is_within(self.patience(), self.0.config.clock.now())
+            }
+        }
+    }
+
+    /// Whether this node leads and a member has not answered for a lease.
+    fn has_silent_follower(&self, metrics: &RaftMetrics<Types>) -> bool {
+        let own = self.0.config.member_id.0;
+        metrics.heartbeat.iter().flatten().any(|(id, answered)| {
+            *id != own && answered.is_none_or(|at| at.elapsed() >= self.patience())
+        })
+    }
+
+    /// Whether the node serves: it runs, belongs to a cluster and follows a leader that
+    /// can act.
     pub fn is_ready(&self) -> bool {
         self.is_initialized() && self.status() != HealthStatus::Unhealthy
     }

@@ -16,7 +16,7 @@ use super::write::LogTime;
 use super::{ClusterConfig, ClusterNode, Counters, Inner, StartError};
 use crate::clock::Drift;
 use crate::log::Log;
-use crate::net::{Dialing, RaftDialer, RaftService, Transport};
+use crate::net::{Dialing, LastHeard, RaftDialer, RaftService, Transport};
 use crate::raft_log::LogStore;
 use crate::snapshot::{Receiver, Spool};
 use crate::state::{StateMachine, Store};
@@ -103,6 +103,7 @@ impl ClusterNode {
             blocking: config.blocking,
             votes_from,
             is_voting: AtomicBool::new(true),
+            leader_heard: LastHeard::default(),
         };
         let upkeep = Arc::new(Upkeep::new(state.store()));
         let listening = upkeep.clone();

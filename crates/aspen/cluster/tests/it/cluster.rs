@@ -61,6 +61,28 @@ async fn three_nodes_hold_the_same_and_followers_name_the_leader() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn health_tells_of_silent_members_and_a_survivor_alone_is_not_healthy() {
+    for survivor in [1, 2] {
+        let mut cluster = TestCluster::formed(3).await;
+        let status = |cluster: &TestCluster, n: u64| cluster.nodes[&n].health().status;
+        until(|| (1..=3).all(|n| status(&cluster, n) == HealthStatus::Healthy).then_some(())).await;
+        cluster.stop(3).await;
+        until(|| (status(&cluster, 1) == HealthStatus::Degraded).then_some(())).await;
+        assert_eq!(status(&cluster, 2), HealthStatus::Healthy, "it knows nothing of node 3");
+        cluster.stop(3 - survivor).await;
+        // Longer than any lease, and for good: nobody can be elected.
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            assert_eq!(status(&cluster, survivor), HealthStatus::Unhealthy);
+            assert!(!cluster.nodes[&survivor].is_ready());
+        }
+        cluster.start(3).await;
+        cluster.start(3 - survivor).await;
+        until(|| (1..=3).all(|n| status(&cluster, n) == HealthStatus::Healthy).then_some(())).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn writes_within_the_process_reach_the_leader_from_any_node() {
     let cluster = TestCluster::formed(3).await;
     let follower = &cluster.nodes[&2];

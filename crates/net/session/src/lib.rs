@@ -10,6 +10,7 @@
 //! a provisional session sends nothing; a reliable packet is kept until it is acknowledged; every
 //! queue has a bound from `net_types::limits` and overload is refused or counted.
 
+mod acks;
 mod congestion;
 mod counters;
 mod event;

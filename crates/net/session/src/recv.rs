@@ -1,9 +1,10 @@
 //! The receiving half of a stream: which sequences arrived, what is delivered, what is owed.
 
+use core::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use net_types::limits::{MAX_REORDER_PACKETS, UNRELIABLE_LOSS_DISTANCE};
+use net_types::limits::{MAX_PAYLOAD_BYTES, MAX_REORDER_PACKETS, UNRELIABLE_LOSS_DISTANCE};
 use net_types::{Instant, StreamId};
 use net_wire::{DecodeError, EventIter, Gap, Piece, StreamMode, StreamWindow};
 
@@ -35,11 +36,22 @@ struct Held {
     payload: Vec<u8>,
 }
 
+/// How a packet stands to those that came before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Next to the newest, or above it and nothing before it is newly missing.
+    InTurn,
+    /// Something before it is now missing.
+    OpensGap,
+    /// It was missing.
+    FillsGap,
+}
+
 /// Whether a packet is to be used.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Accepted {
-    /// Yes; `opens_gap` is whether something before it is now missing.
-    Yes { opens_gap: bool },
+    /// Yes.
+    Yes { order: Order },
     /// It was here before: acknowledge again, use nothing.
     Duplicate,
     /// It is outside of what this side holds; the peer sends it again.
@@ -75,6 +87,8 @@ pub(crate) struct RecvStream {
     held_bytes: usize,
     next_delivery: u64,
     fin_at: Option<u64>,
+    /// Released bytes that the sender was told of.
+    reported_release: u64,
     /// What an unreliable stream misses below this was reported.
     reported_below: u64,
     losses: Losses,
@@ -97,6 +111,7 @@ impl RecvStream {
             held_bytes: 0,
             next_delivery: 0,
             fin_at: None,
+            reported_release: 0,
             reported_below: 0,
             losses: Losses::default(),
         }
@@ -104,10 +119,6 @@ impl RecvStream {
 
     pub(crate) fn mode(&self) -> StreamMode {
         self.mode
-    }
-
-    pub(crate) fn window_bytes(&self) -> u32 {
-        self.window_bytes
     }
 
     /// Whether nothing is known to be missing.
@@ -132,13 +143,17 @@ impl RecvStream {
     /// Decides on a packet and records its sequence.
     pub(crate) fn accept(&mut self, sequence: u64, payload_len: usize) -> Accepted {
         let known = self.judge(sequence);
-        if known != (Accepted::Yes { opens_gap: false }) {
+        if known != (Accepted::Yes { order: Order::InTurn }) {
             return known;
         }
         if !self.mode.is_reliable {
             self.declare_lost_below((sequence + 1).saturating_sub(UNRELIABLE_LOSS_DISTANCE));
         }
-        let opens_gap = sequence > self.highest;
+        let order = match sequence.cmp(&self.highest) {
+            Ordering::Less => Order::FillsGap,
+            Ordering::Equal => Order::InTurn,
+            Ordering::Greater => Order::OpensGap,
+        };
         if sequence == self.next {
             self.next += 1;
         } else {
@@ -154,7 +169,7 @@ impl RecvStream {
         }
         self.received_bytes += payload_len as u64;
         self.pieces.remove(sequence);
-        Accepted::Yes { opens_gap }
+        Accepted::Yes { order }
     }
 
     /// Whether a packet with this sequence could be used now.
@@ -169,7 +184,7 @@ impl RecvStream {
         if sequence >= MAX_SEQUENCE || (self.mode.is_reliable && (is_far || is_over)) {
             return Accepted::Beyond;
         }
-        Accepted::Yes { opens_gap: false }
+        Accepted::Yes { order: Order::InTurn }
     }
 
     /// Adds a piece of a packet. The packet's payload when it is whole, or why the piece is of no
@@ -333,8 +348,24 @@ impl RecvStream {
             self.consumed_bytes.saturating_add(bytes.into()).min(self.received_bytes);
     }
 
-    pub(crate) fn consumed_bytes(&self) -> u64 {
-        self.consumed_bytes
+    /// Bytes that the sender need not count any more once it is told. On an unreliable stream they
+    /// are released by their arrival.
+    fn released_bytes(&self) -> u64 {
+        if self.mode.is_reliable { self.consumed_bytes } else { self.received_bytes }
+    }
+
+    /// Whether the sender may be waiting for a grant: so much is released that it was not told of,
+    /// or what it was told leaves no room for a whole packet.
+    pub(crate) fn is_grant_urgent(&self) -> bool {
+        let released = self.released_bytes() - self.reported_release;
+        let outstanding = self.received_bytes - self.reported_release;
+        let window = u64::from(self.window_bytes);
+        released > 0 && (released >= window / 4 || outstanding + MAX_PAYLOAD_BYTES as u64 > window)
+    }
+
+    /// The window is being reported.
+    pub(crate) fn note_window_report(&mut self) {
+        self.reported_release = self.released_bytes();
     }
 
     pub(crate) fn window(&self, stream_id: StreamId) -> StreamWindow {
@@ -411,11 +442,11 @@ mod tests {
     #[test]
     fn duplicates_and_far_packets_are_not_used() {
         let mut s = stream(StreamMode::RELIABLE);
-        assert_eq!(s.accept(0, 1), Accepted::Yes { opens_gap: false });
+        assert_eq!(s.accept(0, 1), Accepted::Yes { order: Order::InTurn });
         assert_eq!(s.accept(0, 1), Accepted::Duplicate);
-        assert_eq!(s.accept(2, 1), Accepted::Yes { opens_gap: true });
+        assert_eq!(s.accept(2, 1), Accepted::Yes { order: Order::OpensGap });
         assert_eq!(s.accept(2, 1), Accepted::Duplicate);
-        assert_eq!(s.accept(3, 1), Accepted::Yes { opens_gap: false });
+        assert_eq!(s.accept(3, 1), Accepted::Yes { order: Order::InTurn });
         assert_eq!(s.accept(1 + MAX_REORDER_PACKETS, 1), Accepted::Beyond);
         assert_eq!(s.gaps(), [Gap { start: 1, length: 1 }]);
     }
@@ -429,7 +460,31 @@ mod tests {
         }
         assert_eq!(sequence, 7);
         s.consume(70_000);
-        assert_eq!(s.accept(sequence, 10_000), Accepted::Yes { opens_gap: false });
+        assert_eq!(s.accept(sequence, 10_000), Accepted::Yes { order: Order::InTurn });
+    }
+
+    #[test]
+    fn a_grant_is_urgent_when_the_sender_has_no_room_for_a_packet_or_much_is_released() {
+        let mut s = RecvStream::new(StreamMode::RELIABLE, 100_000);
+        s.accept(0, 30_000);
+        assert!(!s.is_grant_urgent());
+        s.consume(20_000);
+        assert!(!s.is_grant_urgent());
+        s.consume(5_000);
+        assert!(s.is_grant_urgent());
+        s.note_window_report();
+        s.consume(1_000);
+        assert!(!s.is_grant_urgent());
+        s.accept(1, 90_000);
+        assert!(s.is_grant_urgent());
+        s.note_window_report();
+        // The application reads nothing: there is nothing to tell.
+        assert!(!s.is_grant_urgent());
+        let mut s = RecvStream::new(StreamMode::FIRE_AND_FORGET, 100_000);
+        s.accept(0, 24_999);
+        assert!(!s.is_grant_urgent());
+        s.accept(1, 1);
+        assert!(s.is_grant_urgent());
     }
 
     #[test]
@@ -453,7 +508,7 @@ mod tests {
         s.give_up_reported();
         assert_eq!((s.next_expected(), s.take_losses().packets), (5, 2));
         assert_eq!(s.accept(3, 1), Accepted::Duplicate);
-        assert_eq!(s.accept(5, 1), Accepted::Yes { opens_gap: false });
+        assert_eq!(s.accept(5, 1), Accepted::Yes { order: Order::FillsGap });
         assert_eq!(s.next_expected(), 7);
     }
 
@@ -462,14 +517,14 @@ mod tests {
         let mut s = stream(StreamMode::FIRE_AND_FORGET);
         s.accept(0, 1);
         let far = MAX_SEQUENCE - 1;
-        assert_eq!(s.accept(far, 1), Accepted::Yes { opens_gap: true });
+        assert_eq!(s.accept(far, 1), Accepted::Yes { order: Order::OpensGap });
         assert_eq!(s.next_expected(), far - 63);
         assert_eq!(s.take_losses().packets, MAX_REORDER_PACKETS);
         for refused in [MAX_SEQUENCE, u64::MAX] {
             assert_eq!(s.accept(refused, 1), Accepted::Beyond);
         }
         assert_eq!(s.accept(far - 64, 1), Accepted::Duplicate);
-        assert_eq!(s.accept(far - 63, 1), Accepted::Yes { opens_gap: false });
+        assert_eq!(s.accept(far - 63, 1), Accepted::Yes { order: Order::FillsGap });
     }
 
     #[test]

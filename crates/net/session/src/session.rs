@@ -18,6 +18,7 @@ use net_types::{EntityId, Instant, SessionId, StreamId};
 use net_wire::{CloseReason, Heartbeat, ResetReason, StreamReset, StreamWindow};
 use thiserror::Error;
 
+use crate::acks::AckDebt;
 use crate::congestion::Congestion;
 use crate::keys::{Opener, Sealer};
 use crate::mtu::Mtu;
@@ -205,9 +206,7 @@ pub struct Session {
     last_words: VecDeque<StreamWindow>,
     /// Records of the packet being built; kept for its allocation.
     ack_scratch: Vec<StreamWindow>,
-    ack_at: Option<Instant>,
-    unacked_packets: u32,
-    must_ack_now: bool,
+    acks: AckDebt,
     rto_at: Option<Instant>,
     /// Whether a stream waits for credit that the timer must ask for.
     is_rto_wanted: bool,
@@ -261,9 +260,7 @@ impl Session {
             resets: VecDeque::new(),
             last_words: VecDeque::new(),
             ack_scratch: Vec::new(),
-            ack_at: None,
-            unacked_packets: 0,
-            must_ack_now: false,
+            acks: AckDebt::default(),
             rto_at: None,
             is_rto_wanted: false,
             gap_check_at: None,
@@ -396,9 +393,7 @@ impl Session {
     /// The application took `bytes` of what arrived on the stream.
     pub fn consume(&mut self, now: Instant, id: StreamId, bytes: u32) {
         let Some(slot) = self.streams.find(id) else { return };
-        if self.streams.consume(slot, bytes) {
-            self.must_ack_now = true;
-        }
+        self.streams.consume(slot, bytes);
         self.owe_ack(now, slot);
     }
 
@@ -560,8 +555,8 @@ impl Session {
         if self.last_words.len() < MAX_LAST_WORDS {
             self.last_words.push_back(window);
         }
-        self.must_ack_now = true;
-        self.ack_at.get_or_insert(now);
+        self.acks.owe(now);
+        self.acks.hurry();
     }
 
     /// Whether the sums that are kept agree with what they are sums of.
@@ -576,9 +571,13 @@ impl Session {
                 && buffered == self.streams.buffered_bytes())
     }
 
+    /// The peer is to hear where the stream stands: soon, or at once if it may wait for credit.
     fn owe_ack(&mut self, now: Instant, slot: usize) {
         self.streams.mark_dirty(slot);
-        self.ack_at.get_or_insert(now + net_types::limits::ACK_DELAY);
+        self.acks.owe(now);
+        if self.streams.get(slot).is_some_and(|s| s.recv.is_grant_urgent()) {
+            self.acks.hurry();
+        }
     }
 }
 

@@ -108,10 +108,16 @@ pub const COUNTER_JUMP_GIVE_UP: Duration = Duration::from_secs(3);
 pub const KEY_EPOCH_PACKETS: u64 = 1 << 30;
 /// Age of a key before it is ratcheted.
 pub const KEY_EPOCH_AGE: Duration = Duration::from_secs(3_600);
-/// Wait before an owed acknowledgement leaves in a packet of its own.
-pub const ACK_DELAY: Duration = Duration::from_millis(1);
-/// Reliable packets received on a session before the acknowledgement leaves at once.
-pub const ACK_EVERY_PACKETS: u32 = 32;
+/// Longest wait of an owed acknowledgement for a packet to ride on (RFC 9000, 18.2): most answers,
+/// a durable write's among them, come within it.
+pub const ACK_DELAY: Duration = Duration::from_millis(25);
+/// Packets received on a session before the acknowledgement leaves at once.
+pub const ACK_EVERY_PACKETS: u32 = 8;
+/// The same when they are fragments or when packets were lost lately: the sender then waits for its
+/// window (RFC 5681, 4.2), which is never narrower than this.
+pub const ACK_EVERY_BULK_PACKETS: u32 = 2;
+/// Packets after a loss to which that applies.
+pub const ACK_ALERT_PACKETS: u32 = 32;
 /// Time between two searches for a larger path MTU.
 pub const MTU_REPROBE: Duration = Duration::from_secs(600);
 /// Lost probes that end the search at one size.
@@ -146,8 +152,9 @@ pub const REASSEMBLY_TIMEOUT: Duration = Duration::from_secs(30);
 pub const MAX_REORDER_PACKETS: u64 = 65_536;
 /// A fire-and-forget sequence this far behind the newest is given up as lost.
 pub const UNRELIABLE_LOSS_DISTANCE: u64 = 64;
-/// Bounds of the retransmission timeout.
-pub const RTO_MIN: Duration = Duration::from_millis(10);
+/// Lower bound of the retransmission timeout: an acknowledgement may be held back for
+/// [`ACK_DELAY`], and timers and schedulers of both ends are late by a few milliseconds.
+pub const RTO_MIN: Duration = Duration::from_millis(30);
 /// Upper bound of the retransmission timeout.
 pub const RTO_MAX: Duration = Duration::from_secs(2);
 /// Retransmissions of one packet before its stream is reset.
@@ -169,6 +176,10 @@ pub const MAX_SESSION_EVENTS: usize = 16_384;
 
 const _: () = assert!(MAX_MESSAGE_BYTES <= MAX_REASSEMBLY_BYTES);
 const _: () = assert!(MIN_CWND_PACKETS < INITIAL_CWND_PACKETS);
+// A sender that fills its window hears of it before a timer has to run out.
+const _: () = assert!(2 * ACK_EVERY_PACKETS <= INITIAL_CWND_PACKETS);
+const _: () = assert!(ACK_EVERY_BULK_PACKETS <= MIN_CWND_PACKETS);
+const _: () = assert!(RTO_MIN.as_millis() > ACK_DELAY.as_millis());
 const _: () = assert!(DRAIN_TIMEOUT.as_millis() == 3 * RTO_MAX.as_millis());
 
 // ---- calls ------------------------------------------------------------------------------------

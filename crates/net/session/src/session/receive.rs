@@ -4,8 +4,8 @@ use core::time::Duration;
 
 use net_types::Instant;
 use net_types::limits::{
-    ACK_EVERY_PACKETS, AMPLIFICATION_FACTOR, COUNTER_JUMP_GIVE_UP, HEADER_BYTES,
-    MAX_REASSEMBLY_BYTES, REASSEMBLY_TIMEOUT, SESSION_TIMEOUT, TAG_BYTES,
+    AMPLIFICATION_FACTOR, COUNTER_JUMP_GIVE_UP, HEADER_BYTES, MAX_REASSEMBLY_BYTES,
+    REASSEMBLY_TIMEOUT, SESSION_TIMEOUT, TAG_BYTES,
 };
 use net_wire::{
     AckBlock, DecodeError, Flags, Header, Heartbeat, Kind, MtuProbe, Nack, PATH_CHALLENGE_BYTES,
@@ -16,7 +16,7 @@ use net_wire::{
 use super::streams::{GONE, gone};
 use super::{CandidatePath, Control, Path, Phase, Session};
 use crate::mtu::Mtu;
-use crate::recv::{Accepted, Arrival, Losses};
+use crate::recv::{Accepted, Arrival, Losses, Order};
 use crate::rtt::Rtt;
 use crate::{CloseCause, Context, DropReason, Event, StreamConfig};
 
@@ -207,8 +207,15 @@ impl Session {
         }
         let Some(stream) = self.streams.get_mut(slot) else { return };
         match stream.recv.accept(header.sequence, payload.len()) {
-            Accepted::Yes { opens_gap: true } => self.streams.want_nack(slot),
-            Accepted::Yes { opens_gap: false } => {
+            Accepted::Yes { order: Order::OpensGap } => {
+                self.acks.on_disorder();
+                self.streams.want_nack(slot);
+            }
+            Accepted::Yes { order } => {
+                if order == Order::FillsGap {
+                    self.acks.on_disorder();
+                    self.acks.hurry();
+                }
                 // What arrives above a gap is news too, but not more often than it is of use.
                 let stale =
                     stream.nacked_at.is_some_and(|at| at + self.rtt.smoothed() / 2 <= ctx.now);
@@ -252,10 +259,10 @@ impl Session {
             return self.drop_stream(ctx, slot, ResetReason::Protocol, false);
         }
         self.streams.note_buffered(slot);
-        self.unacked_packets += 1;
-        // Bulk senders wait for their window; small packets usually meet an answer to ride on.
-        let every = if is_fragment { 2 } else { ACK_EVERY_PACKETS };
-        self.must_ack_now |= self.unacked_packets >= every || arrival.is_fin;
+        self.acks.on_packet(ctx.now, is_fragment);
+        if arrival.is_fin {
+            self.acks.hurry();
+        }
         self.owe_ack(ctx.now, slot);
         self.remove_if_done(ctx.now, slot);
         if result.is_err() {
@@ -279,7 +286,8 @@ impl Session {
             _ => DropReason::BeyondWindow,
         });
         // The acknowledgement of the first copy may have been lost.
-        self.must_ack_now = true;
+        self.acks.on_disorder();
+        self.acks.hurry();
         self.owe_ack(ctx.now, slot);
     }
 

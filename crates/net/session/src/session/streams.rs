@@ -58,7 +58,6 @@ pub(super) struct Stream {
     is_dirty: bool,
     is_nack_due: bool,
     deficit: i64,
-    reported_consumed: u64,
     /// What it holds, as counted in the sum over all streams.
     buffered_bytes: usize,
 }
@@ -170,7 +169,6 @@ impl Streams {
             is_dirty: false,
             is_nack_due: false,
             deficit: 0,
-            reported_consumed: 0,
             buffered_bytes: 0,
         };
         let slot = self.free.pop().unwrap_or_else(|| {
@@ -336,9 +334,8 @@ impl Streams {
             let Some(slot) = self.dirty.pop() else { return };
             if let Some(stream) = self.slots.get_mut(slot).and_then(Option::as_mut) {
                 stream.is_dirty = false;
-                let window = stream.recv.window(stream.id);
-                stream.reported_consumed = window.total_consumed;
-                out.push(window);
+                stream.recv.note_window_report();
+                out.push(stream.recv.window(stream.id));
             }
         }
     }
@@ -379,12 +376,11 @@ impl Streams {
         self.buffered_bytes
     }
 
-    /// Counts consumption; true when so much is unreported that the peer may be waiting.
-    pub(super) fn consume(&mut self, slot: usize, bytes: u32) -> bool {
-        let Some(stream) = self.get_mut(slot) else { return false };
-        stream.recv.consume(bytes);
-        let consumed = stream.recv.consumed_bytes();
-        consumed - stream.reported_consumed >= u64::from(stream.recv.window_bytes() / 4)
+    /// Counts consumption.
+    pub(super) fn consume(&mut self, slot: usize, bytes: u32) {
+        if let Some(stream) = self.get_mut(slot) {
+            stream.recv.consume(bytes);
+        }
     }
 }
 

@@ -23,14 +23,14 @@ impl Session {
             Phase::Draining(until) => until.min(self.drain_silent_at()).min(self.drain.next_word),
             Phase::Established => Instant::FAR_FUTURE,
         };
-        let ack_at = self.ack_at.filter(|_| !self.must_ack_now);
         // What is due already waits for a poll, not for time.
         let heartbeat_at = match self.is_heartbeat_due {
             true => Instant::FAR_FUTURE,
             false => self.last_sent + self.heartbeat_interval,
         };
+        let acks = self.acks.next_timeout();
         let timers =
-            [ack_at, self.rto_at, self.gap_check_at, self.expire_at, self.mtu.next_timeout()];
+            [acks, self.rto_at, self.gap_check_at, self.expire_at, self.mtu.next_timeout()];
         let first = timers.into_iter().flatten().min().unwrap_or(Instant::FAR_FUTURE);
         let dead_at = self.last_received + SESSION_TIMEOUT;
         Some(first.min(ends_at).min(heartbeat_at).min(dead_at))
@@ -61,9 +61,7 @@ impl Session {
         if now.since(self.last_received) >= SESSION_TIMEOUT {
             return self.finish_closing(ctx, CloseCause::Timeout);
         }
-        if self.ack_at.is_some_and(|at| at <= now) {
-            self.must_ack_now = true;
-        }
+        self.acks.handle_timeout(now);
         if self.rto_at.is_some_and(|at| at <= now) {
             self.on_retransmission_timeout(ctx);
         }
@@ -120,7 +118,7 @@ impl Session {
                 count_losses(ctx, &stream.recv.take_losses());
                 self.streams.note_buffered(slot);
                 self.owe_ack(now, slot);
-                self.must_ack_now = true;
+                self.acks.hurry();
                 continue;
             }
             let again = (at + patience).max(now + patience / 4);

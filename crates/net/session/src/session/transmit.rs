@@ -43,7 +43,7 @@ impl Session {
         if let Some(slot) = next {
             return self.build_data(ctx, slot, out);
         }
-        if self.must_ack_now && (self.streams.has_dirty() || !self.last_words.is_empty()) {
+        if self.acks.is_due() && (self.streams.has_dirty() || !self.last_words.is_empty()) {
             return self.build_acks(ctx, out);
         }
         if core::mem::take(&mut self.is_rto_wanted) {
@@ -329,9 +329,7 @@ impl Session {
         self.ack_scratch.extend(self.last_words.drain(..last_words));
         self.streams.take_windows(room - last_words, &mut self.ack_scratch);
         if !self.streams.has_dirty() && self.last_words.is_empty() {
-            self.ack_at = None;
-            self.must_ack_now = false;
-            self.unacked_packets = 0;
+            self.acks.settle();
         }
         !self.ack_scratch.is_empty()
     }

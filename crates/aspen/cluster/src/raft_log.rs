@@ -13,7 +13,7 @@ use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
 use openraft::{LogState, OptionalSend};
 use tokio::sync::oneshot;
 
-use crate::log::{Completion, Log, LogEntry, LogError, RecordKind, StoredVote};
+use crate::log::{Completion, Log, LogEntry, LogError, RecordKind};
 use crate::state::StateMachine;
 use crate::types::{
     LogId, MembershipRecord, Proposed, RaftVote, Types, entry_id, log_id, raft_vote, stored_vote,
@@ -84,16 +84,13 @@ pub(crate) struct LogStore {
     log: RaftLog,
     read_bytes: usize,
     state: Option<StateMachine>,
-    /// The vote of the process before this one.
-    found_vote: Option<StoredVote>,
 }
 
 impl LogStore {
     /// Storage over `log`; one read returns about `read_bytes` at most. Entries are only purged
     /// once `state` holds them durably.
     pub(crate) fn new(log: RaftLog, read_bytes: usize, state: Option<StateMachine>) -> Self {
-        let found_vote = log.vote();
-        Self { log, read_bytes, state, found_vote }
+        Self { log, read_bytes, state }
     }
 
     fn read(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<RaftEntryOf>> {
@@ -124,16 +121,8 @@ impl RaftLogReader<Types> for LogStore {
         self.read(to_range(&range), usize::MAX)
     }
 
-    /// A vote from before the start does not say that its leader was elected: openraft would let a
-    /// leader lead on in its term. But followers may hold entries of that term that a crash took
-    /// from the leader, whose disk they had not waited for, and it would give out their indexes
-    /// again. So it has to be elected anew; for everyone else the next append says who leads.
     async fn read_vote(&mut self) -> io::Result<Option<RaftVote>> {
-        let vote = self.log.vote().map(|vote| StoredVote {
-            committed: vote.committed && self.found_vote != Some(vote),
-            ..vote
-        });
-        Ok(vote.map(raft_vote))
+        Ok(self.log.vote().map(raft_vote))
     }
 
     async fn limited_get_log_entries(

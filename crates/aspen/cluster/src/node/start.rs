@@ -50,6 +50,9 @@ fn raft_config(config: &ClusterConfig) -> Result<Config, StartError> {
         max_in_snapshot_log_to_keep: config.checkpoint.kept_entries,
         purge_batch_size: (config.checkpoint.kept_entries / 16).max(1),
         enable_pre_vote: Some(true),
+        // Followers get entries before the leader's own disk has them. A crash can take such entries
+        // from the leader, which would then give out their indexes again if it led on in its term.
+        enable_leader_restore: Some(false),
         ..Config::default()
     };
     raft.validate().map_err(|_| {

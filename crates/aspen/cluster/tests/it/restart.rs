@@ -29,6 +29,25 @@ async fn a_restarted_node_holds_what_it_held_and_leads_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_that_restarts_has_to_be_elected_anew() {
+    for count in [1, 3] {
+        let mut cluster = TestCluster::formed(count).await;
+        put(&cluster.nodes[&1], "a", "1").await.unwrap();
+        let term = cluster.nodes[&1].raft_metrics().term;
+        for n in 1..=count {
+            cluster.stop(n).await;
+        }
+        // The leader starts before anyone else could be elected.
+        for n in 1..=count {
+            cluster.start(n).await;
+        }
+        assert!(!cluster.nodes[&1].is_leader());
+        let leader = cluster.leader().await;
+        assert!(cluster.nodes[&leader].raft_metrics().term > term);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_whole_cluster_restarts() {
     let mut cluster = TestCluster::formed(3).await;
     put(&cluster.nodes[&1], "a", "1").await.unwrap();

@@ -14,6 +14,7 @@ use openraft::{LogState, OptionalSend};
 use tokio::sync::oneshot;
 
 use crate::log::{Completion, Log, LogEntry, LogError, RecordKind};
+use crate::net::MAX_ENTRIES_BYTES;
 use crate::state::StateMachine;
 use crate::types::{
     LogId, MembershipRecord, Proposed, RaftVote, Types, entry_id, log_id, raft_vote, stored_vote,
@@ -87,10 +88,11 @@ pub(crate) struct LogStore {
 }
 
 impl LogStore {
-    /// Storage over `log`; one read returns about `read_bytes` at most. Entries are only purged
+    /// Storage over `log`; one read returns about `read_bytes`, and never more than fits a message.
+    /// Entries are only purged
     /// once `state` holds them durably.
     pub(crate) fn new(log: RaftLog, read_bytes: usize, state: Option<StateMachine>) -> Self {
-        Self { log, read_bytes, state }
+        Self { log, read_bytes: read_bytes.min(MAX_ENTRIES_BYTES), state }
     }
 
     fn read(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<RaftEntryOf>> {

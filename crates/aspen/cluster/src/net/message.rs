@@ -5,12 +5,15 @@
 //! reply    version u8 = 1 · receiver's wall clock LEB128 ms · number u8 · body
 //! ```
 //!
-//! Bodies are described in [`aspen_api::codec`]. Numbers are never reused.
+//! Bodies are described in [`aspen_api::codec`]. Numbers are never reused. A request is at most
+//! [`MAX_RAFT_MESSAGE_BYTES`] long.
 
-use aspen_api::codec::{DecodeError, Input, Wire, put_varint};
+use aspen_api::codec::{DecodeError, Input, Wire, put_varint, within};
 use aspen_api::{choice, numbers};
 use bytes::Bytes;
-use net_types::limits::{MAX_APPEND_ENTRIES, MAX_COMMAND_BYTES, SNAPSHOT_PART_BYTES};
+use net_types::limits::{
+    MAX_APPEND_ENTRIES, MAX_COMMAND_BYTES, MAX_RAFT_MESSAGE_BYTES, SNAPSHOT_PART_BYTES,
+};
 
 use crate::log::{EntryId, LogEntry, RecordKind, StoredVote};
 use crate::types::MembershipRecord;
@@ -18,6 +21,11 @@ use crate::types::MembershipRecord;
 const VERSION: u8 = 1;
 /// Bytes of an entry's payload: a command with the frame around it, or the largest membership.
 const MAX_PAYLOAD_BYTES: usize = MAX_COMMAND_BYTES + (64 << 10);
+/// Bytes of the payloads that one append carries together: what the longest message holds beside
+/// the ids and lengths of as many entries as there may be.
+pub(crate) const MAX_ENTRIES_BYTES: usize = MAX_RAFT_MESSAGE_BYTES - 32 * MAX_APPEND_ENTRIES - 256;
+
+const _: () = assert!(MAX_PAYLOAD_BYTES <= MAX_ENTRIES_BYTES);
 
 impl Wire for EntryId {
     fn put(&self, out: &mut Vec<u8>) {
@@ -258,6 +266,7 @@ impl Wire for RequestFrame {
     }
 
     fn take(input: &mut Input) -> Result<Self, DecodeError> {
+        within("raft message", input.remaining(), MAX_RAFT_MESSAGE_BYTES)?;
         take_version(input)?;
         Ok(Self {
             sender: input.varint()?,
@@ -398,6 +407,27 @@ mod tests {
             assert_eq!(data_encoding::HEXLOWER.encode(&bytes), expected);
             assert_eq!(ReplyFrame::from_bytes(bytes), Ok(frame));
         }
+    }
+
+    #[test]
+    fn a_request_above_the_limit_is_refused_and_the_largest_append_is_not() {
+        let append = |lens: &[usize]| {
+            let entries = (0..).zip(lens).map(|(index, len)| LogEntry {
+                id: id(2, index),
+                kind: RecordKind::Command,
+                payload: vec![7; *len].into(),
+            });
+            let entries = entries.collect();
+            let request =
+                Request::Append { vote: vote(), previous: None, committed: None, entries };
+            RequestFrame::from_bytes(RequestFrame { sender: 7, wall_ms: 1, request }.to_bytes())
+        };
+        // One read of the log, in few entries and in many.
+        assert!(append(&[MAX_PAYLOAD_BYTES]).is_ok());
+        let share = MAX_ENTRIES_BYTES / MAX_APPEND_ENTRIES;
+        assert!(append(&[share; MAX_APPEND_ENTRIES]).is_ok());
+        let too_long = append(&[MAX_RAFT_MESSAGE_BYTES / 2; 2]);
+        assert!(matches!(too_long, Err(DecodeError::BadLength { what: "raft message", .. })));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 pub(crate) use client::{Dialing, RaftDialer};
 pub use mesh::{ClusterServices, MeshTransport};
+pub(crate) use message::MAX_ENTRIES_BYTES;
 pub use message::decode_anything;
 pub(crate) use server::{LastHeard, RaftService};
 
@@ -39,8 +40,9 @@ pub type TransportFuture = Pin<Box<dyn Future<Output = Result<Bytes, TransportEr
 
 /// Carries messages between nodes whose identity it has authenticated.
 ///
-/// Calls of one class to one peer arrive in the order in which their futures were first polled, as
-/// long as the connection lasts. Dropping a future gives the call up.
+/// Calls to one peer, and their answers, may overtake each other; a call may be carried out though
+/// nothing comes back. Calls that nothing overtakes arrive in the order in which their futures were
+/// first polled. Dropping a future gives the call up.
 pub trait Transport: Send + Sync + 'static {
     /// Calls `service` (see [`aspen_api::service`]) of `peer` and waits at most `deadline`.
     fn call(

@@ -168,3 +168,92 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Stream for Pipeline<
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use aspen_api::codec::Wire;
+    use bytes::Bytes;
+    use futures_util::stream;
+    use net_types::{EntityId, PeerAddr};
+    use net_wire::Class;
+
+    use openraft::network::RaftNetworkFactory;
+
+    use super::super::client::{Dialing, RaftDialer};
+    use super::super::message::{Reply, ReplyFrame};
+    use super::super::{Transport, TransportFuture};
+    use super::*;
+    use crate::clock::{Drift, SystemClock};
+    use crate::disk::MemoryDisk;
+    use crate::log::{EntryId, LogEntry, RecordKind, StoredVote};
+    use crate::raft_log::from_log;
+    use crate::snapshot::Spool;
+    use crate::state::Blocking;
+    use crate::types::{Member, log_id, raft_vote};
+
+    /// Answers calls one after another.
+    struct Script(Mutex<VecDeque<Reply>>);
+
+    impl Transport for Script {
+        fn call(
+            &self,
+            _: &PeerAddr,
+            _: &'static str,
+            _: Class,
+            _: Bytes,
+            _: Duration,
+        ) -> TransportFuture {
+            let reply = self.0.lock().unwrap().pop_front().expect("an answer for each call");
+            Box::pin(async { Ok(ReplyFrame { wall_ms: 1, reply }.to_bytes()) })
+        }
+
+        fn add_peer(&self, _: &PeerAddr) {}
+    }
+
+    fn append_after(index: u64) -> AppendEntriesRequest<Types> {
+        let id = |index| EntryId { term: 1, index };
+        let entry = LogEntry { id: id(index + 1), kind: RecordKind::Blank, payload: Bytes::new() };
+        AppendEntriesRequest {
+            vote: raft_vote(StoredVote { term: 1, node: 1, committed: true }),
+            prev_log_id: Some(log_id(id(index))),
+            entries: vec![from_log(entry).unwrap()],
+            leader_commit: None,
+        }
+    }
+
+    /// What openraft hears of appends that follow each other when they are answered so.
+    async fn answers(replies: impl IntoIterator<Item = Reply>) -> Vec<Answer> {
+        let replies: VecDeque<_> = replies.into_iter().collect();
+        let input = stream::iter((1..).map(append_after).take(replies.len()));
+        let peer = PeerAddr { entity_id: EntityId([2; 32]), addrs: vec![], relays: vec![] };
+        let dialing = Arc::new(Dialing {
+            transport: Arc::new(Script(Mutex::new(replies))),
+            local: 1,
+            clock: Arc::new(SystemClock::new()),
+            drift: Drift::default(),
+            spool: Arc::new(Spool::open(Arc::new(MemoryDisk::new())).unwrap()),
+            blocking: Blocking::Inline,
+            append_deadline: Duration::from_secs(1),
+        });
+        let client = RaftDialer(dialing).new_client(2, &Member(peer)).await;
+        Pipeline::new(client, input).collect().await
+    }
+
+    #[tokio::test]
+    async fn a_follower_that_lacks_the_first_predecessor_conflicts() {
+        let answers = answers([Reply::Conflict {}]).await;
+        let [Ok(Err(StreamAppendError::Conflict(_)))] = answers.as_slice() else {
+            panic!("{answers:?}");
+        };
+    }
+
+    #[tokio::test]
+    async fn an_append_that_overtook_another_is_a_failed_call() {
+        let answers = answers([Reply::Appended {}, Reply::Conflict {}, Reply::Appended {}]).await;
+        let [Ok(Ok(_)), Err(RPCError::Network(_))] = answers.as_slice() else {
+            panic!("{answers:?}");
+        };
+    }
+}

@@ -140,6 +140,7 @@ struct Table {
     p50: [Series; 2],
     p99: [Series; 2],
     floor_us: Series,
+    shared_floor_us: Series,
     n: u64,
 }
 
@@ -155,11 +156,19 @@ impl Table {
         }
     }
 
-    /// Two bare process-to-process round trips and one synced append.
+    /// Two bare process-to-process round trips and one synced append; the same with the appends of
+    /// three writers at once, since three members share the disk.
     async fn add_floor(&mut self, folder: &Path, time: Duration) {
         let hop = limits::ping_pong_two_processes(time).await.percentile_us(0.5);
-        let sync = synced_appends(folder, time).percentile_us(0.5);
-        self.floor_us.push(2.0 * hop + sync);
+        let alone = synced_appends(folder, time).percentile_us(0.5);
+        let mut shared = std::thread::scope(|scope| {
+            let writers = [(); 3].map(|()| scope.spawn(|| synced_appends(folder, time)));
+            let mut all = Latencies::default();
+            writers.into_iter().for_each(|writer| all.append(writer.join().unwrap()));
+            all
+        });
+        self.floor_us.push(2.0 * hop + alone);
+        self.shared_floor_us.push(2.0 * hop + shared.percentile_us(0.5));
     }
 
     fn outcome(self) -> Outcome {
@@ -173,6 +182,9 @@ impl Table {
         if floor.is_finite() {
             notes.push(("two bare hops and a synced append".to_owned(), floor, "us"));
             notes.push(("ours, p50 / that".to_owned(), self.p50[0].median() / floor, ""));
+            let shared = self.shared_floor_us.median();
+            notes.push(("two bare hops and three synced appends at once".to_owned(), shared, "us"));
+            notes.push(("ours, p50 / that".to_owned(), self.p50[0].median() / shared, ""));
         }
         let (ours, base) = (self.ours, self.theirs);
         Outcome { ours, base, base_name: "etcd", unit: "/s", n: self.n, notes }

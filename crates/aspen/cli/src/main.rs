@@ -73,10 +73,11 @@ fn start_logs(verbose: u8) {
     let filter = match verbose {
         0 => return,
         1 => "aspen_client=debug,warn",
-        _ => "debug",
+        _ => "aspen_client=trace,debug",
     };
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+        .with_ansi(print::is_coloured())
         .with_writer(std::io::stderr)
         .init();
 }

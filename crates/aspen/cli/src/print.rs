@@ -65,7 +65,7 @@ impl Printer {
         if self.is_json {
             say(&format!("{}\n", failure.json()));
         } else {
-            let word = match io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+            let word = match is_coloured() {
                 true => "\x1b[1;31merror:\x1b[0m",
                 false => "error:",
             };
@@ -73,6 +73,11 @@ impl Printer {
         }
         code(failure.exit)
     }
+}
+
+/// Whether people read stderr on a terminal and have nothing against colours.
+pub(crate) fn is_coloured() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
 fn say(text: &str) {

@@ -235,6 +235,7 @@ impl Inner {
         loop {
             let peer = rotation.current();
             attempts.count += 1;
+            tracing::trace!(peer, attempt = attempts.count, "asking");
             let failure = match self.attempt(peer, &body, until, audience, &mut attempts).await {
                 Attempt::Answer(response) => {
                     if audience == Audience::Leader {

@@ -1,4 +1,5 @@
-//! Where a development cluster leaves its ticket, so that tools find it by themselves.
+//! Tickets as programs are given them: as text, in a private file, or where a development cluster
+//! leaves its own, so that tools find it by themselves.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -11,7 +12,7 @@ use thiserror::Error;
 /// No ticket is longer.
 const MAX_FILE_BYTES: u64 = 32 << 10;
 
-/// Why a ticket file cannot be used.
+/// Why what was given is no ticket, or a ticket file cannot be used.
 #[derive(Debug, Error)]
 pub enum TicketFileError {
     /// It cannot be read.
@@ -39,6 +40,15 @@ pub enum TicketFileError {
         /// What is wrong with it.
         source: ClusterTicketError,
     },
+    /// It is the text of a ticket, which is not repeated here, but not a whole one.
+    #[error(transparent)]
+    Text(ClusterTicketError),
+    /// It is neither.
+    #[error("{given:?} is neither a ticket (these start with \"aspen\") nor a file that exists")]
+    Neither {
+        /// What was given.
+        given: String,
+    },
 }
 
 /// The ticket file of this user's development cluster.
@@ -58,6 +68,24 @@ fn path_from(runtime: Option<PathBuf>, temporary: Option<PathBuf>, uid: u32) -> 
         None => temporary.unwrap_or_else(|| "/tmp".into()).join(format!("aspen-dev-{uid}")),
     };
     folder.join("cluster-ticket.txt")
+}
+
+/// The ticket that a setting gives, as its text or as the name of a file that only this user can
+/// read.
+pub fn ticket_from(given: &str) -> Result<ClusterTicket, TicketFileError> {
+    let given = given.trim();
+    let unread = match given.parse() {
+        Ok(ticket) => return Ok(ticket),
+        Err(unread) => unread,
+    };
+    // A damaged ticket is a secret all the same: it is not shown as if it were a file's name.
+    let is_text = given.starts_with("aspen") && !given.contains(['/', '.']);
+    match read_ticket_file(Path::new(given)) {
+        Ok(Some(ticket)) => Ok(ticket),
+        Ok(None) | Err(TicketFileError::Io { .. }) if is_text => Err(TicketFileError::Text(unread)),
+        Ok(None) => Err(TicketFileError::Neither { given: given.to_owned() }),
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads a ticket from a file that only this user can read; `None` if there is no file.
@@ -124,7 +152,15 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(read_ticket_file(&path), Err(TicketFileError::Unsafe { .. })));
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(read_ticket_file(&path).unwrap(), Some(ticket));
+        assert_eq!(read_ticket_file(&path).unwrap(), Some(ticket.clone()));
+
+        assert!(ticket_from(&format!(" {}\n", path.display())).is_ok());
+        assert!(ticket_from(ticket.to_text().expose()).is_ok());
+        let cut = &ticket.to_text().expose()[..60].to_owned();
+        let error = ticket_from(cut).unwrap_err();
+        assert!(matches!(error, TicketFileError::Text(_)) && !error.to_string().contains(cut));
+        let missing = ticket_from("aspen/ticket.txt").unwrap_err();
+        assert!(matches!(missing, TicketFileError::Neither { .. }), "{missing}");
 
         let link = folder.path().join("link");
         symlink(&path, &link).unwrap();

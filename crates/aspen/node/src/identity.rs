@@ -4,6 +4,7 @@
 //! node_key   the identity, 64 hexadecimal digits          created once
 //! node_id    the number in the consensus group, decimal   created once
 //! mesh_key   the mesh secret, 64 hexadecimal digits       replaced when another is given
+//! forming    empty                                        until the cluster begun here has formed
 //! ```
 //!
 //! All are readable by their owner alone.
@@ -43,13 +44,15 @@ pub(crate) struct Identity {
     pub(crate) keypair: EntityKeypair,
     pub(crate) member_id: MemberId,
     pub(crate) mesh_key: MeshKey,
-    /// Whether the folder was used before.
-    pub(crate) was_known: bool,
+    /// Whether the node is to begin a cluster of its own: the folder is new, or an earlier start
+    /// ended before the cluster had formed.
+    pub(crate) is_forming: bool,
 }
 
 const KEY_FILE: &str = "node_key";
 const ID_FILE: &str = "node_id";
 const SECRET_FILE: &str = "mesh_key";
+const FORMING_FILE: &str = "forming";
 
 fn random() -> [u8; 32] {
     let mut bytes = [0; 32];
@@ -66,7 +69,20 @@ fn derived_id(entity: &EntityId) -> MemberId {
 
 impl Identity {
     /// The identity in `folder`, completed by what the settings say.
-    pub(crate) fn load(folder: &Path, settings: &Settings) -> Result<Self, IdentityError> {
+    ///
+    /// A new folder begins a cluster unless the node `joins` one.
+    pub(crate) fn load(
+        folder: &Path,
+        settings: &Settings,
+        joins: bool,
+    ) -> Result<Self, IdentityError> {
+        if joins {
+            remove(folder, FORMING_FILE)?;
+        } else if !has(folder, KEY_FILE)? {
+            // Before the key: a folder with a key and without this file waits to be added.
+            write(folder, FORMING_FILE, "")?;
+        }
+        let is_forming = has(folder, FORMING_FILE)?;
         let key = net_crypto::load_or_create(&folder.join(KEY_FILE), random)?;
         if key.is_readable_by_others {
             tracing::warn!("{KEY_FILE} can be read by other users; make it mode 0600");
@@ -88,7 +104,12 @@ impl Identity {
             }
         };
         let mesh_key = mesh_key(folder, settings)?;
-        Ok(Self { keypair: key.keypair, member_id, mesh_key, was_known: !key.was_created })
+        Ok(Self { keypair: key.keypair, member_id, mesh_key, is_forming })
+    }
+
+    /// Notes that the cluster has formed.
+    pub(crate) fn formed(folder: &Path) -> Result<(), IdentityError> {
+        remove(folder, FORMING_FILE)
     }
 
     /// The mesh secret as the mesh takes it.
@@ -128,6 +149,19 @@ fn read(folder: &Path, name: &'static str) -> Result<Option<String>, IdentityErr
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(source) => Err(IdentityError::File { name, source }),
+    }
+}
+
+fn has(folder: &Path, name: &'static str) -> Result<bool, IdentityError> {
+    folder.join(name).try_exists().map_err(|source| IdentityError::File { name, source })
+}
+
+fn remove(folder: &Path, name: &'static str) -> Result<(), IdentityError> {
+    match std::fs::remove_file(folder.join(name)) {
+        Err(source) if source.kind() != ErrorKind::NotFound => {
+            Err(IdentityError::File { name, source })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -11,6 +11,7 @@ mod parts;
 mod settings;
 mod ticket_file;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -27,7 +28,12 @@ fn main() -> ExitCode {
         Some(Command::Dev(_)) => "error",
     };
     let filter = EnvFilter::try_from_env("ASPEN_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let is_coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(is_coloured)
+        .with_writer(std::io::stderr)
+        .init();
     if let Some(Command::Dev(arguments)) = arguments.command {
         return on_one_thread(dev::run(arguments)).unwrap_or(ExitCode::FAILURE);
     }

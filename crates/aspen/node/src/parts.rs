@@ -29,7 +29,7 @@ pub(crate) enum RunError {
     #[error("data folder {path}: {source}")]
     Folder { path: String, source: std::io::Error },
     /// Another process has it.
-    #[error("data folder {path}: {source}")]
+    #[error("data folder {path}: {source}; stop it, or name another folder with --data-dir")]
     Locked { path: String, source: LockError },
     /// The identity cannot be used.
     #[error("data folder: {0}")]
@@ -83,14 +83,18 @@ impl Parts {
             FsDisk::open(&folder).map_err(|source| RunError::Folder { path: path(), source })?;
         let lock = FolderLock::acquire(&folder)
             .map_err(|source| RunError::Locked { path: path(), source })?;
-        let identity = Identity::load(&folder, &settings)?;
+        let joins = settings.ticket.is_some() || !settings.peers.is_empty();
+        let identity = Identity::load(&folder, &settings, joins)?;
         let mesh = bind(&identity, settings.bind)?;
         let addr = PeerAddr::direct(mesh.entity_id(), reachable(mesh.local_addr()));
         let node = start_node(&settings, &identity, &mesh, addr, disk).await?;
         let services = ClusterServices::serve(&mesh, &node)?;
-        let joins = join(&settings, &mesh);
-        if !identity.was_known && !joins {
-            node.init().await.map_err(RunError::Init)?;
+        introduce_peers(&settings, &mesh);
+        if identity.is_forming {
+            if !node.is_initialized() {
+                node.init().await.map_err(RunError::Init)?;
+            }
+            Identity::formed(&folder)?;
         }
         let http = HttpDoor::open(settings.http_port, &node, &mesh)
             .await
@@ -196,17 +200,11 @@ async fn start_node(
     Ok(ClusterNode::start(config, transport).await?)
 }
 
-/// Tells the mesh where the peers are that the settings name; whether they name any.
-fn join(settings: &Settings, mesh: &MeshNode) -> bool {
+/// Tells the mesh where the peers are that the settings name.
+fn introduce_peers(settings: &Settings, mesh: &MeshNode) {
     let from_ticket = settings.ticket.iter().flat_map(|ticket| ticket.peers());
-    let mut joins = settings.ticket.is_some();
-    for peer in from_ticket.chain(&settings.peers) {
-        if peer.entity_id != mesh.entity_id() {
-            mesh.add_peer(peer.clone());
-            joins = true;
-        }
-    }
-    joins
+    let others = from_ticket.chain(&settings.peers).filter(|p| p.entity_id != mesh.entity_id());
+    others.for_each(|peer| mesh.add_peer(peer.clone()));
 }
 
 /// Writes the ticket now, and again whenever the members change.

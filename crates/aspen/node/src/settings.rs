@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aspen_api::{ClusterTicket, MemberId};
+use aspen_client::ticket_from;
 use aspen_cluster::Timing;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use net_types::{EntityId, PeerAddr};
@@ -65,7 +66,8 @@ pub(crate) struct NodeArguments {
     /// TCP port on 127.0.0.1 for /healthz, /readyz and /metrics, 0 for any [default: 0]
     #[arg(long, env = "ASPEN_HTTP_PORT")]
     http_port: Option<u16>,
-    /// Ticket of the cluster to join; the node then waits to be added.
+    /// Ticket of the cluster to join, or a file that only you can read with it; the node then waits
+    /// to be added.
     #[arg(long, env = "ASPEN_TICKET", hide_env_values = true)]
     ticket: Option<String>,
     /// Known peers, `<entity id>@<host>:<port>`, separated by commas; the node then waits to be added.
@@ -157,11 +159,13 @@ impl Settings {
             None => NodeArguments::default(),
         };
         let all = arguments.over(below);
-        let ticket = all.ticket.map(|text| text.parse()).transpose();
-        let ticket: Option<ClusterTicket> = ticket
-            .map_err(|error: aspen_api::ClusterTicketError| value("--ticket", error.to_string()))?;
+        let ticket = all.ticket.as_deref().map(ticket_from).transpose();
+        let ticket = ticket.map_err(|error| value("--ticket", error.to_string()))?;
         if ticket.is_some() && all.cookie.is_some() {
             return Err(value("--cookie", "the ticket brings the secret; give one of the two"));
+        }
+        if all.node_id == Some(0) {
+            return Err(value("--node-id", "numbers start at 1"));
         }
         if all.cookie.as_deref() == Some("") {
             return Err(value("--cookie", "must not be empty"));
@@ -247,6 +251,7 @@ mod tests {
         assert!(with("ticket = \"nonsense\"").contains("--ticket"));
         assert!(with("peers = [\"x\"]").contains("--peers"));
         assert!(with("cookie = \"\"").contains("--cookie"));
+        assert!(with("node-id = 0").contains("--node-id"));
         assert!(with("heartbeat-interval-ms = 2000").contains("half"));
         assert!(
             with("election-timeout-min-ms = 10\nelection-timeout-max-ms = 10").contains("below")

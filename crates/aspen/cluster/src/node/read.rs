@@ -104,7 +104,15 @@ impl ClusterNode {
         let consistency = consistency_of(request)?;
         self.0.counters.reads.fetch_add(1, Ordering::Relaxed);
         match self.view(consistency).await {
-            Ok(view) => view.view().answer(request),
+            Ok(view) => view.view().answer(request).map(|answer| {
+                answer.map_err(|error| match error.code {
+                    // A replica that lags may get there. What is newer than the newest is not.
+                    ErrorCode::ServiceUnavailable if consistency != Consistency::Stale => {
+                        ApiError::new(ErrorCode::InvalidRequest, error.message)
+                    }
+                    _ => error,
+                })
+            }),
             Err(error) => Some(Err(error)),
         }
     }

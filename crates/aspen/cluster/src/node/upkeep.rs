@@ -210,7 +210,9 @@ impl ClusterNode {
             };
             self.introduce_members(membership.membership());
             let now_voting: Vec<u64> = membership.voter_ids().collect();
-            if voters.as_ref().is_some_and(|before| *before != now_voting) {
+            // That a cluster is begun is no change after which anybody has to settle.
+            let has_begun = |before: &Vec<u64>| before.is_empty();
+            if voters.as_ref().is_some_and(|before| *before != now_voting && !has_begun(before)) {
                 tracing::info!(voters = ?now_voting, "voters changed");
                 *self
                     .0

@@ -8,13 +8,14 @@ mod process;
 mod status;
 mod tour;
 
+use std::convert::Infallible;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub(crate) use cluster::DevCluster;
 
@@ -71,6 +72,9 @@ pub(crate) enum DevError {
     /// There is no client.
     #[error("cannot start a client: {0}")]
     Client(#[from] aspen_client::ConnectError),
+    /// The tour was stopped from outside.
+    #[error("stopped before the end of the tour; the nodes and their data are gone")]
+    Stopped,
     /// Something the tour shows is not so.
     #[error("the check failed: {0}")]
     Check(String),
@@ -92,10 +96,25 @@ impl DevError {
 pub(crate) async fn run(arguments: DevArguments) -> ExitCode {
     let is_terminal = std::io::stdout().is_terminal();
     let body = async {
-        let mut cluster = DevCluster::start(arguments.nodes, arguments.node_flags()).await?;
+        // From here on, so that nothing stays behind whenever the command is asked to stop.
+        let mut stop = StopRequest::watch()?;
+        let start = DevCluster::start(arguments.nodes, arguments.node_flags());
+        let started = tokio::select! {
+            started = start => Some(started?),
+            () = stop.comes() => None,
+        };
+        let Some(mut cluster) = started else {
+            return if arguments.tour { Err(DevError::Stopped) } else { Ok(()) };
+        };
         let result = match arguments.tour {
-            true => tour::run(&mut cluster).await,
-            false => show(&mut cluster, is_terminal).await,
+            true => tokio::select! {
+                told = tour::run(&mut cluster) => told,
+                () = stop.comes() => Err(DevError::Stopped),
+            },
+            false => tokio::select! {
+                never = show(&mut cluster, is_terminal) => match never {},
+                () = stop.comes() => Ok(()),
+            },
         };
         cluster.stop().await;
         result
@@ -109,8 +128,31 @@ pub(crate) async fn run(arguments: DevArguments) -> ExitCode {
     }
 }
 
-/// Prints how to use the cluster, then one line for each node until a signal comes.
-async fn show(cluster: &mut DevCluster, is_terminal: bool) -> Result<(), DevError> {
+/// Ctrl-C, or another request to end the process.
+struct StopRequest {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopRequest {
+    fn watch() -> Result<Self, DevError> {
+        let catch = |kind| signal(kind).map_err(DevError::io("cannot catch signals"));
+        Ok(Self {
+            interrupt: catch(SignalKind::interrupt())?,
+            terminate: catch(SignalKind::terminate())?,
+        })
+    }
+
+    async fn comes(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Prints how to use the cluster, then one line for each node for as long as it is polled.
+async fn show(cluster: &mut DevCluster, is_terminal: bool) -> Infallible {
     let ticket = cluster.ticket_path().display().to_string();
     println!("{} nodes are up; their data is in {}", cluster.len(), cluster.folder().display());
     println!("ticket: {ticket}");
@@ -119,16 +161,10 @@ async fn show(cluster: &mut DevCluster, is_terminal: bool) -> Result<(), DevErro
     println!("  aspen-cli kv get greeting");
     println!("  aspen-cli cluster status");
     println!("Ctrl-C stops the cluster and removes its data.");
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(DevError::io("signals"))?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(DevError::io("signals"))?;
     let mut lines = status::Lines::new(is_terminal);
     let mut every = tokio::time::interval(Duration::from_secs(1));
     loop {
-        tokio::select! {
-            biased;
-            _ = interrupt.recv() => return Ok(()),
-            _ = terminate.recv() => return Ok(()),
-            _ = every.tick() => lines.show(cluster).await,
-        }
+        every.tick().await;
+        lines.show(cluster).await;
     }
 }

@@ -1,5 +1,6 @@
 //! One node process.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -40,6 +41,12 @@ fn free_port() -> Result<u16, DevError> {
     Ok(socket.local_addr().map_err(DevError::io("no free UDP port"))?.port())
 }
 
+/// Whether a node gets a variable of the command's environment. Settings of single nodes do not
+/// concern it: a ticket for the client, for instance, would send it to another cluster.
+fn is_passed_on(name: &OsStr) -> bool {
+    name == "ASPEN_LOG" || !name.as_encoded_bytes().starts_with(b"ASPEN_")
+}
+
 impl NodeProcess {
     /// Node `number` with its data below `folder`, not started yet.
     pub(crate) fn new(
@@ -66,6 +73,8 @@ impl NodeProcess {
             .args(["--host", "127.0.0.1", "--bind-port", &self.port.to_string()])
             .args(["--node-id", &self.number.to_string()])
             .args(&self.flags)
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| is_passed_on(name)))
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env(CHILD_VARIABLE, "1")
             .env("NO_COLOR", "1")

@@ -1,6 +1,15 @@
-//! Real node processes: the tour, restarts, and what must be refused.
+//! Real node processes and the command line: every verb, growth, fail-over, restarts, the tour, and
+//! what must be refused.
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the test's failure")]
 
+mod cli;
+mod cluster;
+mod dev;
+mod keys;
+mod leases;
 mod process;
+#[path = "../../../cli/tests/it/ran.rs"]
+mod ran;
+mod refusals;
 mod single;
 mod tour;

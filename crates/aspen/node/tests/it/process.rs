@@ -1,28 +1,30 @@
 //! The node program under test.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use aspen_api::ClusterTicket;
 use aspen_client::{Client, ClientOptions, read_ticket_file};
+
+use crate::ran::isolated;
+
+/// Time for anything to come about on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running node; killed when dropped.
 pub(crate) struct Node {
     child: Child,
     stderr: BufReader<ChildStderr>,
+    folder: PathBuf,
     /// What the node logged until it served.
     pub(crate) log: String,
 }
 
 /// The program, with nothing of the caller's environment that would change a node.
 pub(crate) fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_aspen-node"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ASPEN_")) {
-        command.env_remove(name);
-    }
-    command.env("NO_COLOR", "1").stdin(Stdio::null());
-    command
+    isolated(Path::new(env!("CARGO_BIN_EXE_aspen-node")))
 }
 
 impl Node {
@@ -36,14 +38,25 @@ impl Node {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut log = String::new();
-        while !log.contains(" serving ") {
-            if stderr.read_line(&mut log).unwrap() == 0 {
-                return Err((child.wait().unwrap(), log));
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut node = Self { child, stderr, folder: folder.to_owned(), log: String::new() };
+        while !node.log.contains(" serving ") {
+            if node.stderr.read_line(&mut node.log).unwrap() == 0 {
+                return Err((node.child.wait().unwrap(), std::mem::take(&mut node.log)));
             }
         }
-        Ok(Self { child, stderr, log })
+        Ok(node)
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The next line of the log.
+    pub(crate) fn next_line(&mut self) -> String {
+        let mut line = String::new();
+        self.stderr.read_line(&mut line).unwrap();
+        line
     }
 
     /// The value of a field in the line that says that the node serves.
@@ -60,8 +73,7 @@ impl Node {
 
     /// Asks the process to stop and returns how it ended, with the rest of its log.
     pub(crate) fn stop(mut self) -> (ExitStatus, String) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        signal(&self.child, "TERM");
         let mut rest = String::new();
         self.stderr.read_to_string(&mut rest).unwrap();
         (self.child.wait().unwrap(), rest)
@@ -76,9 +88,32 @@ impl Drop for Node {
     }
 }
 
+/// Sends a signal by its name.
+pub(crate) fn signal(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+}
+
+/// Looks until there is something to see.
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{what} did not come about");
+        std::thread::yield_now();
+    }
+}
+
+/// Where a node leaves its ticket.
+pub(crate) fn ticket_path(folder: &Path) -> PathBuf {
+    folder.join("cluster-ticket.txt")
+}
+
 /// The ticket in a data folder.
 pub(crate) fn ticket(folder: &Path) -> ClusterTicket {
-    read_ticket_file(&folder.join("cluster-ticket.txt")).unwrap().unwrap()
+    read_ticket_file(&ticket_path(folder)).unwrap().unwrap()
 }
 
 /// A client of the node in a data folder.

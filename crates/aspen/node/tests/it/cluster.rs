@@ -1,0 +1,229 @@
+//! `aspen-cli cluster` against real nodes: what a cluster says of itself, growth from one node to
+//! three, and the death of a leader.
+
+use aspen_api::{ClusterTicket, MeshTicket};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::cli::Cli;
+use crate::process::{Node, ticket, until};
+
+/// Short enough that a test does not wait, long enough for a busy machine.
+const TIMING: [&str; 4] = ["--heartbeat-interval-ms", "100", "--election-timeout-min-ms", "600"];
+
+fn start(folder: &TempDir, name: &str, flags: &[&str]) -> Node {
+    Node::start(&folder.path().join(name), &[&TIMING[..], flags].concat()).unwrap()
+}
+
+/// Starts a node with another one's ticket and adds it with the command that it logs.
+fn join(folder: &TempDir, name: &str, cli: &Cli, first: &Node) -> (Node, u64) {
+    let ticket = first.folder().join("cluster-ticket.txt");
+    let mut node = start(folder, name, &["--ticket", ticket.to_str().unwrap()]);
+    let advice = node.next_line();
+    let (_, command) = advice.split_once("aspen-cli ").expect("the log says how to add the node");
+    let (words, addr) = command.split_once('\'').unwrap();
+    let addr = addr.trim_end().strip_suffix('\'').unwrap();
+    let words: Vec<_> = words.split_whitespace().chain([addr]).collect();
+    let id = node.field("node_id").parse().unwrap();
+    let added = cli.json(&words).json();
+    assert_eq!(added["status"], "success");
+    let learner = added["nodes"].as_array().unwrap().iter().find(|n| n["node_id"] == id).unwrap();
+    let entity = node.field("entity_id");
+    let expected = json!({ "node_id": id, "endpoint_id": entity, "is_leader": false,
+                           "is_voter": false, "is_learner": true });
+    assert_eq!(*learner, expected);
+    (node, id)
+}
+
+/// A ticket of one node alone.
+fn only(node: &Node) -> ClusterTicket {
+    let ticket = ticket(node.folder());
+    let peers = vec![ticket.peers()[0].clone()];
+    assert_eq!(peers[0].entity_id.to_string(), node.field("entity_id"));
+    ClusterTicket { mesh: MeshTicket { label: String::new(), peers }, ..ticket }
+}
+
+fn keys(document: &Value) -> Vec<&str> {
+    document.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[test]
+fn a_lone_node_says_how_it_is() {
+    let folder = TempDir::new().unwrap();
+    let node = start(&folder, "node", &["--node-id", "5"]);
+    let cli = Cli::of(&node);
+    let entity = node.field("entity_id");
+    let status = cli.json(&["cluster", "status"]).json();
+    let own = json!({ "node_id": 5, "endpoint_id": entity, "is_leader": true, "is_voter": true,
+                      "is_learner": false });
+    assert_eq!(status, json!({ "nodes": [own] }));
+    let text = format!("5\tleader\t{entity}\t{}\n", node.field("udp"));
+    assert_eq!(cli.run(&["cluster", "status"]).text(), text);
+
+    let mut health = cli.json(&["cluster", "health"]).json();
+    assert!(health["uptime_seconds"].is_u64() && health["node_id"].is_string());
+    (health["uptime_seconds"], health["node_id"]) = (json!(0), json!(""));
+    let expected = json!({
+        "status": "healthy", "node_id": "", "raft_node_id": 5, "endpoint_id": entity,
+        "uptime_seconds": 0, "is_initialized": true, "membership_node_count": 1,
+    });
+    assert_eq!(health, expected);
+
+    let metrics = cli.json(&["cluster", "metrics"]).json();
+    let mut expected = [
+        "node_id",
+        "state",
+        "leader",
+        "term",
+        "last_log_index",
+        "last_applied_index",
+        "snapshot_index",
+        "purged_index",
+        "replication",
+    ];
+    expected.sort_unstable();
+    assert_eq!(keys(&metrics), expected);
+    assert_eq!((&metrics["state"], &metrics["leader"]), (&json!("leader"), &json!(5)));
+    assert!(cli.run(&["cluster", "metrics"]).text().contains("state\tleader\n"));
+
+    let prometheus = cli.run(&["cluster", "prometheus"]);
+    assert!(prometheus.text().contains("\naspen_raft_is_leader 1\n"), "{}", prometheus.text());
+    let text = cli.run(&["cluster", "ticket"]);
+    assert_eq!(text.text().trim(), ticket(node.folder()).to_text().expose());
+    assert_eq!(cli.json(&["cluster", "ticket"]).json(), json!({ "ticket": text.text().trim() }));
+    let snapshot = cli.json(&["cluster", "snapshot"]).json();
+    assert_eq!(keys(&snapshot), ["snapshot_index", "status"]);
+
+    // What cannot be done is said, and harms nothing.
+    let twice = cli.json(&["cluster", "init"]);
+    assert_eq!(twice.refusal(), (1, "CONFLICT".into()));
+    assert!(twice.stderr.contains("belongs to a cluster already"), "{}", twice.stderr);
+    for (args, refusal) in [
+        (&["cluster", "promote", "9"][..], (3, "NOT_FOUND")),
+        (&["cluster", "change-membership", "5", "9"], (3, "NOT_FOUND")),
+        (&["cluster", "transfer-leader"], (1, "CONFLICT")),
+        (&["cluster", "transfer-leader", "--to", "9"], (3, "NOT_FOUND")),
+        (&["cluster", "add-learner", "--node-id", "9", "--addr", &entity], (2, "USAGE")),
+    ] {
+        assert_eq!(cli.json(args).refusal(), (refusal.0, refusal.1.to_owned()), "{args:?}");
+    }
+    assert_eq!(cli.json(&["cluster", "status"]).json(), status);
+}
+
+#[test]
+fn a_node_that_was_told_to_join_waits_and_can_be_made_a_cluster() {
+    let folder = TempDir::new().unwrap();
+    let nobody = format!("{}@127.0.0.1:1", "ab".repeat(32));
+    let node = start(&folder, "node", &["--peers", &nobody]);
+    assert_eq!(node.field("initialized"), "false");
+    let cli = Cli::of(&node);
+    let early = cli.json(&["--timeout", "300", "kv", "get", "k"]);
+    assert_eq!(early.refusal(), (6, "NOT_INITIALIZED".into()));
+    assert!(early.stderr.contains("cluster init"), "{}", early.stderr);
+    let health = cli.json(&["cluster", "health"]);
+    assert_eq!((health.code, &health.document()["is_initialized"]), (1, &json!(false)));
+    let (path, flags) = (node.folder().to_owned(), [&TIMING[..]].concat());
+    node.stop();
+    let node = Node::start(&path, &flags).unwrap();
+    assert_eq!(node.field("initialized"), "false", "it still waits, also without the flag");
+    let formed = cli.json(&["cluster", "init"]).json();
+    assert_eq!(
+        (&formed["status"], &formed["nodes"][0]["is_leader"]),
+        (&json!("success"), &json!(true))
+    );
+    assert_eq!(cli.run(&["kv", "set", "k", "v"]).code, 0);
+}
+
+#[test]
+fn one_node_grows_to_three_and_survives_its_leader() {
+    let folder = TempDir::new().unwrap();
+    let first = start(&folder, "1", &["--node-id", "1", "--cookie", "a shared secret"]);
+    let cli = Cli::of(&first);
+    assert_eq!(cli.run(&["kv", "set", "k", "before"]).code, 0);
+    let (second, two) = join(&folder, "2", &cli, &first);
+    let (third, three) = join(&folder, "3", &cli, &first);
+    let promote = |id: u64| cli.json(&["cluster", "promote", &id.to_string()]);
+    until("the promotion of a learner that has caught up", || {
+        (promote(two).code == 0).then_some(())
+    });
+    let early = promote(three);
+    assert_eq!(early.refusal(), (1, "CONFLICT".into()), "a second change so soon");
+    let forced = cli.json(&["cluster", "promote", &three.to_string(), "--force"]).json();
+    let roles: Vec<_> =
+        forced["nodes"].as_array().unwrap().iter().map(|n| &n["is_voter"]).collect();
+    assert_eq!(roles, [&json!(true); 3]);
+
+    // A ticket names all members, the node that was asked first.
+    until("the ticket of the second node with all members", || {
+        (ticket(second.folder()).peers().len() == 3).then_some(())
+    });
+    let follower = Cli::with(&only(&second));
+    assert_eq!(follower.run(&["kv", "set", "k", "by a follower"]).code, 0);
+    assert_eq!(follower.run(&["kv", "get", "k"]).text(), "by a follower");
+    let conflict = follower.run(&["kv", "cas", "k", "--new-value", "x"]);
+    assert_eq!(conflict.code, 1);
+    let followers = cli.json(&["cluster", "metrics"]).json();
+    assert_eq!(followers["replication"].as_array().unwrap().len(), 2);
+
+    let addr = first.field("udp");
+    let port = addr.rsplit_once(':').unwrap().1.to_owned();
+    let path = first.folder().to_owned();
+    first.kill();
+    // The ticket still names the dead leader first.
+    assert_eq!(cli.run(&["kv", "set", "k", "after"]).code, 0);
+    assert_eq!(follower.run(&["kv", "get", "k"]).text(), "after");
+    let status = Cli::of(&third).json(&["cluster", "status"]).json();
+    let nodes = status["nodes"].as_array().unwrap();
+    assert_eq!(nodes.len(), 3);
+    assert!(nodes.iter().any(|n| n["is_leader"] == true && n["node_id"] != 1), "{status}");
+
+    let flags = [&TIMING[..], &["--bind-port", &port]].concat();
+    let first = Node::start(&path, &flags).unwrap();
+    let own = Cli::with(&only(&first));
+    until("the old leader's catching up", || {
+        let stale = own.run(&["kv", "get", "k", "--consistency", "stale"]);
+        (stale.text() == "after").then_some(())
+    });
+
+    // Without a majority nothing is acknowledged, and what is there can still be read.
+    second.kill();
+    third.kill();
+    let write = own.json(&["--timeout", "2000", "kv", "set", "k", "alone"]);
+    let (code, name) = write.refusal();
+    assert!(matches!(
+        (code, name.as_str()),
+        (6, "NOT_LEADER" | "SERVICE_UNAVAILABLE") | (7, "TIMEOUT")
+    ));
+    let stale = own.run(&["kv", "get", "k", "--consistency", "stale"]);
+    assert_eq!((stale.code, stale.text()), (0, "after"));
+}
+
+#[test]
+fn voters_change_together_and_a_leader_that_leaves_steps_down() {
+    let folder = TempDir::new().unwrap();
+    let first = start(&folder, "1", &["--node-id", "1"]);
+    let cli = Cli::of(&first);
+    let (second, two) = join(&folder, "2", &cli, &first);
+    let two = two.to_string();
+    let voters = |document: &Value| -> Vec<Value> {
+        let nodes = document["nodes"].as_array().unwrap().iter();
+        nodes.filter(|n| n["is_voter"] == true).map(|n| n["node_id"].clone()).collect()
+    };
+    let id: u64 = two.parse().unwrap();
+    let both = cli.json(&["cluster", "change-membership", "1", &two]).json();
+    assert_eq!(voters(&both), [json!(1), json!(id)]);
+    let moved = cli.json(&["cluster", "transfer-leader", "--to", &two]).json();
+    assert_eq!(moved, json!({ "status": "success" }));
+    let leader = |cli: &Cli| {
+        let status = cli.json(&["cluster", "status"]).json();
+        let nodes = status["nodes"].as_array().unwrap().clone();
+        nodes.into_iter().find(|n| n["is_leader"] == true).map(|n| n["node_id"].clone())
+    };
+    until("the other leader", || (leader(&cli) == Some(json!(id))).then_some(()));
+    // The leader removes itself.
+    let left = cli.json(&["cluster", "change-membership", "1"]).json();
+    assert_eq!(voters(&left), [json!(1)]);
+    until("the first leader's return", || (leader(&cli) == Some(json!(1))).then_some(()));
+    assert_eq!(cli.run(&["kv", "set", "k", "v"]).code, 0);
+    drop(second);
+}

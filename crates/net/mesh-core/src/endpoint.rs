@@ -1,8 +1,7 @@
 //! The endpoint's state and what its driver calls.
 
 use core::net::SocketAddr;
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::BuildHasherDefault;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use net_crypto::{CookieJar, EntityKeypair, MacKeys, Seeded};
@@ -11,12 +10,12 @@ use net_session::{
     StreamConfig,
 };
 use net_types::limits::{HEADER_BYTES, MAX_SESSION_EVENTS, MAX_SESSIONS, ROUTING_HEADER_BYTES};
-use net_types::{EntityId, Instant, NodeId, PeerAddr, SessionId, StreamId};
+use net_types::{EntityId, IdMap, Instant, NodeId, PeerAddr, SessionId, StreamId};
 use net_wire::{Header, HeaderError, Kind, ROUTING_TAG, ResetReason, RoutingHeader};
 
 use crate::answer::Answered;
 use crate::pacer::Pacer;
-use crate::peers::{Peer, SessionIdHasher, Slot};
+use crate::peers::{Peer, Slot};
 use crate::timers::{Timer, Timers};
 use crate::transmit::Carry;
 use crate::{ConfigError, EndpointConfig, Event, PeerStatus, Population};
@@ -34,7 +33,7 @@ pub struct Endpoint {
     pub(crate) counters: Counters,
     pub(crate) slots: Vec<Option<Slot>>,
     pub(crate) free: Vec<usize>,
-    pub(crate) by_id: HashMap<SessionId, usize, BuildHasherDefault<SessionIdHasher>>,
+    pub(crate) by_id: IdMap<SessionId, usize>,
     pub(crate) peers: BTreeMap<NodeId, Peer>,
     /// Dials under way, by the handshake id in their packets.
     pub(crate) dials: BTreeMap<SessionId, NodeId>,
@@ -67,7 +66,7 @@ impl Endpoint {
             counters: Counters::default(),
             slots: Vec::new(),
             free: Vec::new(),
-            by_id: HashMap::default(),
+            by_id: IdMap::default(),
             peers: BTreeMap::new(),
             dials: BTreeMap::new(),
             answered: Answered::default(),

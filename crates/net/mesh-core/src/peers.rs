@@ -1,7 +1,6 @@
 //! What the endpoint holds for each peer and each session.
 
 use std::collections::VecDeque;
-use std::hash::Hasher;
 
 use net_session::Session;
 use net_types::{NodeId, PeerAddr};
@@ -39,23 +38,5 @@ impl Peer {
             && self.provisional.is_empty()
             && self.draining.is_empty()
             && self.addr.is_none()
-    }
-}
-
-/// Hashes session ids, which are cut from a handshake hash and need no further mixing to spread.
-#[derive(Default)]
-pub(crate) struct SessionIdHasher(u64);
-
-impl Hasher for SessionIdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|b| self.write_u64(u64::from(*b)));
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = self.0.rotate_left(5) ^ value;
     }
 }

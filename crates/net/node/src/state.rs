@@ -15,7 +15,7 @@ use net_rpc::{
     Services, classify, rpc_stream,
 };
 use net_types::limits::RPC_STREAM_WINDOW_BYTES;
-use net_types::{CallId, EntityId, Instant, NodeId, OriginHash, SessionId, StreamId};
+use net_types::{CallId, EntityId, IdMap, Instant, NodeId, OriginHash, SessionId, StreamId};
 use tokio::sync::oneshot;
 
 use crate::stream::StreamTable;
@@ -52,7 +52,7 @@ pub(crate) struct Core {
     pub(crate) streams: StreamTable,
     pub(crate) inbox: Vec<InboxCall>,
     pub(crate) waiters: BTreeMap<NodeId, Vec<oneshot::Sender<Result<(), DialError>>>>,
-    pub(crate) entities: BTreeMap<SessionId, EntityId>,
+    pub(crate) entities: IdMap<SessionId, EntityId>,
     /// Replies that found their stream full, in order.
     pub(crate) overflow: VecDeque<(SessionId, StreamId, Bytes)>,
     pub(crate) origin: OriginHash,
@@ -105,7 +105,7 @@ impl Core {
             streams: StreamTable::default(),
             inbox: Vec::new(),
             waiters: BTreeMap::new(),
-            entities: BTreeMap::new(),
+            entities: IdMap::default(),
             overflow: VecDeque::new(),
             origin,
             rng,

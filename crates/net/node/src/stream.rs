@@ -1,11 +1,11 @@
 //! Streams for applications: messages in both directions with credit that follows the reader.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use net_mesh_core::{OpenError, ResetReason, SendError, StreamConfig, Subprotocol};
-use net_types::{NodeId, SessionId, StreamId};
+use net_types::{IdMap, NodeId, SessionId, StreamId};
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc};
 
@@ -54,7 +54,7 @@ struct Entry {
 /// streams' windows: credit returns only when a message is taken.
 #[derive(Default)]
 pub(crate) struct StreamTable {
-    entries: HashMap<(SessionId, StreamId), Entry>,
+    entries: IdMap<(SessionId, StreamId), Entry>,
     listeners: BTreeMap<Subprotocol, mpsc::Sender<Parts>>,
 }
 

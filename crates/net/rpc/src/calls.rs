@@ -3,11 +3,10 @@
 //! Each open call is one slot. Deadlines are kept in lists, one for each tick of 16 ms, so that
 //! opening and completing a call touches no tree: a call that ends early leaves its list at once.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::BTreeMap;
 
 use net_types::limits::MAX_PENDING_CALLS;
-use net_types::{CallId, Instant, SessionId};
+use net_types::{CallId, IdMap, Instant, SessionId};
 use net_wire::Class;
 use thiserror::Error;
 
@@ -42,29 +41,11 @@ pub struct Ended<U> {
     pub user: U,
 }
 
-/// Hashes ids that are random, or cut from a cryptographic hash, already.
-#[derive(Default)]
-pub(crate) struct RandomIdHasher(u64);
-
-impl Hasher for RandomIdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|b| self.write_u64(u64::from(*b)));
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = self.0.rotate_left(5) ^ value;
-    }
-}
-
 /// Open calls, each with a `U` that its caller waits on.
 pub struct Calls<U> {
     slots: Vec<Option<Open<U>>>,
     free: Vec<u32>,
-    by_id: HashMap<CallId, u32, BuildHasherDefault<RandomIdHasher>>,
+    by_id: IdMap<CallId, u32>,
     /// First slot of each tick's list.
     ticks: BTreeMap<u64, u32>,
 }
@@ -75,7 +56,7 @@ impl<U> Calls<U> {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
-            by_id: HashMap::default(),
+            by_id: IdMap::default(),
             ticks: BTreeMap::new(),
         }
     }

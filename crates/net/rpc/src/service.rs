@@ -1,18 +1,16 @@
 //! The services of a node and how many calls each works on.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::BuildHasherDefault;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use net_types::limits::{
     MAX_IN_FLIGHT_PER_CALLER, MAX_IN_FLIGHT_PER_SERVICE, MAX_SERVICE_NAME_BYTES, MAX_SERVICES,
 };
-use net_types::{CallId, ChannelHash, SessionId};
+use net_types::{CallId, ChannelHash, IdMap, SessionId};
 use net_wire::rpc::Status;
 use thiserror::Error;
 
 use crate::RpcFailure;
-use crate::calls::RandomIdHasher;
 
 /// A name is not a service's.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -68,10 +66,10 @@ type Stop = Box<dyn FnOnce() + Send>;
 
 /// The services of a node, each with a handler `H`, and the calls that are not answered yet.
 pub struct Services<H> {
-    by_hash: HashMap<ChannelHash, Service<H>, BuildHasherDefault<RandomIdHasher>>,
+    by_hash: IdMap<ChannelHash, Service<H>>,
     /// Unanswered calls with what stops them.
     open: BTreeMap<(SessionId, CallId), (ChannelHash, Option<Stop>)>,
-    per_caller: HashMap<SessionId, usize>,
+    per_caller: IdMap<SessionId, usize>,
 }
 
 /// What to do with a request.
@@ -87,7 +85,7 @@ pub enum Admission<H> {
 impl<H: Clone> Services<H> {
     /// No services.
     pub fn new() -> Self {
-        Self { by_hash: HashMap::default(), open: BTreeMap::new(), per_caller: HashMap::new() }
+        Self { by_hash: IdMap::default(), open: BTreeMap::new(), per_caller: IdMap::default() }
     }
 
     /// Adds a service; false when the name is taken or the table full.

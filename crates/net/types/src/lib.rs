@@ -6,9 +6,11 @@
 
 mod address;
 mod id;
+mod id_map;
 pub mod limits;
 mod time;
 
 pub use address::PeerAddr;
 pub use id::{CallId, ChannelHash, EntityId, HexError, NodeId, OriginHash, SessionId, StreamId};
+pub use id_map::{IdHasher, IdMap};
 pub use time::{Instant, UnixMillis};

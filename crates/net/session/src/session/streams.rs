@@ -1,10 +1,9 @@
 //! The streams of a session: by id, by readiness to send, by owed acknowledgement.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::VecDeque;
 
 use net_types::limits::{MAX_PEER_STREAMS, MAX_STREAMS};
-use net_types::{Instant, StreamId};
+use net_types::{IdMap, Instant, StreamId};
 use net_wire::{Class, StreamWindow};
 
 use crate::ranges::{Inserted, RangeSet};
@@ -22,25 +21,6 @@ const QUANTUM_PER_WEIGHT: i64 = 512;
 const CLASS_RUN: u32 = 16;
 /// What an acknowledgement says of a stream that ended by force: everything is over.
 pub(super) const GONE: u64 = u64::MAX;
-
-/// Hashes stream ids. Peers choose them, but a session holds at most [`MAX_STREAMS`] and a peer that
-/// slows its own session down harms itself only.
-#[derive(Default)]
-pub(super) struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|b| self.write_u64(u64::from(*b)));
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = (self.0 ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
-    }
-}
 
 /// Both halves of a stream.
 pub(super) struct Stream {
@@ -66,7 +46,7 @@ pub(super) struct Streams {
     is_initiator: bool,
     slots: Vec<Option<Stream>>,
     free: Vec<usize>,
-    by_id: HashMap<StreamId, usize, BuildHasherDefault<IdHasher>>,
+    by_id: IdMap<StreamId, usize>,
     next_id: u64,
     from_peer: usize,
     ready: [VecDeque<usize>; 3],
@@ -90,7 +70,7 @@ impl Streams {
             is_initiator,
             slots: Vec::new(),
             free: Vec::new(),
-            by_id: HashMap::default(),
+            by_id: IdMap::default(),
             next_id: FIRST_DYNAMIC_ID | u64::from(is_initiator),
             from_peer: 0,
             ready: Default::default(),

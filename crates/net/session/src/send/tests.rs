@@ -2,7 +2,8 @@
 
 use core::time::Duration;
 
-use net_wire::StreamMode;
+use net_types::limits::MAX_RETRIES;
+use net_wire::{Nack, StreamMode};
 
 use super::*;
 

@@ -12,6 +12,7 @@ mod error;
 mod key;
 pub mod kv;
 pub mod lease;
+mod purpose;
 mod reserved;
 mod secret;
 mod store;
@@ -24,6 +25,7 @@ pub use envelope::{
 pub use error::{ApiError, ErrorCode};
 pub use key::{Key, KeyError, LeaseId, MemberId, Prefix, Revision};
 pub use net_wire::MeshTicket;
+pub use purpose::Purpose;
 pub use reserved::{RESERVED_PREFIXES, Touch, reserved_prefix_of, touches};
 pub use secret::SecretText;
 pub use store::{Exchange, KeyValueStore, StoreRequest};

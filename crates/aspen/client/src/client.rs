@@ -7,7 +7,7 @@ use std::time::Duration;
 use aspen_api::cluster::GetLeader;
 use aspen_api::{
     ApiError, AuthenticatedRequest, ClientId, ClusterTicket, EnvelopeError, ErrorCode, Exchange,
-    KeyValueStore, Request, RequestId, Response, StoreRequest, service,
+    KeyValueStore, Purpose, Request, RequestId, Response, StoreRequest, service,
 };
 use bytes::Bytes;
 use net_node::{
@@ -20,7 +20,7 @@ use rand_core::{OsRng, RngCore};
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::judgement::{Audience, is_definitive, is_write, may_have_run, unanswered};
+use crate::judgement::{Audience, is_definitive, may_have_run, unanswered};
 use crate::peers::Peers;
 use crate::request_ids::RequestIds;
 use crate::rotation::{Failure, Rotation, Step};
@@ -429,7 +429,7 @@ impl Inner {
 
     /// A name for the request if it is one that must not be applied twice.
     fn name(&self, request: &Request) -> Result<Named<'_>, ApiError> {
-        if !is_write(request) {
+        if request.purpose() != Purpose::Write {
             return Ok(Named { inner: self, id: RequestId::UNNAMED });
         }
         let mut client = [0; 16];

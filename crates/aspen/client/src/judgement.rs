@@ -1,7 +1,7 @@
 //! What a request asks for, and what a failed attempt says about it.
 
 use aspen_api::kv::Consistency;
-use aspen_api::{ApiError, ErrorCode, Request};
+use aspen_api::{ApiError, ErrorCode, Purpose, Request};
 use net_node::{RpcError, Status};
 
 /// Whether a refusal speaks for all attempts: the request itself or the state of the store is the
@@ -43,26 +43,10 @@ pub(crate) enum Audience {
 
 impl Audience {
     pub(crate) fn of(request: &Request) -> Self {
-        let read = |consistency| match consistency {
-            Consistency::Stale => Self::Any,
-            Consistency::Linearizable | Consistency::Lease => Self::Leader,
-        };
-        match request {
-            Request::ReadKey(r) => read(r.consistency),
-            Request::ScanKeys(r) => read(r.consistency),
-            Request::BatchRead(r) => read(r.consistency),
-            Request::Ping(_)
-            | Request::GetHealth(_)
-            | Request::GetMetrics(_)
-            | Request::GetRaftMetrics(_)
-            | Request::GetNodeInfo(_)
-            | Request::GetLeader(_)
-            | Request::GetClusterState(_)
-            | Request::GetClusterTicket(_) => Self::Any,
-            Request::InitCluster(_) | Request::AddPeer(_) | Request::TriggerSnapshot(_) => {
-                Self::First
-            }
-            _ => Self::Leader,
+        match request.purpose() {
+            Purpose::Tell | Purpose::Read(Consistency::Stale) => Self::Any,
+            Purpose::Node => Self::First,
+            Purpose::Read(_) | Purpose::Write | Purpose::Govern => Self::Leader,
         }
     }
 }
@@ -74,25 +58,6 @@ pub(crate) fn unanswered(error: &RpcError) -> ApiError {
         false => ErrorCode::ServiceUnavailable,
     };
     ApiError::new(code, error.to_string())
-}
-
-/// Whether the state machine de-duplicates the request.
-pub(crate) fn is_write(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::WriteKey(_)
-            | Request::WriteKeyWithTtl(_)
-            | Request::WriteKeyWithLease(_)
-            | Request::DeleteKey(_)
-            | Request::CompareAndSwapKey(_)
-            | Request::CompareAndDeleteKey(_)
-            | Request::BatchWrite(_)
-            | Request::ConditionalBatchWrite(_)
-            | Request::Transact(_)
-            | Request::LeaseGrant(_)
-            | Request::LeaseRevoke(_)
-            | Request::LeaseKeepalive(_)
-    )
 }
 
 #[cfg(test)]
@@ -108,11 +73,10 @@ mod tests {
         let read = ReadKey::newest(key.clone());
         let stale = ReadKey { consistency: Consistency::Stale, ..read.clone() };
         let write = WriteKey { key, value: "v".into() };
-        assert_eq!(Audience::of(&read.clone().into()), Audience::Leader);
+        assert_eq!(Audience::of(&read.into()), Audience::Leader);
         assert_eq!(Audience::of(&stale.into()), Audience::Any);
-        assert_eq!(Audience::of(&write.clone().into()), Audience::Leader);
+        assert_eq!(Audience::of(&write.into()), Audience::Leader);
         assert_eq!(Audience::of(&InitCluster {}.into()), Audience::First);
-        assert!(is_write(&write.into()) && !is_write(&read.into()));
     }
 
     #[test]

@@ -15,22 +15,6 @@ use net_wire::Class;
 
 use super::ClusterNode;
 
-/// Whether a request is answered by a node that belongs to no cluster.
-fn is_served_uninitialized(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::Ping(_)
-            | Request::GetHealth(_)
-            | Request::GetMetrics(_)
-            | Request::GetRaftMetrics(_)
-            | Request::GetNodeInfo(_)
-            | Request::GetLeader(_)
-            | Request::GetClusterTicket(_)
-            | Request::InitCluster(_)
-            | Request::AddPeer(_)
-    )
-}
-
 /// A request of a client, counted until it is answered or given up.
 struct UnderWay<'a>(&'a ClusterNode);
 
@@ -90,7 +74,7 @@ impl ClusterNode {
         {
             return Err(super::errors::stopped());
         }
-        if !is_served_uninitialized(&request.request) && !self.is_initialized() {
+        if !request.request.is_served_uninitialized() && !self.is_initialized() {
             let text = "this node belongs to no cluster yet";
             return Err(ApiError::new(ErrorCode::NotInitialized, text));
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aspen_api::kv::Consistency;
-use aspen_api::{ApiError, ErrorCode, Request, Response};
+use aspen_api::{ApiError, ErrorCode, Purpose, Request, Response};
 use openraft::ReadPolicy;
 use openraft::errors::{LinearizableReadError, RaftError};
 
@@ -19,17 +19,6 @@ const ATTEMPTS: u32 = 5;
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 /// Time for all of them.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The consistency that a read asks for; `None` if the request is not a read of the store.
-pub(super) fn consistency_of(request: &Request) -> Option<Consistency> {
-    match request {
-        Request::ReadKey(read) => Some(read.consistency),
-        Request::ScanKeys(scan) => Some(scan.consistency),
-        Request::BatchRead(read) => Some(read.consistency),
-        Request::LeaseTimeToLive(_) | Request::LeaseList(_) => Some(Consistency::Linearizable),
-        _ => None,
-    }
-}
 
 impl ClusterNode {
     /// Waits until the local state is as fresh as `consistency` asks.
@@ -101,7 +90,7 @@ impl ClusterNode {
         &self,
         request: &Request,
     ) -> Option<Result<Response, ApiError>> {
-        let consistency = consistency_of(request)?;
+        let Purpose::Read(consistency) = request.purpose() else { return None };
         self.0.counters.reads.fetch_add(1, Ordering::Relaxed);
         match self.view(consistency).await {
             Ok(view) => view.view().answer(request).map(|answer| {

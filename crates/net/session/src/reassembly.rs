@@ -14,6 +14,9 @@ const PARTIAL_OVERHEAD_BYTES: usize = 192;
 const STASHED_OVERHEAD_BYTES: usize = 64;
 /// Fragments that the first reservation of a message holds.
 const FIRST_RESERVE_FRAGMENTS: usize = 8;
+/// What a buffer grows by when it is full. A message of a mebibyte in fragments of a jumbo path is
+/// moved once, when a sixteenth of it is here.
+const GROWTH: usize = 16;
 
 #[derive(Debug)]
 struct Partial {
@@ -50,14 +53,14 @@ impl Partial {
         }
     }
 
-    /// Joins the next fragment. The buffer doubles, but never beyond what the message will have
+    /// Joins the next fragment. The buffer grows by [`GROWTH`], but never beyond what the message will have
     /// when all its fragments are as long as this one: all but the last are.
     fn append(&mut self, fragment: &[u8]) {
         let (len, capacity) = (self.prefix.len(), self.prefix.capacity());
         if capacity - len < fragment.len() {
             let whole = fragment.len() * usize::from(self.count);
             let first = FIRST_RESERVE_FRAGMENTS * fragment.len();
-            let wanted = (capacity * 2).max(first).min(whole).max(len + fragment.len());
+            let wanted = (capacity * GROWTH).max(first).min(whole).max(len + fragment.len());
             self.prefix.reserve_exact(wanted - len);
         }
         self.prefix.extend_from_slice(fragment);

@@ -209,6 +209,8 @@ impl ClusterNode {
             count(&counters.barriers),
         );
         put("checkpoints_total", "counter", "Checkpoints begun.", count(&counters.checkpoints));
+        let memory = self.0.state.store().memory_bytes() as f64;
+        put("state_memory_bytes", "gauge", "Rows that no checkpoint holds yet.", memory);
         put("raft_term", "gauge", "Term.", raft.term as f64);
         let leads = f64::from(raft.state == RaftState::Leader);
         put("raft_is_leader", "gauge", "Whether the node leads.", leads);

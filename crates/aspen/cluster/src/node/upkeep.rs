@@ -10,7 +10,7 @@ use net_types::limits::DISK_FULL_PERCENT;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::Notify;
 
-use super::{CheckpointPolicy, ClusterNode};
+use super::ClusterNode;
 use crate::state::Store;
 
 /// Time between two looks at the disk and at the age of what is not durable.
@@ -35,6 +35,8 @@ pub(crate) struct Upkeep {
     checkpoint_at: AtomicU64,
     /// Memory above which one is due.
     checkpoint_above: AtomicUsize,
+    /// Whether it was above that after the last batch.
+    was_large: AtomicBool,
     checkpoint_due: Notify,
 }
 
@@ -49,6 +51,7 @@ impl Upkeep {
             is_dirty: AtomicBool::new(false),
             checkpoint_at: AtomicU64::new(u64::MAX),
             checkpoint_above: AtomicUsize::new(usize::MAX),
+            was_large: AtomicBool::new(false),
             checkpoint_due: Notify::new(),
         };
         if let Ok(view) = store.view() {
@@ -72,9 +75,9 @@ impl Upkeep {
         }
         let is_long = header.applied_revision.0 >= self.checkpoint_at.load(Ordering::Relaxed);
         let is_large = memory_bytes >= self.checkpoint_above.load(Ordering::Relaxed);
-        if is_long || is_large {
+        let was_large = self.was_large.swap(is_large, Ordering::Relaxed);
+        if is_long || (is_large && !was_large) {
             self.checkpoint_at.store(u64::MAX, Ordering::Relaxed);
-            self.checkpoint_above.store(usize::MAX, Ordering::Relaxed);
             self.checkpoint_due.notify_one();
         }
     }
@@ -139,13 +142,6 @@ impl ClusterNode {
         Some(Duration::from_millis(due_ms.saturating_sub(now_ms)))
     }
 
-    /// Has the next checkpoint made after so many entries or bytes.
-    fn expect_checkpoint(&self, policy: &CheckpointPolicy, from: u64) {
-        let at = from.saturating_add(policy.entries);
-        self.0.upkeep.checkpoint_at.store(at, Ordering::Relaxed);
-        self.0.upkeep.checkpoint_above.store(policy.memory_bytes, Ordering::Relaxed);
-    }
-
     /// Makes the state durable by size, number and age, and drops the log before it.
     async fn keep_durable(self) {
         let policy = self.0.config.checkpoint;
@@ -153,7 +149,9 @@ impl ClusterNode {
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut dirty_since = None;
         let mut log_bytes_at = self.0.log.counters().bytes;
-        self.expect_checkpoint(&policy, self.0.state.store().durable_next());
+        let first = self.0.state.store().durable_next().saturating_add(policy.entries);
+        self.0.upkeep.checkpoint_at.store(first, Ordering::Relaxed);
+        self.0.upkeep.checkpoint_above.store(policy.memory_bytes, Ordering::Relaxed);
         loop {
             let was_asked = tokio::select! {
                 biased;
@@ -173,7 +171,8 @@ impl ClusterNode {
             if is_due {
                 dirty_since = None;
                 log_bytes_at = log_bytes;
-                self.expect_checkpoint(&policy, self.applied().map_or(0, |id| id.index));
+                let next = self.applied().map_or(0, |id| id.index).saturating_add(policy.entries);
+                self.0.upkeep.checkpoint_at.store(next, Ordering::Relaxed);
                 self.0.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
                 if self.0.raft.trigger().snapshot().await.is_err() {
                     return;

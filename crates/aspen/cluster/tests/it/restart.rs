@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aspen_api::kv::Consistency;
-use aspen_cluster::disk::{Disk, FolderLock, FsDisk, LockError};
+use aspen_cluster::disk::{Disk, FolderLock, FsDisk, LockError, MemoryDisk};
 use aspen_cluster::log::{LogError, WriterDrive};
-use aspen_cluster::{Blocking, ClusterConfig, ClusterNode, StartError, StoreError};
+use aspen_cluster::{
+    Blocking, CheckpointPolicy, ClusterConfig, ClusterNode, StartError, StoreError,
+};
 
 use crate::client::{get, keys, put};
 use crate::mesh::{Mesh, TestCluster, addr, config, until};
@@ -59,6 +61,32 @@ async fn a_whole_cluster_restarts() {
     }
     let leader = cluster.leader().await;
     assert_eq!(get(&cluster.nodes[&leader], "a").await.unwrap().as_deref(), Some("1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_in_memory_are_written_out_once_they_are_many_bytes() {
+    let checkpoint = CheckpointPolicy { memory_bytes: 32 << 10, ..CheckpointPolicy::default() };
+    let disk = Arc::new(MemoryDisk::default());
+    let settings = ClusterConfig { checkpoint, ..config(1, disk.clone()) };
+    let mesh = Mesh::default();
+    let node = ClusterNode::start(settings.clone(), mesh.end(1)).await.unwrap();
+    node.init().await.unwrap();
+    let value = "v".repeat(1_000);
+    for _ in 0..3 {
+        let before = node.raft_metrics().last_applied_index;
+        for n in 0..40 {
+            put(&node, &format!("k{n:02}"), &value).await.unwrap();
+        }
+        until(|| (node.raft_metrics().snapshot_index > before).then_some(())).await;
+    }
+    let text = node.prometheus_text();
+    let begun = text.lines().find_map(|line| line.strip_prefix("aspen_checkpoints_total "));
+    let begun: u64 = begun.unwrap().parse().unwrap();
+    assert!((3..=9).contains(&begun), "one for each 32 KiB, not one for each write: {begun}");
+    node.shutdown().await;
+    drop(node);
+    let node = ClusterNode::start(settings, mesh.end(1)).await.unwrap();
+    assert_eq!(keys(&node, Consistency::Stale).await.len(), 40);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! Calls from this node.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use net_mesh_core::SendError;
@@ -14,13 +14,13 @@ use crate::state::{CallResult, FRAME_ROOM};
 use crate::{ConnectError, MeshNode};
 
 /// Cancels its call when dropped before the reply.
-struct OpenCall {
-    shared: Arc<Shared>,
+struct OpenCall<'a> {
+    shared: &'a Shared,
     call: CallId,
     is_done: bool,
 }
 
-impl Drop for OpenCall {
+impl Drop for OpenCall<'_> {
     fn drop(&mut self) {
         if !self.is_done {
             let now = self.shared.now();
@@ -57,25 +57,32 @@ impl MeshNode {
             net_wire::rpc::encode_headers(&options.headers, &mut headers)
                 .map_err(|e| RpcError::TooLarge(e.to_string()))?;
         }
-        let mut options = options;
-        if self.shared.lock().endpoint.live_session(peer).is_none() {
-            let started = tokio::time::Instant::now();
-            let session = tokio::time::timeout(options.deadline, self.ensure_session(peer));
-            match session.await {
-                Err(_) => return Err(RpcError::Timeout),
-                Ok(Err(ConnectError::Closed)) => return Err(RpcError::Cancelled),
-                Ok(Err(error)) => return Err(RpcError::NoRoute(error.to_string())),
-                Ok(Ok(())) => {
-                    options.deadline = options.deadline.saturating_sub(started.elapsed());
-                }
+        let (reply, mut open) = match self.start_call(peer, service, &body, &headers, &options)? {
+            Some(started) => started,
+            None => {
+                let deadline = self.session_within(peer, options.deadline).await?;
+                let options = CallOptions { deadline, ..options };
+                self.start_call(peer, service, &body, &headers, &options)?
+                    .ok_or_else(|| RpcError::NoRoute("the session just ended".to_owned()))?
             }
-        }
-        let (reply, mut open) = self.start_call(peer, service, &body, &headers, &options)?;
+        };
         let result = reply.await;
         open.is_done = true;
         result.unwrap_or(Err(RpcError::Cancelled))
     }
 
+    /// Waits for a session; returns what is left of the time.
+    async fn session_within(&self, peer: NodeId, time: Duration) -> Result<Duration, RpcError> {
+        let started = tokio::time::Instant::now();
+        match tokio::time::timeout(time, self.ensure_session(peer)).await {
+            Err(_) => Err(RpcError::Timeout),
+            Ok(Err(ConnectError::Closed)) => Err(RpcError::Cancelled),
+            Ok(Err(error)) => Err(RpcError::NoRoute(error.to_string())),
+            Ok(Ok(())) => Ok(time.saturating_sub(started.elapsed())),
+        }
+    }
+
+    /// Registers a call and queues its request; `None` when there is no session.
     fn start_call(
         &self,
         peer: NodeId,
@@ -83,19 +90,17 @@ impl MeshNode {
         body: &Bytes,
         headers: &[u8],
         options: &CallOptions,
-    ) -> Result<(oneshot::Receiver<CallResult>, OpenCall), RpcError> {
-        let now = self.shared.now();
+    ) -> Result<Option<(oneshot::Receiver<CallResult>, OpenCall<'_>)>, RpcError> {
         let mut guard = self.shared.lock();
         let core = &mut *guard;
-        let session = core
-            .endpoint
-            .live_session(peer)
-            .ok_or_else(|| RpcError::NoRoute("the session just ended".to_owned()))?;
+        let Some(session) = core.endpoint.live_session(peer) else { return Ok(None) };
+        let now = core.call_time(|| self.shared.now());
         let is_initiator = core.endpoint.is_initiator(session).unwrap_or_default();
-        let call = core.new_call_id();
+        let random = core.random();
         let (tell, reply) = oneshot::channel();
-        core.calls
-            .open(call, session, options.class, now + options.deadline, tell)
+        let call = core
+            .calls
+            .open(random, session, options.class, now + options.deadline, tell)
             .map_err(|_| RpcError::Backpressure)?;
         let budget_ms = u32::try_from(options.deadline.as_millis()).unwrap_or(u32::MAX);
         let info = RequestInfo {
@@ -119,7 +124,7 @@ impl MeshNode {
             });
         }
         core.wake();
-        Ok((reply, OpenCall { shared: self.shared.clone(), call, is_done: false }))
+        Ok(Some((reply, OpenCall { shared: &self.shared, call, is_done: false })))
     }
 
     /// This node and one of its peers.

@@ -187,7 +187,7 @@ impl Driver {
 
     fn turn(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
         // Registered before looking, so that nothing that comes meanwhile is missed.
-        self.shared.lock().waker = Some(cx.waker().clone());
+        self.shared.lock().begin_turn(cx.waker());
         let mut has_more = self.receive(cx)?;
         loop {
             self.collect();

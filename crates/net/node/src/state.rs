@@ -59,6 +59,8 @@ pub(crate) struct Core {
     pub(crate) rng: Seeded,
     /// The driver, while it waits.
     pub(crate) waker: Option<Waker>,
+    /// When the first call since the driver's last turn was made.
+    called_at: Option<Instant>,
     pub(crate) is_closed: bool,
     pub(crate) malformed_frames: u64,
     taken: Taken,
@@ -110,6 +112,7 @@ impl Core {
             origin,
             rng,
             waker: None,
+            called_at: None,
             is_closed: false,
             malformed_frames: 0,
             taken: Taken::default(),
@@ -123,9 +126,23 @@ impl Core {
         }
     }
 
-    pub(crate) fn new_call_id(&mut self) -> CallId {
-        // u64::MAX is not a sequence; random numbers meet it once in 2^64 calls.
-        CallId(self.rng.next_u64() >> 1)
+    /// The present, read at most once between two turns of the driver: calls that are made together
+    /// share it.
+    pub(crate) fn call_time(&mut self, clock: impl FnOnce() -> Instant) -> Instant {
+        *self.called_at.get_or_insert_with(clock)
+    }
+
+    /// A turn of the driver begins; it is woken through `waker` for the next one.
+    pub(crate) fn begin_turn(&mut self, waker: &Waker) {
+        self.called_at = None;
+        match &mut self.waker {
+            Some(known) => known.clone_from(waker),
+            None => self.waker = Some(waker.clone()),
+        }
+    }
+
+    pub(crate) fn random(&mut self) -> u64 {
+        self.rng.next_u64()
     }
 
     /// Takes everything the endpoint reports. Requests end up in the inbox.

@@ -1,18 +1,23 @@
 //! The calls that a node waits for.
 //!
-//! Each open call is one slot. Deadlines are kept in lists, one for each tick of 16 ms, so that
+//! Each open call is one slot, whose number is part of the call's id. Deadlines are kept in lists, one for each tick of 16 ms, so that
 //! opening and completing a call touches no tree: a call that ends early leaves its list at once.
 
 use std::collections::BTreeMap;
 
 use net_types::limits::MAX_PENDING_CALLS;
-use net_types::{CallId, IdMap, Instant, SessionId};
+use net_types::{CallId, Instant, SessionId};
 use net_wire::Class;
 use thiserror::Error;
 
 /// Nanoseconds of a tick, as a power of two.
 const TICK_BITS: u32 = 24;
 const NONE: u32 = u32::MAX;
+/// Bits of a call's id that are its slot; the others are random, so that a reply to an earlier call
+/// of the slot, or one that was guessed, ends no other call.
+const SLOT_BITS: u32 = 16;
+
+const _: () = assert!(MAX_PENDING_CALLS <= 1 << SLOT_BITS);
 
 /// Too many calls are open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -45,7 +50,6 @@ pub struct Ended<U> {
 pub struct Calls<U> {
     slots: Vec<Option<Open<U>>>,
     free: Vec<u32>,
-    by_id: IdMap<CallId, u32>,
     /// First slot of each tick's list.
     ticks: BTreeMap<u64, u32>,
 }
@@ -53,34 +57,29 @@ pub struct Calls<U> {
 impl<U> Calls<U> {
     /// No calls.
     pub fn new() -> Self {
-        Self {
-            slots: Vec::new(),
-            free: Vec::new(),
-            by_id: IdMap::default(),
-            ticks: BTreeMap::new(),
-        }
+        Self { slots: Vec::new(), free: Vec::new(), ticks: BTreeMap::new() }
     }
 
     /// Open calls.
     pub fn len(&self) -> usize {
-        self.by_id.len()
+        self.slots.len() - self.free.len()
     }
 
     /// Whether no call is open.
     pub fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
+        self.len() == 0
     }
 
-    /// Opens a call whose random id is `id`.
+    /// Opens a call; `random` is fresh for each.
     pub fn open(
         &mut self,
-        id: CallId,
+        random: u64,
         session: SessionId,
         class: Class,
         deadline: Instant,
         user: U,
-    ) -> Result<(), TableFull> {
-        if self.by_id.len() >= MAX_PENDING_CALLS || self.by_id.contains_key(&id) {
+    ) -> Result<CallId, TableFull> {
+        if self.len() >= MAX_PENDING_CALLS {
             return Err(TableFull);
         }
         // Rounded up: a call never ends before its deadline.
@@ -89,19 +88,27 @@ impl<U> Calls<U> {
             self.slots.push(None);
             (self.slots.len() - 1) as u32
         });
+        // Without the highest bit: u64::MAX is not a sequence.
+        let id = CallId((random << SLOT_BITS | u64::from(slot)) & (u64::MAX >> 1));
         let next = self.ticks.insert(tick, slot).unwrap_or(NONE);
         if let Some(Some(after)) = self.slots.get_mut(next as usize) {
             after.previous = slot;
         }
         self.slots[slot as usize] =
             Some(Open { id, session, class, tick, previous: NONE, next, user });
-        self.by_id.insert(id, slot);
-        Ok(())
+        Ok(id)
+    }
+
+    /// The slot of a call that is open.
+    fn find(&self, id: CallId) -> Option<u32> {
+        let slot = (id.0 & ((1 << SLOT_BITS) - 1)) as u32;
+        let call = self.slots.get(slot as usize)?.as_ref()?;
+        (call.id == id).then_some(slot)
     }
 
     /// A reply came from `session`: ends the call if it went there.
     pub fn complete(&mut self, session: SessionId, id: CallId) -> Option<U> {
-        let slot = *self.by_id.get(&id)?;
+        let slot = self.find(id)?;
         if self.slots[slot as usize].as_ref()?.session != session {
             return None;
         }
@@ -110,7 +117,7 @@ impl<U> Calls<U> {
 
     /// The caller lost interest.
     pub fn cancel(&mut self, id: CallId) -> Option<Ended<U>> {
-        let slot = *self.by_id.get(&id)?;
+        let slot = self.find(id)?;
         self.take(slot)
     }
 
@@ -139,7 +146,6 @@ impl<U> Calls<U> {
 
     fn take(&mut self, slot: u32) -> Option<Ended<U>> {
         let call = self.slots.get_mut(slot as usize)?.take()?;
-        self.by_id.remove(&call.id);
         self.free.push(slot);
         if let Some(Some(after)) = self.slots.get_mut(call.next as usize) {
             after.previous = call.previous;
@@ -176,17 +182,32 @@ mod tests {
     #[test]
     fn a_reply_counts_only_from_the_session_that_was_called() {
         let mut calls = Calls::new();
-        calls.open(CallId(5), SESSION, Class::Foreground, at(100), 'x').unwrap();
-        assert_eq!(calls.open(CallId(5), SESSION, Class::Foreground, at(1), 'y'), Err(TableFull));
-        assert_eq!(calls.complete(SessionId(2), CallId(5)), None);
-        assert_eq!(calls.complete(SESSION, CallId(5)), Some('x'));
-        assert_eq!(calls.complete(SESSION, CallId(5)), None);
+        let id = calls.open(5, SESSION, Class::Foreground, at(100), 'x').unwrap();
+        assert_eq!(calls.complete(SessionId(2), id), None);
+        assert_eq!(calls.complete(SESSION, id), Some('x'));
+        assert_eq!(calls.complete(SESSION, id), None);
+        let next = calls.open(u64::MAX, SESSION, Class::Foreground, at(100), 'y').unwrap();
+        assert!(next != id && next.0 != u64::MAX);
+        assert_eq!(calls.complete(SESSION, id), None);
+        assert_eq!(calls.complete(SESSION, CallId(next.0 + 1)), None);
+        assert_eq!(calls.complete(SESSION, next), Some('y'));
+    }
+
+    #[test]
+    fn calls_are_bounded() {
+        let mut calls = Calls::new();
+        for i in 0..MAX_PENDING_CALLS as u64 {
+            calls.open(i, SESSION, Class::Foreground, at(i), ()).unwrap();
+        }
+        assert_eq!(calls.open(1, SESSION, Class::Foreground, at(1), ()), Err(TableFull));
+        calls.pop_expired(at(1_000)).unwrap();
+        assert!(calls.open(1, SESSION, Class::Foreground, at(1), ()).is_ok());
     }
 
     #[test]
     fn calls_expire_after_their_deadline_and_not_before() {
         let mut calls = Calls::new();
-        calls.open(CallId(1), SESSION, Class::Foreground, at(100), 1).unwrap();
+        calls.open(1, SESSION, Class::Foreground, at(100), 1).unwrap();
         assert!(calls.pop_expired(at(100)).is_none());
         let due = calls.next_deadline().unwrap();
         assert!(due >= at(100) && due <= at(134));
@@ -200,16 +221,16 @@ mod tests {
         let mut x = 1u64;
         for step in 0..20_000u64 {
             x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let id = CallId((x >> 40) % 64);
+            let pick = (x >> 40) % 64;
             match (x >> 33) % 4 {
                 0 | 1 => {
                     let session = SessionId((x >> 50) % 3);
                     let deadline = at(step + (x >> 20) % 200);
-                    let opened = calls.open(id, session, Class::Foreground, deadline, step).is_ok();
-                    assert_eq!(opened, !model.contains_key(&id));
-                    model.entry(id).or_insert((session, deadline, step));
+                    let id = calls.open(x, session, Class::Foreground, deadline, step).unwrap();
+                    assert_eq!(model.insert(id, (session, deadline, step)), None);
                 }
                 2 => {
+                    let id = model.keys().nth(pick as usize).copied().unwrap_or(CallId(pick));
                     let ended = calls.cancel(id).map(|e| e.user);
                     assert_eq!(ended, model.remove(&id).map(|m| m.2));
                 }

@@ -107,6 +107,10 @@ fn tail(mut message: Bytes, at: usize) -> Bytes {
 }
 
 fn own(message: &Bytes, headers: &Headers<'_>) -> Vec<(String, Bytes)> {
+    // Nearly always.
+    if headers.is_empty() {
+        return Vec::new();
+    }
     headers.iter().map(|(name, value)| (name.to_owned(), message.slice_ref(value))).collect()
 }
 

@@ -7,6 +7,9 @@ use aspen_cluster::clock::Clock;
 use net_sim::{HostClock, SimRng};
 use net_types::{Instant, UnixMillis};
 
+/// How much faster or slower than time a clock may run, in parts per million.
+pub(crate) const MAX_DRIFT_PPM: i64 = 50_000;
+
 /// What wall clocks show at the start, give or take their offsets.
 const START_MS: i64 = 1_700_000_000_000;
 
@@ -22,13 +25,15 @@ pub(crate) struct SimClock {
 }
 
 impl SimClock {
-    /// A clock that started up to an hour ago, is up to 5 % fast or slow and up to two seconds off.
-    pub(crate) fn new(origin: tokio::time::Instant, rng: &mut SimRng) -> Self {
-        let host = HostClock {
-            offset: std::time::Duration::from_millis(rng.below(3_600_000)),
-            drift_ppm: rng.below(100_001) as i32 - 50_000,
-        };
-        let wall_offset_ms = AtomicI64::new(rng.below(4_001) as i64 - 2_000);
+    /// A clock that started up to an hour ago, is up to 5 % fast or slow and up to two seconds off;
+    /// or one that is looked after: up to 0.1 % fast or slow, and 100 ms off.
+    pub(crate) fn new(origin: tokio::time::Instant, rng: &mut SimRng, is_good: bool) -> Self {
+        let (drift_ppm, off_ms) = if is_good { (1_000, 100) } else { (MAX_DRIFT_PPM, 2_000) };
+        let mut within = |limit: i64| rng.below(2 * limit as u64 + 1) as i64 - limit;
+        let drift_ppm = within(drift_ppm) as i32;
+        let wall_offset_ms = AtomicI64::new(within(off_ms));
+        let offset = std::time::Duration::from_millis(rng.below(3_600_000));
+        let host = HostClock { offset, drift_ppm };
         Self { origin, host, wall_offset_ms }
     }
 

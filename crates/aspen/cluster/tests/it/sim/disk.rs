@@ -15,6 +15,7 @@ pub(crate) struct SimDisk {
     disk: net_sim::Disk,
     prefix: String,
     lies: Arc<AtomicBool>,
+    is_full: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -26,12 +27,17 @@ struct SimFile {
 impl SimDisk {
     pub(crate) fn new(seed: u64) -> Self {
         let disk = net_sim::Disk::new(seed, net_sim::DiskConfig::default());
-        Self { disk, prefix: String::new(), lies: Arc::default() }
+        Self { disk, prefix: String::new(), lies: Arc::default(), is_full: Arc::default() }
     }
 
     /// From now on, syncs of files say that they are done and do nothing.
     pub(crate) fn lie(&self) {
         self.lies.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the disk shall say that it has hardly any room.
+    pub(crate) fn set_full(&self, is_full: bool) {
+        self.is_full.store(is_full, Ordering::Relaxed);
     }
 
     /// The disk itself, for faults.
@@ -87,7 +93,8 @@ impl Disk for SimDisk {
     }
 
     fn usage(&self) -> io::Result<DiskUsage> {
-        Ok(DiskUsage { total_bytes: 1 << 30, available_bytes: 1 << 29 })
+        let available_bytes = if self.is_full.load(Ordering::Relaxed) { 1 << 20 } else { 1 << 29 };
+        Ok(DiskUsage { total_bytes: 1 << 30, available_bytes })
     }
 }
 

@@ -5,6 +5,7 @@ mod checker_tests;
 mod clients;
 mod clock;
 mod disk;
+mod full_disk;
 mod history;
 mod nemesis;
 mod network;

@@ -19,12 +19,18 @@ pub(crate) enum Trouble {
     Restart,
     /// A node is cut off, both ways or one way, or two nodes from each other.
     Cut,
+    /// The leader is cut off from the other nodes both ways, and clients still reach it.
+    Isolate,
     /// Messages are lost, repeated, late and overtaken.
     Weather,
     /// A disk takes long to sync.
     Stall,
     /// A disk reports an error, and the node ends for it.
     DiskError,
+    /// A disk says that it is almost full, and later has room again.
+    FullDisk,
+    /// A disk takes no more writes at all, and the node ends for it.
+    NoSpace,
     /// A wall clock is set.
     Clock,
 }
@@ -35,9 +41,12 @@ impl Trouble {
         Self::Blackout,
         Self::Restart,
         Self::Cut,
+        Self::Isolate,
         Self::Weather,
         Self::Stall,
         Self::DiskError,
+        Self::FullDisk,
+        Self::NoSpace,
         Self::Clock,
     ];
 }
@@ -109,6 +118,11 @@ impl<'w> Nemesis<'w> {
                 self.wait(3_000).await;
                 world.net.heal();
             }
+            Trouble::Isolate => {
+                world.isolate(world.leader().unwrap_or(victim));
+                self.wait(3_000).await;
+                world.net.heal();
+            }
             Trouble::Weather => {
                 let weather = Weather::rough(&mut self.rng);
                 world.net.set_weather(weather);
@@ -123,6 +137,17 @@ impl<'w> Nemesis<'w> {
             }
             Trouble::DiskError => {
                 world.break_disk(victim, self.rng.below(20));
+                self.wait(1_500).await;
+            }
+            Trouble::FullDisk => {
+                world.fill_disk(victim, true);
+                self.wait(6_000).await;
+                if self.rng.chance(800_000) {
+                    world.fill_disk(victim, false);
+                }
+            }
+            Trouble::NoSpace => {
+                world.exhaust_disk(victim, self.rng.below(20));
                 self.wait(1_500).await;
             }
             Trouble::Clock => {
@@ -143,10 +168,7 @@ impl<'w> Nemesis<'w> {
                 net.cut(victim, others[0]);
                 net.cut(others[0], victim);
             }
-            _ => others.iter().for_each(|n| {
-                net.cut(victim, *n);
-                net.cut(*n, victim);
-            }),
+            _ => self.world.isolate(victim),
         }
     }
 

@@ -32,14 +32,22 @@ pub(crate) struct Plan {
     pub(crate) time: Duration,
     /// What reads ask for; they are judged as linearizable whatever it is.
     pub(crate) consistency: Consistency,
+    /// Whether the machines' clocks agree, so that a leader trusts its lease.
+    pub(crate) has_good_clocks: bool,
     /// Whether the disks say that they sync and do not.
     pub(crate) disks_lie: bool,
 }
 
 impl Plan {
     pub(crate) fn new(seed: u64, troubles: &'static [Trouble]) -> Self {
-        let consistency = Consistency::Linearizable;
-        Self { seed, troubles, time: Duration::from_secs(12), consistency, disks_lie: false }
+        Self {
+            seed,
+            troubles,
+            time: Duration::from_secs(12),
+            consistency: Consistency::Linearizable,
+            has_good_clocks: false,
+            disks_lie: false,
+        }
     }
 }
 
@@ -63,16 +71,27 @@ pub(crate) fn run(plan: Plan) -> Result<Summary, String> {
 
 /// Runs `plan` on this thread; what came of it, and all that happened.
 pub(crate) fn run_traced(plan: Plan) -> (Result<Summary, String>, Trace) {
+    let run = async |world: &World| {
+        let result = run_in(world, plan).await;
+        (result, world.net.take_trace())
+    };
+    in_world(plan.seed, plan.has_good_clocks, run)
+}
+
+/// Runs `act` on this thread, in a world of its own.
+pub(crate) fn in_world<T>(
+    seed: u64,
+    has_good_clocks: bool,
+    act: impl AsyncFnOnce(&World) -> T,
+) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .unwrap();
     runtime.block_on(async {
-        aspen_cluster::seed_this_thread(plan.seed);
-        let world = World::new(plan.seed);
-        let result = run_in(&world, plan).await;
-        (result, world.net.take_trace())
+        aspen_cluster::seed_this_thread(seed);
+        act(&World::new(seed, has_good_clocks)).await
     })
 }
 

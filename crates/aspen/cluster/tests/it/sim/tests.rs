@@ -40,6 +40,8 @@ survives! {
     clients_see_one_copy_while_messages_are_lost_repeated_and_overtaken: Weather;
     clients_see_one_copy_while_disks_stall: Stall;
     clients_see_one_copy_while_disks_fail: DiskError;
+    clients_see_one_copy_while_disks_are_full: FullDisk;
+    clients_see_one_copy_while_disks_take_no_writes: NoSpace;
     clients_see_one_copy_while_clocks_jump: Clock;
 }
 
@@ -47,6 +49,29 @@ survives! {
 fn clients_see_one_copy_whatever_goes_wrong() {
     net_sim::seeds!(6, |seed| {
         let summary = passes(Plan::new(seed, Trouble::ALL));
+        assert!(summary.troubles > 0 && summary.answered > 30, "{summary:?}");
+    });
+}
+
+/// Reads inside the lease; clocks are good, or no leader would trust its lease.
+fn lease_reads(seed: u64, troubles: &'static [Trouble]) -> Plan {
+    let consistency = Consistency::Lease;
+    Plan { consistency, has_good_clocks: true, ..Plan::new(seed, troubles) }
+}
+
+#[test]
+fn reads_inside_the_lease_see_one_copy_though_leaders_are_cut_off_and_crash() {
+    net_sim::seeds!(3, |seed| {
+        let plan = lease_reads(seed, &[Trouble::Isolate, Trouble::Crash]);
+        let summary = passes(plan);
+        assert!(summary.troubles > 0 && summary.answered > 30, "{summary:?}");
+    });
+}
+
+#[test]
+fn reads_inside_the_lease_see_one_copy_whatever_goes_wrong() {
+    net_sim::seeds!(2, |seed| {
+        let summary = passes(lease_reads(seed, Trouble::ALL));
         assert!(summary.troubles > 0 && summary.answered > 30, "{summary:?}");
     });
 }

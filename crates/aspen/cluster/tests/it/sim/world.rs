@@ -58,13 +58,13 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Three machines without power, in a calm network.
-    pub(crate) fn new(seed: u64) -> Self {
+    /// Three machines without power, in a calm network; with clocks that agree, or not.
+    pub(crate) fn new(seed: u64, has_good_clocks: bool) -> Self {
         let origin = Instant::now();
         let mut rng = SimRng::new(seed, "machines");
         let mut machine = |n: HostId| Machine {
             disk: SimDisk::new(seed ^ n),
-            clock: Arc::new(SimClock::new(origin, &mut rng)),
+            clock: Arc::new(SimClock::new(origin, &mut rng, has_good_clocks)),
             stalled_until: Arc::new(Mutex::new(origin)),
             node: None,
         };
@@ -150,6 +150,14 @@ impl World {
         self.crash(n);
     }
 
+    /// Cuts node `n` off from the other nodes, both ways.
+    pub(crate) fn isolate(&self, n: HostId) {
+        for other in NODES.into_iter().filter(|other| *other != n) {
+            self.net.cut(n, other);
+            self.net.cut(other, n);
+        }
+    }
+
     /// Lets the syncs of node `n` wait for `time`.
     pub(crate) fn stall(&self, n: HostId, time: Duration) {
         self.with(n, |machine| *machine.stalled_until.lock().unwrap() = Instant::now() + time);
@@ -160,6 +168,19 @@ impl World {
         let fault =
             net_sim::Fault { kind: net_sim::FaultKind::Io, after_operations, is_permanent: false };
         self.with(n, |machine| machine.disk.inner().inject(fault));
+    }
+
+    /// Lets writes of node `n`'s disk fail for want of space, after a few more and until it starts
+    /// again or all is calm.
+    pub(crate) fn exhaust_disk(&self, n: HostId, after_operations: u64) {
+        let kind = net_sim::FaultKind::NoSpace;
+        let fault = net_sim::Fault { kind, after_operations, is_permanent: true };
+        self.with(n, |machine| machine.disk.inner().inject(fault));
+    }
+
+    /// Lets node `n`'s disk say that it is almost full, or that it has room again.
+    pub(crate) fn fill_disk(&self, n: HostId, is_full: bool) {
+        self.with(n, |machine| machine.disk.set_full(is_full));
     }
 
     /// Lets all disks lie about syncs.
@@ -178,6 +199,7 @@ impl World {
         self.net.set_weather(super::network::Weather::CALM);
         for n in NODES {
             self.with(n, |machine| machine.disk.inner().clear_faults());
+            self.fill_disk(n, false);
             self.stall(n, Duration::ZERO);
             if self.node(n).is_none_or(|node| !node.is_alive()) {
                 self.crash(n);

@@ -99,6 +99,9 @@ impl<'a> Headers<'a> {
 
     fn decode(r: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let count = usize::from(r.u8()?);
+        if count == 0 {
+            return Ok(Self::default());
+        }
         let count = r.bounded("rpc headers", count, MAX_RPC_HEADERS)?;
         let mut scan = r.clone();
         for _ in 0..count {

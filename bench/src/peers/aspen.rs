@@ -34,7 +34,7 @@ impl AspenCluster {
     /// Starts three nodes with their data below `folder` and waits until the ticket is there.
     pub(crate) async fn start(folder: &Path, flags: &[&str]) -> Self {
         let dev = Command::new(node_program())
-            .args(["dev", "--nodes", "3"])
+            .args(["dev", "--nodes", "3", "--max-clients", "1000"])
             .args(flags)
             .env("TMPDIR", folder)
             .env("XDG_RUNTIME_DIR", folder)

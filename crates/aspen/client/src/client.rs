@@ -14,11 +14,11 @@ use net_node::{
     BindError, CallOptions, EntityKeypair, MeshConfig, MeshNode, MeshSecret, PeerAddr, RpcError,
     ServiceName,
 };
-use net_types::limits::DEFAULT_REQUEST_DEADLINE;
+use net_types::limits::{DEFAULT_REQUEST_DEADLINE, MAX_REQUESTS_PER_CLIENT};
 use net_types::{EntityId, Instant, NodeId};
 use rand_core::{OsRng, RngCore};
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::judgement::{Audience, is_definitive, may_have_run, unanswered};
 use crate::peers::Peers;
@@ -87,6 +87,8 @@ struct Inner {
     /// The peer to ask first: the one that answered last, or was found to lead.
     preferred: watch::Sender<usize>,
     ids: Mutex<RequestIds>,
+    /// As many requests under way as a node takes from one client.
+    turns: Semaphore,
     /// When somebody may ask again who leads.
     next_probe: Mutex<Option<tokio::time::Instant>>,
     origin: tokio::time::Instant,
@@ -150,6 +152,7 @@ impl Client {
             peers: Mutex::new(Peers::new(peers)),
             preferred: watch::Sender::new(0),
             ids: Mutex::default(),
+            turns: Semaphore::new(MAX_REQUESTS_PER_CLIENT),
             next_probe: Mutex::new(None),
             origin: tokio::time::Instant::now(),
         };
@@ -181,8 +184,11 @@ impl Client {
     ) -> Result<R::Reply, ApiError> {
         let request = request.into();
         request.check()?;
+        let until = tokio::time::Instant::now() + self.inner.deadline;
+        let _turn = self.inner.turn(until).await?;
         let body = self.inner.frame(request, RequestId::UNNAMED);
-        let answer = self.inner.call(peer, body, self.inner.deadline).await;
+        let left = until.saturating_duration_since(tokio::time::Instant::now());
+        let answer = self.inner.call(peer, body, left).await;
         R::reply(answer.map_err(|error| unanswered(&error))?)
     }
 
@@ -221,9 +227,10 @@ impl Inner {
     async fn carry_out(&self, request: Request, deadline: Duration) -> Result<Response, ApiError> {
         request.check()?;
         let audience = Audience::of(&request);
+        let until = tokio::time::Instant::now() + deadline;
+        let _turn = self.turn(until).await?;
         let named = self.name(&request)?;
         let body = self.frame(request, named.id);
-        let until = tokio::time::Instant::now() + deadline;
         let mut attempts = Attempts { is_write: named.id.named().is_some(), ..Attempts::default() };
         let mut rotation = match audience {
             Audience::First => Rotation::start(1, 0, self.instant(until)),
@@ -254,6 +261,21 @@ impl Inner {
                 Step::Ask { wait, .. } if wait.is_zero() => {}
                 Step::Ask { wait, .. } => tokio::time::sleep(wait).await,
             }
+        }
+    }
+
+    /// Waits until one more request may be under way. The questions about the leader need no turn:
+    /// each is asked for a request that waits elsewhere.
+    async fn turn(&self, until: tokio::time::Instant) -> Result<SemaphorePermit<'_>, ApiError> {
+        match tokio::time::timeout_at(until, self.turns.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            Ok(Err(_)) | Err(_) => Err(ApiError::new(
+                ErrorCode::ServiceUnavailable,
+                format!(
+                    "not sent: {MAX_REQUESTS_PER_CLIENT} requests of this client were under way \
+                     all the time; use more clients, or give it more time"
+                ),
+            )),
         }
     }
 

@@ -194,6 +194,7 @@ async fn start_node(
     let config = ClusterConfig {
         mesh_key: Some(identity.mesh_key.clone()),
         timing: settings.timing,
+        max_clients: settings.max_clients,
         ..ClusterConfig::new(identity.member_id, addr, disk)
     };
     let transport = Arc::new(MeshTransport::new(mesh.clone()));

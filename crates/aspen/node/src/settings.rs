@@ -8,6 +8,7 @@ use aspen_api::{ClusterTicket, MemberId};
 use aspen_client::ticket_from;
 use aspen_cluster::Timing;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use net_types::limits::DEFAULT_MAX_CLIENTS;
 use net_types::{EntityId, PeerAddr};
 use serde::Deserialize;
 use thiserror::Error;
@@ -82,6 +83,9 @@ pub(crate) struct NodeArguments {
     /// Longest silence before an election, milliseconds [default: twice the shortest]
     #[arg(long, env = "ASPEN_ELECTION_TIMEOUT_MAX_MS")]
     election_timeout_max_ms: Option<u64>,
+    /// Clients served at the same time; those beyond are refused [default: 200]
+    #[arg(long, env = "ASPEN_MAX_CLIENTS")]
+    max_clients: Option<u16>,
     /// Where data is kept [default: redb]
     #[arg(long, env = "ASPEN_STORAGE_BACKEND")]
     storage_backend: Option<StorageBackend>,
@@ -133,6 +137,7 @@ impl NodeArguments {
             heartbeat_interval_ms: self.heartbeat_interval_ms.or(below.heartbeat_interval_ms),
             election_timeout_min_ms: self.election_timeout_min_ms.or(below.election_timeout_min_ms),
             election_timeout_max_ms: self.election_timeout_max_ms.or(below.election_timeout_max_ms),
+            max_clients: self.max_clients.or(below.max_clients),
             storage_backend: self.storage_backend.or(below.storage_backend),
         }
     }
@@ -148,6 +153,7 @@ pub(crate) struct Settings {
     pub(crate) ticket: Option<ClusterTicket>,
     pub(crate) peers: Vec<PeerAddr>,
     pub(crate) timing: Timing,
+    pub(crate) max_clients: usize,
     pub(crate) storage_backend: StorageBackend,
 }
 
@@ -163,6 +169,9 @@ impl Settings {
         let ticket = ticket.map_err(|error| value("--ticket", error.to_string()))?;
         if ticket.is_some() && all.cookie.is_some() {
             return Err(value("--cookie", "the ticket brings the secret; give one of the two"));
+        }
+        if all.max_clients == Some(0) {
+            return Err(value("--max-clients", "at least 1"));
         }
         if all.node_id == Some(0) {
             return Err(value("--node-id", "numbers start at 1"));
@@ -186,6 +195,7 @@ impl Settings {
                 all.election_timeout_min_ms,
                 all.election_timeout_max_ms,
             )?,
+            max_clients: all.max_clients.map_or(DEFAULT_MAX_CLIENTS, usize::from),
             storage_backend: all.storage_backend.unwrap_or(StorageBackend::Redb),
         })
     }

@@ -299,6 +299,15 @@ pub const MAX_CLUSTER_PEERS: usize = 1_000;
 pub const DEFAULT_REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// Sessions a client keeps.
 pub const MAX_CLIENT_SESSIONS: usize = 8;
+/// Clients that a node serves unless its settings say otherwise; about 100 bytes each beside their
+/// sessions.
+pub const DEFAULT_MAX_CLIENTS: usize = 200;
+/// Requests of one client that a node works on at the same time, and that a client sends.
+pub const MAX_REQUESTS_PER_CLIENT: usize = 10;
+
+const _: () = assert!(DEFAULT_MAX_CLIENTS < MAX_SESSIONS);
+const _: () = assert!(DEFAULT_MAX_CLIENTS * MAX_REQUESTS_PER_CLIENT <= MAX_IN_FLIGHT_PER_SERVICE);
+const _: () = assert!(MAX_REQUESTS_PER_CLIENT < MAX_IN_FLIGHT_PER_CALLER);
 
 // ---- consensus --------------------------------------------------------------------------------
 

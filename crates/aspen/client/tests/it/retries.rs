@@ -8,6 +8,7 @@ use aspen_api::kv::{CompareAndSwapKey, ReadKey, WriteKey};
 use aspen_api::{ErrorCode, Key, KeyValueStore};
 use aspen_client::{Client, ClientOptions};
 use net_node::PeerAddr;
+use net_types::limits::MAX_REQUESTS_PER_CLIENT;
 
 use crate::members::{Members, Mood, mesh_node, ticket};
 
@@ -176,4 +177,26 @@ async fn many_writes_at_once_have_names_within_the_window() {
     let ids = members.request_ids();
     let unique: BTreeSet<_> = ids.iter().copied().collect();
     assert_eq!((ids.len(), unique.len()), (500, 500));
+}
+
+#[tokio::test]
+async fn a_client_has_no_more_requests_under_way_than_a_node_takes() {
+    let members = Members::start(&[Mood::Silent]);
+    let client = members.client(&[0], LONG);
+    let writes: Vec<_> = (0..MAX_REQUESTS_PER_CLIENT)
+        .map(|n| {
+            let client = client.clone();
+            tokio::spawn(async move { client.send(create(&format!("k{n}"))).await })
+        })
+        .collect();
+    while members.asked(0).len() < MAX_REQUESTS_PER_CLIENT {
+        tokio::task::yield_now().await;
+    }
+    let late = client.send_within(create("late"), SHORT).await.unwrap_err();
+    assert_eq!(late.code, ErrorCode::ServiceUnavailable, "it certainly did not happen");
+    assert!(late.message.starts_with("not sent"), "{late}");
+    assert_eq!(members.asked(0).len(), MAX_REQUESTS_PER_CLIENT);
+    members.set_mood(0, Mood::Leads);
+    writes.into_iter().for_each(|write| write.abort());
+    client.send(create("later")).await.unwrap();
 }

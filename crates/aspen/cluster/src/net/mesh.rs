@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aspen_api::service;
+use aspen_api::{Response, service};
 use bytes::Bytes;
 use net_node::{
     CallOptions, Codec, HandlerFuture, MeshNode, RpcError, RpcHandler, ServeError, ServeHandle,
     ServiceName,
 };
-use net_types::PeerAddr;
+use net_types::{EntityId, PeerAddr};
 use net_wire::Class;
 
 use super::{Transport, TransportError, TransportFuture};
 use crate::ClusterNode;
+use crate::node::Admitted;
 
 /// Calls other nodes over the mesh.
 #[derive(Clone)]
@@ -70,6 +71,14 @@ impl Transport for MeshTransport {
     }
 }
 
+async fn carry_out(
+    admitted: Admitted,
+    client: EntityId,
+    body: Bytes,
+) -> Result<Bytes, net_node::RpcFailure> {
+    Ok(admitted.node().handle_client(client, body).await)
+}
+
 /// A node's services; they stop when this is dropped.
 #[must_use = "the services stop when this is dropped"]
 pub struct ClusterServices {
@@ -85,9 +94,13 @@ impl ClusterServices {
             HandlerFuture::later(async move { Ok(node.handle_raft(context.entity, body).await) })
         });
         let for_clients = node.clone();
+        let sessions = mesh.clone();
         let client: Arc<dyn RpcHandler> = Arc::new(move |context: net_node::RpcContext, body| {
-            let node = for_clients.clone();
-            HandlerFuture::later(async move { Ok(node.handle_client(context.entity, body).await) })
+            let connected = || sessions.peers().into_iter().map(|(_, peer)| peer.entity).collect();
+            match for_clients.admit(context.entity, connected) {
+                Ok(admitted) => HandlerFuture::later(carry_out(admitted, context.entity, body)),
+                Err(error) => HandlerFuture::ready(Ok(Response::Error(error).encode())),
+            }
         });
         let raft = mesh.serve(name(service::RAFT), raft)?;
         Ok(Self { _handles: [raft, mesh.serve(name(service::CLIENT), client)?] })

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aspen_api::{ApiError, AuthenticatedRequest, MemberId, MeshKey};
+use net_types::limits::DEFAULT_MAX_CLIENTS;
 use net_types::{EntityId, PeerAddr};
 
 use crate::clock::{Clock, SystemClock};
@@ -130,6 +131,8 @@ pub struct ClusterConfig {
     pub clock: Arc<dyn Clock>,
     /// Who may do what.
     pub authorizer: Arc<dyn Authorizer>,
+    /// Clients served at the same time.
+    pub max_clients: usize,
 }
 
 impl ClusterConfig {
@@ -149,6 +152,7 @@ impl ClusterConfig {
             blocking: Blocking::Pool,
             clock: Arc::new(SystemClock::new()),
             authorizer: Arc::new(TrustMesh),
+            max_clients: DEFAULT_MAX_CLIENTS,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A member of the cluster: log, state, consensus and the answers to clients, as one object.
 
+mod admission;
 mod barrier;
 mod config;
 mod dispatch;
@@ -32,6 +33,9 @@ use crate::net::{Dialing, RaftService, Transport};
 use crate::raft_log::RaftLog;
 use crate::state::{StateMachine, StoreView};
 use crate::types::{Membership, Types};
+pub(crate) use admission::Admitted;
+
+use admission::Admission;
 use barrier::Barrier;
 use gate::Gate;
 use upkeep::Upkeep;
@@ -64,6 +68,7 @@ struct Inner {
     service: RaftService,
     transport: Arc<dyn Transport>,
     dialing: Arc<Dialing>,
+    admission: Admission,
     gate: Gate,
     barrier: Barrier,
     log_time: Mutex<LogTime>,

@@ -200,6 +200,17 @@ impl ClusterNode {
         };
         put("requests_total", "counter", "Requests of clients.", count(&counters.requests));
         put("errors_total", "counter", "Requests answered with an error.", count(&counters.errors));
+        let admission = &self.0.admission;
+        put("clients", "gauge", "Clients with a place.", admission.clients() as f64);
+        let refused = count(&admission.refused_clients);
+        put("clients_refused_total", "counter", "Requests of clients beyond the places.", refused);
+        let refused = count(&admission.refused_requests);
+        put(
+            "client_requests_refused_total",
+            "counter",
+            "Requests beyond a client's limit.",
+            refused,
+        );
         put("kv_writes_total", "counter", "Commands proposed.", count(&counters.writes));
         put("kv_reads_total", "counter", "Reads of the store.", count(&counters.reads));
         put(

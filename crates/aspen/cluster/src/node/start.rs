@@ -8,6 +8,7 @@ use net_types::limits::MAX_APPEND_ENTRIES;
 use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::sync::Notify;
 
+use super::admission::Admission;
 use super::barrier::Barrier;
 use super::errors::of_start;
 use super::gate::Gate;
@@ -118,6 +119,7 @@ impl ClusterNode {
             service,
             transport,
             dialing,
+            admission: Admission::new(config.max_clients),
             gate: Gate::default(),
             barrier: Barrier::default(),
             log_time: Mutex::new(LogTime::default()),

@@ -42,6 +42,9 @@ pub(crate) struct DevArguments {
     /// Longest silence before an election, milliseconds [default: twice the shortest]
     #[arg(long)]
     election_timeout_max_ms: Option<u64>,
+    /// Clients that each node serves at the same time [default: 200]
+    #[arg(long)]
+    max_clients: Option<u16>,
 }
 
 impl DevArguments {
@@ -51,6 +54,7 @@ impl DevArguments {
             ("--heartbeat-interval-ms", self.heartbeat_interval_ms),
             ("--election-timeout-min-ms", self.election_timeout_min_ms),
             ("--election-timeout-max-ms", self.election_timeout_max_ms),
+            ("--max-clients", self.max_clients.map(u64::from)),
         ];
         let given = flags.into_iter().filter_map(|(name, value)| Some((name, value?)));
         given.flat_map(|(name, value)| [name.to_owned(), value.to_string()]).collect()

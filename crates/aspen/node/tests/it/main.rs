@@ -7,6 +7,7 @@ mod cluster;
 mod dev;
 mod keys;
 mod leases;
+mod limits;
 mod process;
 #[path = "../../../cli/tests/it/ran.rs"]
 mod ran;

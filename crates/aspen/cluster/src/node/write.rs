@@ -39,10 +39,12 @@ struct Moment {
     term: u64,
     now: Instant,
     wall: UnixMillis,
+    /// Term of the last entry applied. Until it is the present one, entries of leaders before may be
+    /// missing in the state.
+    applied_term: Option<u64>,
     /// Log time that the state has reached.
     newest_ms: u64,
-    /// Whether anything expires in the state, or may in entries of leaders before that are not
-    /// applied yet.
+    /// Whether anything in the state expires.
     has_deadlines: bool,
 }
 
@@ -57,7 +59,8 @@ impl LogTime {
             // What it brings ends a while after its own stamp, which may still catch up.
             self.deadline_proposed_at = Some(now);
         }
-        let has_deadlines = moment.has_deadlines || proposed;
+        let may_inherit = moment.applied_term != Some(term);
+        let has_deadlines = moment.has_deadlines || may_inherit || proposed;
         let clock = match &mut self.clock {
             Some((of, clock)) if *of == term => clock,
             other => &mut other.insert((term, LogClock::start(newest_ms, now))).1,
@@ -105,14 +108,14 @@ impl ClusterNode {
         let term = self.0.raft.server_metrics().borrow_watched().vote.leader_id.term;
         // Asked before the state's log time, so that the state is not older than this says.
         let applied = self.0.raft.data_metrics().borrow_watched().last_applied;
-        let has_applied_all = applied.is_some_and(|id| id.committed_leader_id().term == term);
-        let (newest_ms, state_has_deadlines) = self.0.upkeep.log_time();
+        let (newest_ms, has_deadlines) = self.0.upkeep.log_time();
         let moment = Moment {
             term,
             now: self.0.config.clock.now(),
             wall: self.0.config.clock.wall(),
+            applied_term: applied.map(|id| id.committed_leader_id().term),
             newest_ms,
-            has_deadlines: state_has_deadlines || !has_applied_all,
+            has_deadlines,
         };
         let mut time = self.0.log_time.lock().unwrap_or_else(PoisonError::into_inner);
         time.stamp_ms(moment, brings_deadline)
@@ -199,7 +202,8 @@ mod tests {
     }
 
     fn moment(term: u64, newest_ms: u64, now: Instant, wall: u64, has_deadlines: bool) -> Moment {
-        Moment { term, now, wall: UnixMillis(wall), newest_ms, has_deadlines }
+        let (wall, applied_term) = (UnixMillis(wall), Some(term));
+        Moment { term, now, wall, applied_term, newest_ms, has_deadlines }
     }
 
     #[test]
@@ -220,5 +224,20 @@ mod tests {
         assert_eq!(time.stamp_ms(moment(3, 100, at(0), 7_000_000, false), true), 7_000_000);
         // From then on the wall may jump as it likes.
         assert_eq!(time.stamp_ms(moment(3, 100, at(5), 9_000_000, false), true), 7_000_005);
+    }
+
+    #[test]
+    fn a_leader_that_has_not_applied_what_it_inherits_follows_no_wall() {
+        let mut time = LogTime::default();
+        let new = |now| moment(4, 1_000, now, 9_000_000, false);
+        let inheriting = Moment { applied_term: Some(3), ..new(at(0)) };
+        assert_eq!(time.stamp_ms(inheriting, false), 1_000);
+        let with_lease = Moment { has_deadlines: true, ..new(at(10)) };
+        assert_eq!(
+            time.stamp_ms(with_lease, false),
+            1_010,
+            "the lease it inherited is not cut short"
+        );
+        assert_eq!(time.stamp_ms(new(at(20)), false), 9_000_000, "there was none, or it has ended");
     }
 }

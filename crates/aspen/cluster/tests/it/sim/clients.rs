@@ -71,7 +71,7 @@ impl Client {
         }
     }
 
-    fn new_value(&mut self) -> Value {
+    pub(crate) fn new_value(&mut self) -> Value {
         self.values += 1;
         (self.number as u64 + 1) * 1_000_000 + self.values
     }
@@ -114,7 +114,7 @@ impl Client {
             Action::Read => RequestId::UNNAMED,
             _ => {
                 self.requests += 1;
-                RequestId { client: ClientId([self.number as u8 + 1; 16]), counter: self.requests }
+                RequestId { client: self.id(), counter: self.requests }
             }
         };
         let invocation = self.history.lock().unwrap().invoke(self.number, name, action);
@@ -130,19 +130,59 @@ impl Client {
                     self.net.record(format_args!("{} {action:?} {outcome:?}", self.number));
                     return Some(outcome);
                 }
-                Err(Failure::Error(error)) => match (error.code, error.leader_hint) {
-                    (ErrorCode::NotLeader, Some(leader)) => {
-                        self.target = HostId::from(leader.entity_id.as_bytes()[0]);
-                    }
-                    (ErrorCode::SessionExpired, _) => return None,
-                    _ => self.target = self.any_node(),
-                },
-                Err(Failure::NoAnswer) => self.target = self.any_node(),
+                Err(Failure::Error(error)) if error.code == ErrorCode::SessionExpired => {
+                    return None;
+                }
+                Err(failure) => self.turn_elsewhere(&failure).await,
             }
-            let pause = 5 + self.rng.below(60);
-            tokio::time::sleep(Duration::from_millis(pause)).await;
         }
         None
+    }
+
+    /// Sends a request until it is answered with a reply or, about what it names, with an error; or
+    /// until patience ends.
+    pub(crate) async fn request<R: Exchange + Clone>(
+        &mut self,
+        request: R,
+    ) -> Option<Result<R::Reply, ErrorCode>> {
+        self.requests += 1;
+        let id = RequestId { client: self.id(), counter: self.requests };
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            match self.ask(request.clone(), id).await {
+                Ok(reply) => return Some(Ok(reply)),
+                Err(Failure::Error(error))
+                    if matches!(error.code, ErrorCode::NotFound | ErrorCode::Conflict) =>
+                {
+                    return Some(Err(error.code));
+                }
+                Err(failure) => self.turn_elsewhere(&failure).await,
+            }
+        }
+        None
+    }
+
+    fn id(&self) -> ClientId {
+        ClientId([self.number as u8 + 1; 16])
+    }
+
+    /// Waits a little and chooses whom to ask next.
+    async fn turn_elsewhere(&mut self, failure: &Failure) {
+        self.target = match failure {
+            Failure::Error(ApiError {
+                code: ErrorCode::NotLeader,
+                leader_hint: Some(leader),
+                ..
+            }) => HostId::from(leader.entity_id.as_bytes()[0]),
+            _ => self.any_node(),
+        };
+        let pause = 5 + self.rng.below(60);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+    }
+
+    /// A random number below `limit`.
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.rng.below(limit)
     }
 
     fn any_node(&mut self) -> HostId {

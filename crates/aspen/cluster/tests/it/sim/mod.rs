@@ -7,6 +7,7 @@ mod clock;
 mod disk;
 mod full_disk;
 mod history;
+mod lifetimes;
 mod nemesis;
 mod network;
 mod run;

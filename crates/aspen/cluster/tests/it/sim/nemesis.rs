@@ -33,6 +33,9 @@ pub(crate) enum Trouble {
     NoSpace,
     /// A wall clock is set.
     Clock,
+    /// A wall clock is set by up to an hour. Not for runs in which requests are repeated and must
+    /// still take effect once; see [`MAX_CLOCK_STEP_MS`].
+    FarClock,
 }
 
 impl Trouble {
@@ -54,6 +57,7 @@ impl Trouble {
 /// Largest step of a wall clock. Beyond the time for which answers are remembered, a repeated
 /// request may be applied again; see `net_types::limits::DEDUP_WINDOW_AGE`.
 const MAX_CLOCK_STEP_MS: u64 = 60_000;
+const FAR_CLOCK_STEP_MS: u64 = 3_600_000;
 
 pub(crate) struct Nemesis<'w> {
     world: &'w World,
@@ -151,11 +155,17 @@ impl<'w> Nemesis<'w> {
                 self.wait(1_500).await;
             }
             Trouble::Clock => {
-                let step = self.rng.below(2 * MAX_CLOCK_STEP_MS) as i64;
-                world.jump_clock(victim, step - MAX_CLOCK_STEP_MS as i64);
+                world.jump_clock(victim, self.step_ms(MAX_CLOCK_STEP_MS));
+            }
+            Trouble::FarClock => {
+                world.jump_clock(victim, self.step_ms(FAR_CLOCK_STEP_MS));
             }
         }
         Ok(())
+    }
+
+    fn step_ms(&mut self, limit: u64) -> i64 {
+        self.rng.below(2 * limit) as i64 - limit as i64
     }
 
     fn cut(&mut self, victim: HostId) {

@@ -19,7 +19,7 @@ use super::nemesis::{Nemesis, Trouble};
 use super::world::World;
 
 /// Clients of a run.
-const CLIENTS: usize = 5;
+pub(crate) const CLIENTS: usize = 5;
 /// Operations that each of them must succeed with once all trouble is over.
 const CALM_OPERATIONS: usize = 4;
 

@@ -7,8 +7,9 @@ use net_wire::RoutingHeader;
 
 use crate::Endpoint;
 
-/// Largest sum of datagrams in one socket call with segmentation offload.
-const MAX_BATCH_BYTES: usize = 65_000;
+/// Largest sum of datagrams in one socket call with segmentation offload: what one IPv4 packet
+/// holds beside its headers. Eight full packets of the largest path fit.
+const MAX_BATCH_BYTES: usize = u16::MAX as usize - 20 - 8;
 
 /// Datagrams for one destination that [`Endpoint::poll_transmit`] appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

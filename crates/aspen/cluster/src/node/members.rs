@@ -5,12 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use aspen_api::cluster::{ClusterNode as ClusterMember, ClusterStateResult, SnapshotResult};
-use aspen_api::{ApiError, ErrorCode, MemberId};
-use net_types::PeerAddr;
+use aspen_api::cluster::{
+    ClusterNode as ClusterMember, ClusterStateResult, GetClusterState, GetNodeInfo, SnapshotResult,
+};
+use aspen_api::{
+    ApiError, AuthenticatedRequest, ErrorCode, MemberId, Request, RequestId, Response,
+};
 use net_types::limits::{
     MAX_CLUSTER_PEERS, MAX_VOTERS, MEMBERSHIP_COOLDOWN, MEMBERSHIP_TIMEOUT, PROMOTE_MAX_LAG,
 };
+use net_types::{EntityId, PeerAddr};
+use net_wire::Class;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use openraft::{Instant, RaftMetrics, ServerState};
@@ -21,6 +26,8 @@ use crate::types::{Member, Types};
 
 /// Time for a new leader to show itself after leadership was handed on.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a node that is to join to say who it is.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for a checkpoint that was asked for.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -98,8 +105,9 @@ impl ClusterNode {
 
     /// Adds a node that receives the log without voting, or changes a learner's addresses.
     ///
-    /// `INVALID_REQUEST` without an address, since nobody could reach it; `CONFLICT` if another
-    /// member has its number or its identity.
+    /// A new one is asked who it is first. `INVALID_REQUEST` without an address, since nobody could
+    /// reach it, and if it has another number; `CONFLICT` if another member has its number or its
+    /// identity, if it does not answer, and if it has a cluster of its own.
     pub async fn add_learner(
         &self,
         id: MemberId,
@@ -115,9 +123,9 @@ impl ClusterNode {
                 .find(|(other, member)| **other == id.0 || member.0.entity_id == addr.entity_id);
             (membership.nodes().count(), same.map(|(id, member)| (*id, member.clone())))
         });
-        match known {
-            Some((other, member)) if other == id.0 && member.0.entity_id == addr.entity_id => {}
-            Some((other, _)) if other == id.0 => {
+        match &known {
+            Some((other, member)) if *other == id.0 && member.0.entity_id == addr.entity_id => {}
+            Some((other, _)) if *other == id.0 => {
                 return Err(conflict(format!("node {other} is another member")));
             }
             Some((other, _)) => {
@@ -131,6 +139,9 @@ impl ClusterNode {
             None => {}
         }
         self.0.transport.add_peer(&addr);
+        if known.is_none() {
+            self.ensure_can_join(id, &addr).await?;
+        }
         in_time(async {
             let member = BTreeMap::from([(id.0, Member(addr))]);
             let change = openraft::ChangeMembers::SetNodes(member);
@@ -138,6 +149,51 @@ impl ClusterNode {
         })
         .await?;
         Ok(self.cluster_state())
+    }
+
+    /// Asks a node that is to join for its number and its cluster. With a number that is not its
+    /// own it could never lead, and two clusters' logs must not be mixed.
+    async fn ensure_can_join(&self, id: MemberId, addr: &PeerAddr) -> Result<(), ApiError> {
+        let silent = || {
+            conflict(format!(
+                "node {id} does not answer at its address: is it running, was it started with \
+                 this cluster's ticket, and can the leader reach it?"
+            ))
+        };
+        match self.ask(addr, GetNodeInfo {}.into()).await {
+            Some(Response::NodeInfo(info)) if info.raft_node_id == id => {}
+            Some(Response::NodeInfo(info)) => {
+                let own = info.raft_node_id;
+                return Err(invalid(format!("the node at this address is node {own}, not {id}")));
+            }
+            _ => return Err(silent()),
+        }
+        match self.ask(addr, GetClusterState {}.into()).await {
+            Some(Response::Error(error)) if error.code == ErrorCode::NotInitialized => Ok(()),
+            // A node that was removed still knows the members.
+            Some(Response::ClusterState(state)) if self.knows_any(&state, addr.entity_id) => Ok(()),
+            Some(Response::ClusterState(_)) => Err(conflict(format!(
+                "node {id} has a cluster of its own; start it with an empty data folder and this \
+                 cluster's ticket"
+            ))),
+            _ => Err(silent()),
+        }
+    }
+
+    async fn ask(&self, addr: &PeerAddr, request: Request) -> Option<Response> {
+        let body = AuthenticatedRequest::new(request, RequestId::UNNAMED).encode();
+        let (service, class) = (aspen_api::service::CLIENT, Class::Foreground);
+        let call = self.0.transport.call(addr, service, class, body, JOIN_TIMEOUT);
+        Response::decode(call.await.ok()?).ok()
+    }
+
+    /// Whether somebody of these, the one apart that was asked, is a member.
+    fn knows_any(&self, state: &ClusterStateResult, asked: EntityId) -> bool {
+        self.with_membership(|members| {
+            let others = state.nodes.iter().map(|n| n.addr.entity_id).filter(|id| *id != asked);
+            let own: BTreeSet<_> = members.nodes().map(|(_, member)| member.0.entity_id).collect();
+            others.into_iter().any(|id| own.contains(&id))
+        })
     }
 
     /// Makes a learner a voter, and removes `replace` from the voters in the same change.

@@ -134,3 +134,28 @@ async fn the_ticket_names_this_node_first_and_all_members() {
     let other = cluster.nodes[&3].ticket().unwrap();
     assert_eq!(ticket.cluster_id, other.cluster_id);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_joins_is_asked_for_its_number_and_its_cluster_first() {
+    let mut cluster = TestCluster::formed(2).await;
+    let leader = cluster.nodes[&1].clone();
+    let silent = leader.add_learner(MemberId(3), addr(3)).await.unwrap_err();
+    assert_eq!(silent.code, ErrorCode::Conflict);
+    assert!(silent.message.contains("does not answer"), "{silent}");
+    cluster.start(3).await;
+    let misnamed = leader.add_learner(MemberId(7), addr(3)).await.unwrap_err();
+    assert_eq!(misnamed.code, ErrorCode::InvalidRequest);
+    assert!(misnamed.message.contains("is node 3, not 7"), "{misnamed}");
+    cluster.start(4).await.init().await.unwrap();
+    let foreign = leader.add_learner(MemberId(4), addr(4)).await.unwrap_err();
+    assert_eq!(foreign.code, ErrorCode::Conflict);
+    assert!(foreign.message.contains("a cluster of its own"), "{foreign}");
+    assert_eq!(leader.cluster_state().nodes.len(), 2);
+    leader.add_learner(MemberId(3), addr(3)).await.unwrap();
+    // A member that was removed comes back with what it knows.
+    leader.change_membership(&[MemberId(1)]).await.unwrap();
+    leader.add_learner(MemberId(2), addr(2)).await.unwrap();
+    let second = &cluster.nodes[&2];
+    until(|| (second.cluster_state() == leader.cluster_state()).then_some(())).await;
+    assert_eq!(leader.cluster_state().nodes.len(), 3);
+}

@@ -227,3 +227,22 @@ fn voters_change_together_and_a_leader_that_leaves_steps_down() {
     assert_eq!(cli.run(&["kv", "set", "k", "v"]).code, 0);
     drop(second);
 }
+
+#[test]
+fn only_a_node_with_the_number_given_and_no_cluster_of_its_own_is_added() {
+    let folder = TempDir::new().unwrap();
+    let cookie = ["--cookie", "the same"];
+    let first = start(&folder, "1", &[&cookie[..], &["--node-id", "1"]].concat());
+    let second = start(&folder, "2", &[&cookie[..], &["--node-id", "2"]].concat());
+    let cli = Cli::of(&first);
+    let addr = format!("{}@{}", second.field("entity_id"), second.field("udp"));
+    let add = |id: &str| cli.json(&["cluster", "add-learner", "--node-id", id, "--addr", &addr]);
+    let misnamed = add("7");
+    assert_eq!(misnamed.refusal(), (2, "INVALID_REQUEST".into()));
+    assert!(misnamed.stderr.contains("is node 2, not 7"), "{}", misnamed.stderr);
+    let foreign = add("2");
+    assert_eq!(foreign.refusal(), (1, "CONFLICT".into()));
+    assert!(foreign.stderr.contains("a cluster of its own"), "{}", foreign.stderr);
+    let status = cli.json(&["cluster", "status"]).json();
+    assert_eq!(status["nodes"].as_array().unwrap().len(), 1);
+}

@@ -186,7 +186,8 @@ impl Client {
     }
 
     fn any_node(&mut self) -> HostId {
-        NODES[self.rng.below(NODES.len() as u64) as usize]
+        let nodes = self.net.nodes();
+        nodes[self.rng.below(nodes.len() as u64) as usize]
     }
 
     async fn attempt(

@@ -194,13 +194,17 @@ async fn run(
 }
 
 fn all_end_in_time(seed: u64, troubles: &'static [Trouble]) {
-    let ended = in_world(seed, false, async |world| {
-        let result = run(world, seed, troubles, Duration::from_secs(15)).await;
-        result.map_err(|wrong| match std::env::var_os(net_sim::SEED_VARIABLE) {
-            Some(_) => format!("{wrong}\n{}", world.net.take_trace().text()),
-            None => wrong,
-        })
-    });
+    let ended = in_world(
+        seed,
+        || World::new(seed, false, false),
+        async |world| {
+            let result = run(world, seed, troubles, Duration::from_secs(15)).await;
+            result.map_err(|wrong| match std::env::var_os(net_sim::SEED_VARIABLE) {
+                Some(_) => format!("{wrong}\n{}", world.net.take_trace().text()),
+                None => wrong,
+            })
+        },
+    );
     let ended = ended.unwrap_or_else(|wrong| panic!("{wrong}"));
     assert!(ended > 5, "{ended}");
 }

@@ -6,7 +6,7 @@ use net_sim::SimRng;
 use tokio::time::Instant;
 
 use super::network::{HostId, Weather};
-use super::world::{NODES, World};
+use super::world::World;
 
 /// A kind of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub(crate) enum Trouble {
     FullDisk,
     /// A disk takes no more writes at all, and the node ends for it.
     NoSpace,
+    /// A member is added, promoted or removed while the next trouble comes.
+    Members,
     /// A wall clock is set.
     Clock,
     /// A wall clock is set by up to an hour. Not for runs in which requests are repeated and must
@@ -50,6 +52,7 @@ impl Trouble {
         Self::DiskError,
         Self::FullDisk,
         Self::NoSpace,
+        Self::Members,
         Self::Clock,
     ];
 }
@@ -92,7 +95,10 @@ impl<'w> Nemesis<'w> {
     fn victim(&mut self) -> HostId {
         match self.world.leader() {
             Some(leader) if self.rng.chance(500_000) => leader,
-            _ => NODES[self.rng.below(NODES.len() as u64) as usize],
+            _ => {
+                let hosts = self.world.hosts();
+                hosts[self.rng.below(hosts.len() as u64) as usize]
+            }
         }
     }
 
@@ -110,7 +116,7 @@ impl<'w> Nemesis<'w> {
                 self.wait(2_000).await;
             }
             Trouble::Blackout => {
-                NODES.iter().for_each(|n| world.crash(*n));
+                world.hosts().iter().for_each(|n| world.crash(*n));
                 self.wait(500).await;
             }
             Trouble::Restart => {
@@ -154,6 +160,11 @@ impl<'w> Nemesis<'w> {
                 world.exhaust_disk(victim, self.rng.below(20));
                 self.wait(1_500).await;
             }
+            Trouble::Members => {
+                let hosts = world.hosts();
+                let n = hosts[self.rng.below(hosts.len() as u64) as usize];
+                world.change_members(n, self.rng.below(u64::MAX));
+            }
             Trouble::Clock => {
                 world.jump_clock(victim, self.step_ms(MAX_CLOCK_STEP_MS));
             }
@@ -170,7 +181,7 @@ impl<'w> Nemesis<'w> {
 
     fn cut(&mut self, victim: HostId) {
         let net = &self.world.net;
-        let others: Vec<_> = NODES.into_iter().filter(|n| *n != victim).collect();
+        let others: Vec<_> = self.world.hosts().into_iter().filter(|n| *n != victim).collect();
         match self.rng.below(4) {
             0 => others.iter().for_each(|n| net.cut(victim, *n)),
             1 => others.iter().for_each(|n| net.cut(*n, victim)),
@@ -184,7 +195,7 @@ impl<'w> Nemesis<'w> {
 
     /// Starts most of what is off, so that the cluster has a majority more often than not.
     async fn revive(&mut self) -> Result<(), String> {
-        for n in NODES {
+        for n in self.world.hosts() {
             let is_off = self.world.node(n).is_none_or(|node| !node.is_alive());
             if is_off && self.rng.chance(800_000) {
                 self.world.crash(n);

@@ -157,6 +157,11 @@ impl SimNet {
         self.lock().cut.clear();
     }
 
+    /// All nodes that were ever started.
+    pub(crate) fn nodes(&self) -> Vec<HostId> {
+        self.lock().incarnations.keys().copied().collect()
+    }
+
     /// A node's end of the network, for its next incarnation. Those before it are cut off.
     pub(crate) fn end(&self, own: HostId) -> Arc<dyn Transport> {
         let mut inner = self.lock();

@@ -5,6 +5,7 @@
 //! and nothing that they wake each other through draws lots, so equal plans give equal traces: the
 //! same messages at the same times, byte for byte.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub(crate) struct Plan {
     pub(crate) consistency: Consistency,
     /// Whether the machines' clocks agree, so that a leader trusts its lease.
     pub(crate) has_good_clocks: bool,
+    /// Whether there are machines to spare, for changes of the members.
+    pub(crate) has_spares: bool,
     /// Whether the disks say that they sync and do not.
     pub(crate) disks_lie: bool,
 }
@@ -46,6 +49,7 @@ impl Plan {
             time: Duration::from_secs(12),
             consistency: Consistency::Linearizable,
             has_good_clocks: false,
+            has_spares: false,
             disks_lie: false,
         }
     }
@@ -57,6 +61,8 @@ pub(crate) struct Summary {
     pub(crate) answered: usize,
     pub(crate) unanswered: usize,
     pub(crate) troubles: u32,
+    /// Changes of the members that were confirmed.
+    pub(crate) changes: u32,
 }
 
 /// Runs `plan` on this thread; what is wrong, if something is.
@@ -75,13 +81,14 @@ pub(crate) fn run_traced(plan: Plan) -> (Result<Summary, String>, Trace) {
         let result = run_in(world, plan).await;
         (result, world.net.take_trace())
     };
-    in_world(plan.seed, plan.has_good_clocks, run)
+    let world = || World::new(plan.seed, plan.has_good_clocks, plan.has_spares);
+    in_world(plan.seed, world, run)
 }
 
 /// Runs `act` on this thread, in a world of its own.
 pub(crate) fn in_world<T>(
     seed: u64,
-    has_good_clocks: bool,
+    world: impl FnOnce() -> World,
     act: impl AsyncFnOnce(&World) -> T,
 ) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -91,7 +98,7 @@ pub(crate) fn in_world<T>(
         .unwrap();
     runtime.block_on(async {
         aspen_cluster::seed_this_thread(seed);
-        act(&World::new(seed, has_good_clocks)).await
+        act(&world()).await
     })
 }
 
@@ -126,7 +133,8 @@ async fn run_in(world: &World, plan: Plan) -> Result<Summary, String> {
         check(operations).map_err(|violation| format!("key {key}: {violation}"))?;
     }
     let (answered, unanswered) = history.counts();
-    Ok(Summary { answered, unanswered, troubles })
+    let changes = world.changes.load(Ordering::Relaxed);
+    Ok(Summary { answered, unanswered, troubles, changes })
 }
 
 /// Without trouble, everyone is served.

@@ -48,8 +48,27 @@ survives! {
 #[test]
 fn clients_see_one_copy_whatever_goes_wrong() {
     net_sim::seeds!(6, |seed| {
-        let summary = passes(Plan::new(seed, Trouble::ALL));
+        let summary = passes(Plan { has_spares: seed % 2 == 0, ..Plan::new(seed, Trouble::ALL) });
         assert!(summary.troubles > 0 && summary.answered > 30, "{summary:?}");
+    });
+}
+
+#[test]
+fn clients_see_one_copy_while_members_change_and_leaders_are_lost() {
+    net_sim::seeds!(2, |seed| {
+        let troubles = &[
+            Trouble::Members,
+            Trouble::Members,
+            Trouble::Members,
+            Trouble::Members,
+            Trouble::Crash,
+            Trouble::Cut,
+            Trouble::Isolate,
+            Trouble::Restart,
+        ];
+        let time = Duration::from_secs(20);
+        let summary = passes(Plan { has_spares: true, time, ..Plan::new(seed, troubles) });
+        assert!(summary.changes > 0 && summary.answered > 30, "{summary:?}");
     });
 }
 
@@ -79,7 +98,8 @@ fn reads_inside_the_lease_see_one_copy_whatever_goes_wrong() {
 #[test]
 fn a_seed_decides_every_message() {
     net_sim::seeds!(2, |seed| {
-        let traces = [(), ()].map(|()| run_traced(Plan::new(seed, Trouble::ALL)).1);
+        let plan = Plan { has_spares: true, ..Plan::new(seed, Trouble::ALL) };
+        let traces = [(), ()].map(|()| run_traced(plan).1);
         let [first, second] = traces.each_ref().map(|trace| trace.text());
         let differs = first.lines().zip(second.lines()).find(|(a, b)| a != b);
         assert_eq!(differs, None, "of {} lines", traces[0].total_lines());

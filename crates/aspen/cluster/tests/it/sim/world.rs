@@ -1,15 +1,15 @@
-//! The machines of a cluster: three nodes on disks and clocks of their own, and what can be done
-//! to them.
+//! The machines of a cluster: nodes on disks and clocks of their own, and what can be done to them.
 //!
 //! Losing power is modelled by what remains: the disk drops what was not synced and refuses the old
 //! handles, and the network no longer knows the incarnation. What the old tasks still do then
 //! reaches nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aspen_api::MemberId;
+use aspen_api::{ApiError, MemberId};
 use aspen_cluster::log::WriterDrive;
 use aspen_cluster::{CheckpointPolicy, ClusterConfig, ClusterNode, StoreView, Timing};
 use aspen_kv::snapshot::SnapshotStream;
@@ -23,7 +23,14 @@ use super::disk::SimDisk;
 use super::network::{HostId, SimNet};
 use crate::mesh::{addr, config};
 
+/// The first members of a cluster.
 pub(crate) const NODES: [HostId; 3] = [1, 2, 3];
+/// Machines that may become members later.
+pub(crate) const SPARES: [HostId; 2] = [4, 5];
+/// Fewest voters that are left when others are removed.
+const FEWEST_VOTERS: usize = 3;
+/// Patience for a change of the members.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(8);
 
 /// Short, so that a run sees many elections.
 const TIMING: Timing = Timing {
@@ -55,11 +62,14 @@ pub(crate) struct World {
     seed: u64,
     pub(crate) net: SimNet,
     machines: Mutex<BTreeMap<HostId, Machine>>,
+    /// Changes of the members that were confirmed.
+    pub(crate) changes: Arc<AtomicU32>,
 }
 
 impl World {
-    /// Three machines without power, in a calm network; with clocks that agree, or not.
-    pub(crate) fn new(seed: u64, has_good_clocks: bool) -> Self {
+    /// Machines without power, in a calm network; with clocks that agree or not, and three of them
+    /// or also those to spare.
+    pub(crate) fn new(seed: u64, has_good_clocks: bool, has_spares: bool) -> Self {
         let origin = Instant::now();
         let mut rng = SimRng::new(seed, "machines");
         let mut machine = |n: HostId| Machine {
@@ -68,12 +78,23 @@ impl World {
             stalled_until: Arc::new(Mutex::new(origin)),
             node: None,
         };
-        let machines = NODES.map(|n| (n, machine(n))).into();
-        Self { seed, net: SimNet::start(seed, origin), machines: Mutex::new(machines) }
+        let spares = if has_spares { SPARES.as_slice() } else { &[] };
+        let machines = NODES.iter().chain(spares).map(|n| (*n, machine(*n))).collect();
+        Self {
+            seed,
+            net: SimNet::start(seed, origin),
+            machines: Mutex::new(machines),
+            changes: Arc::default(),
+        }
     }
 
     fn with<T>(&self, n: HostId, act: impl FnOnce(&mut Machine) -> T) -> T {
         act(self.machines.lock().unwrap().get_mut(&n).unwrap())
+    }
+
+    /// All machines.
+    pub(crate) fn hosts(&self) -> Vec<HostId> {
+        self.machines.lock().unwrap().keys().copied().collect()
     }
 
     pub(crate) fn node(&self, n: HostId) -> Option<ClusterNode> {
@@ -110,10 +131,10 @@ impl World {
 
     /// Forms the cluster.
     pub(crate) async fn form(&self) -> Result<(), String> {
-        for n in NODES {
+        for n in self.hosts() {
             self.start(n).await?;
         }
-        let failed = |error: aspen_api::ApiError| format!("the cluster does not form: {error}");
+        let failed = |error: ApiError| format!("the cluster does not form: {error}");
         let first = self.node(1).ok_or("node 1 is off")?;
         first.init().await.map_err(failed)?;
         for n in &NODES[1..] {
@@ -123,7 +144,7 @@ impl World {
     }
 
     pub(crate) fn leader(&self) -> Option<HostId> {
-        NODES.into_iter().find(|n| self.node(*n).is_some_and(|node| node.is_leader()))
+        self.hosts().into_iter().find(|n| self.node(*n).is_some_and(|node| node.is_leader()))
     }
 
     /// Takes the power from node `n` between two steps of its program.
@@ -152,7 +173,7 @@ impl World {
 
     /// Cuts node `n` off from the other nodes, both ways.
     pub(crate) fn isolate(&self, n: HostId) {
-        for other in NODES.into_iter().filter(|other| *other != n) {
+        for other in self.hosts().into_iter().filter(|other| *other != n) {
             self.net.cut(n, other);
             self.net.cut(other, n);
         }
@@ -185,7 +206,7 @@ impl World {
 
     /// Lets all disks lie about syncs.
     pub(crate) fn lie(&self) {
-        NODES.iter().for_each(|n| self.with(*n, |machine| machine.disk.lie()));
+        self.hosts().iter().for_each(|n| self.with(*n, |machine| machine.disk.lie()));
     }
 
     pub(crate) fn jump_clock(&self, n: HostId, by_ms: i64) {
@@ -197,7 +218,7 @@ impl World {
         self.net.record(format_args!("calm"));
         self.net.heal();
         self.net.set_weather(super::network::Weather::CALM);
-        for n in NODES {
+        for n in self.hosts() {
             self.with(n, |machine| machine.disk.inner().clear_faults());
             self.fill_disk(n, false);
             self.stall(n, Duration::ZERO);
@@ -209,29 +230,85 @@ impl World {
         Ok(())
     }
 
-    /// Waits until all nodes show the same entry, and compares what they hold then.
+    /// Members as the leader knows them; none without a leader.
+    fn members(&self) -> Vec<HostId> {
+        let leader = self.leader().and_then(|n| self.node(n));
+        let members = leader.map(|leader| leader.cluster_state().nodes).unwrap_or_default();
+        members.iter().map(|member| member.node_id.0).collect()
+    }
+
+    /// Waits until all members show the same entry, and compares what they hold then.
     pub(crate) async fn converge(&self) -> Result<(), String> {
         let patience = Instant::now() + Duration::from_secs(60);
         loop {
-            let views: Result<Vec<_>, _> =
-                NODES.into_iter().filter_map(|n| self.node(n)).map(|n| n.local_view()).collect();
+            let members = self.members();
+            let views: Result<Vec<_>, _> = members
+                .iter()
+                .filter_map(|n| self.node(*n))
+                .map(|node| node.local_view())
+                .collect();
             let views = views.map_err(|error| format!("a state cannot be read: {error}"))?;
             let applied: Vec<_> = views.iter().map(|view| view.applied()).collect();
-            if applied.len() == NODES.len() && applied.iter().all(|id| *id == applied[0]) {
+            let has_all = !members.is_empty() && applied.len() == members.len();
+            if has_all && applied.iter().all(|id| *id == applied[0]) {
                 let states: Vec<_> = views.iter().map(|view| state_hash(view)).collect();
                 self.net.record(format_args!("converged at {:?}: {}", applied[0], states[0]));
                 return match states.iter().all(|state| *state == states[0]) {
                     true => Ok(()),
-                    false => {
-                        Err(format!("states differ at {:?}: {}", applied[0], difference(&views)))
-                    }
+                    false => Err(format!(
+                        "states differ at {:?}: {}",
+                        applied[0],
+                        difference(&members, &views)
+                    )),
                 };
             }
             if Instant::now() > patience {
-                return Err(format!("nodes do not converge: {applied:?}"));
+                return Err(format!("members {members:?} do not converge: {applied:?}"));
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Has the leader add, promote or remove machine `n`, whichever is next for it, or another one
+    /// if too few voters would be left. `random` decides whom it replaces, if anyone. Returns at
+    /// once; the change may be overtaken by anything.
+    pub(crate) fn change_members(&self, n: HostId, random: u64) {
+        let Some(leader) = self.leader().and_then(|n| self.node(n)) else { return };
+        let members = leader.cluster_state().nodes;
+        let is_voter =
+            |n| members.iter().find(|member| member.node_id.0 == n).map(|member| member.is_voter);
+        let mut voters: Vec<_> =
+            members.iter().filter(|member| member.is_voter).map(|member| member.node_id).collect();
+        let n = match is_voter(n) {
+            Some(true) if voters.len() <= FEWEST_VOTERS => {
+                let spare = self.hosts().into_iter().find(|n| is_voter(*n) != Some(true));
+                let Some(spare) = spare else { return };
+                spare
+            }
+            _ => n,
+        };
+        let is_voter = is_voter(n);
+        let (net, changes) = (self.net.clone(), self.changes.clone());
+        tokio::spawn(async move {
+            let change = async {
+                match is_voter {
+                    None => leader.add_learner(MemberId(n), addr(n)).await.map(drop),
+                    Some(false) => {
+                        let old = voters.get(random as usize % (2 * voters.len())).copied();
+                        leader.promote(MemberId(n), old, true).await.map(drop)
+                    }
+                    Some(true) => {
+                        voters.retain(|id| id.0 != n);
+                        leader.change_membership(&voters).await.map(drop)
+                    }
+                }
+            };
+            let result = tokio::time::timeout(CHANGE_PATIENCE, change).await;
+            if matches!(result, Ok(Ok(()))) {
+                changes.fetch_add(1, Ordering::Relaxed);
+            }
+            net.record(format_args!("change of {n}, voting {is_voter:?}: {result:?}"));
+        });
     }
 }
 
@@ -246,11 +323,11 @@ fn state_hash(view: &StoreView) -> String {
 }
 
 /// The rows that not all states have.
-fn difference(views: &[Arc<StoreView>]) -> String {
+fn difference(members: &[HostId], views: &[Arc<StoreView>]) -> String {
     let states: Vec<_> = views.iter().map(|view| rows(view)).collect();
     let is_common = |row: &String| states.iter().all(|state| state.contains(row));
     let mut text = String::new();
-    for (n, state) in NODES.iter().zip(&states) {
+    for (n, state) in members.iter().zip(&states) {
         for row in state.iter().filter(|row| !is_common(row)) {
             text.push_str(&format!("\n  {n}: {row}"));
         }

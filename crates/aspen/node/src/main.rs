@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     match on_one_thread(run(settings)) {
         Some(Ok(())) => ExitCode::SUCCESS,
         Some(Err(error)) => {
-            tracing::error!("{error}");
+            tracing::error!("{error}{}", error.advice());
             ExitCode::FAILURE
         }
         None => ExitCode::FAILURE,

@@ -1,5 +1,7 @@
 //! Every part of a node, in the order in which it starts. They stop in the reverse order.
 
+use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
@@ -27,7 +29,7 @@ const HAND_OVER: Duration = Duration::from_secs(5);
 pub(crate) enum RunError {
     /// The data folder cannot be used.
     #[error("data folder {path}: {source}")]
-    Folder { path: String, source: std::io::Error },
+    Folder { path: String, source: io::Error },
     /// Another process has it.
     #[error("data folder {path}: {source}; stop it, or name another folder with --data-dir")]
     Locked { path: String, source: LockError },
@@ -44,17 +46,43 @@ pub(crate) enum RunError {
     #[error(transparent)]
     Serve(#[from] ServeError),
     /// The HTTP port cannot be used.
-    #[error("cannot listen on TCP port {port} of 127.0.0.1: {source}")]
-    Http { port: u16, source: std::io::Error },
+    #[error(
+        "cannot listen on TCP port {port} of 127.0.0.1: {source}; name another with --http-port"
+    )]
+    Http { port: u16, source: io::Error },
     /// The new cluster did not form.
     #[error("the new cluster did not form: {0}")]
     Init(aspen_api::ApiError),
     /// The ticket cannot be written.
     #[error("cannot write the ticket file: {0}")]
-    Ticket(std::io::Error),
+    Ticket(io::Error),
     /// Signals cannot be caught.
     #[error("cannot catch signals: {0}")]
-    Signal(std::io::Error),
+    Signal(io::Error),
+}
+
+impl RunError {
+    /// What can be done about a reason of the system, which says only what happened.
+    pub(crate) fn advice(&self) -> &'static str {
+        let mut reason: Option<&dyn Error> = Some(self);
+        while let Some(error) = reason {
+            match error.downcast_ref::<io::Error>().map(io::Error::kind) {
+                Some(ErrorKind::StorageFull) => {
+                    return "; nothing that was acknowledged is lost: free some space, then start again";
+                }
+                Some(ErrorKind::PermissionDenied)
+                    if !matches!(self, Self::Bind(_) | Self::Http { .. }) =>
+                {
+                    return "; run the node as the folder's owner, or name another with --data-dir";
+                }
+                Some(ErrorKind::AlreadyExists | ErrorKind::NotADirectory) => {
+                    return "; it is not a folder: name another with --data-dir";
+                }
+                _ => reason = error.source(),
+            }
+        }
+        ""
+    }
 }
 
 /// A running node.

@@ -165,7 +165,9 @@ impl Settings {
             None => NodeArguments::default(),
         };
         let all = arguments.over(below);
-        let ticket = all.ticket.as_deref().map(ticket_from).transpose();
+        // An empty variable is how scripts say that there is none.
+        let ticket = all.ticket.as_deref().filter(|text| !text.trim().is_empty());
+        let ticket = ticket.map(ticket_from).transpose();
         let ticket = ticket.map_err(|error| value("--ticket", error.to_string()))?;
         if ticket.is_some() && all.cookie.is_some() {
             return Err(value("--cookie", "the ticket brings the secret; give one of the two"));
@@ -261,6 +263,7 @@ mod tests {
         assert!(with("ticket = \"nonsense\"").contains("--ticket"));
         assert!(with("peers = [\"x\"]").contains("--peers"));
         assert!(with("cookie = \"\"").contains("--cookie"));
+        assert!(Settings::resolve(file("data-dir = \"/d\"\nticket = \"\"")).is_ok());
         assert!(with("node-id = 0").contains("--node-id"));
         assert!(with("heartbeat-interval-ms = 2000").contains("half"));
         assert!(

@@ -104,6 +104,13 @@ fn a_node_that_cannot_start_says_why_and_can_start_later() {
     assert_eq!(status.code(), Some(1));
     assert!(log.contains(&format!("belongs to node {id}")), "{log}");
     assert!(ticket_path(&path).exists());
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for not_a_folder in [&file, &file.join("below")] {
+        let Err((status, log)) = Node::start(not_a_folder, &[]) else { panic!("on a file") };
+        assert_eq!(status.code(), Some(1));
+        assert!(log.contains("it is not a folder: name another with --data-dir"), "{log}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aspen_cluster::disk::{Disk, FolderLock, FsDisk, LockError, MemoryDisk};
+use aspen_cluster::log::LogError;
 use aspen_cluster::{ClusterConfig, ClusterNode, ClusterServices, MeshTransport, StartError};
 use net_node::{BindError, MeshConfig, MeshNode, PeerAddr, ServeError};
 use thiserror::Error;
@@ -64,6 +65,9 @@ pub(crate) enum RunError {
 impl RunError {
     /// What can be done about a reason of the system, which says only what happened.
     pub(crate) fn advice(&self) -> &'static str {
+        if matches!(self, Self::Start(StartError::Log(LogError::Foreign))) {
+            return "; node_key or node_id changed: restore them, or begin with an empty folder";
+        }
         let mut reason: Option<&dyn Error> = Some(self);
         while let Some(error) = reason {
             match error.downcast_ref::<io::Error>().map(io::Error::kind) {

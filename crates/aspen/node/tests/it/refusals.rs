@@ -104,6 +104,10 @@ fn a_node_that_cannot_start_says_why_and_can_start_later() {
     assert_eq!(status.code(), Some(1));
     assert!(log.contains(&format!("belongs to node {id}")), "{log}");
     assert!(ticket_path(&path).exists());
+    std::fs::remove_file(path.join("node_key")).unwrap();
+    let Err((status, log)) = Node::start(&path, &[]) else { panic!("another identity") };
+    assert_eq!(status.code(), Some(1));
+    assert!(log.contains("node_key or node_id changed"), "{log}");
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
     for not_a_folder in [&file, &file.join("below")] {

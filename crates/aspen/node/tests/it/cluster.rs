@@ -1,12 +1,17 @@
 //! `aspen-cli cluster` against real nodes: what a cluster says of itself, growth from one node to
 //! three, and the death of a leader.
 
-use aspen_api::{ClusterTicket, MeshTicket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aspen_api::kv::CompareAndSwapKey;
+use aspen_api::{ClusterTicket, Key, MeshTicket};
+use aspen_client::Client;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::cli::Cli;
-use crate::process::{Node, ticket, until};
+use crate::process::{Node, client, ticket, until};
 
 /// Short enough that a test does not wait, long enough for a busy machine.
 const TIMING: [&str; 4] = ["--heartbeat-interval-ms", "100", "--election-timeout-min-ms", "600"];
@@ -245,4 +250,57 @@ fn only_a_node_with_the_number_given_and_no_cluster_of_its_own_is_added() {
     assert!(foreign.stderr.contains("a cluster of its own"), "{}", foreign.stderr);
     let status = cli.json(&["cluster", "status"]).json();
     assert_eq!(status["nodes"].as_array().unwrap().len(), 1);
+}
+
+/// Writes one key after another until it is told to stop; how many were acknowledged.
+async fn keep_writing(client: Client, should_stop: Arc<AtomicBool>) -> u64 {
+    let mut count = 0;
+    while !should_stop.load(Ordering::Relaxed) {
+        let key = Key::new(format!("load/{count:06}")).unwrap();
+        let create = CompareAndSwapKey { key, expected: None, new_value: "v".into() };
+        let written = client.send(create).await.expect("no client notices a restart");
+        assert!(written.is_success, "a repeated write is applied once");
+        count += 1;
+    }
+    count
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_rolling_restart_under_load_loses_nothing_and_no_client_notices() {
+    let folder = TempDir::new().unwrap();
+    let first = start(&folder, "1", &["--node-id", "1"]);
+    let cli = Cli::of(&first);
+    let (second, two) = join(&folder, "2", &cli, &first);
+    let (third, three) = join(&folder, "3", &cli, &first);
+    let (two, three) = (two.to_string(), three.to_string());
+    assert_eq!(cli.run(&["cluster", "change-membership", "1", &two, &three]).code, 0);
+    until("the ticket with all members", || {
+        (ticket(first.folder()).peers().len() == 3).then_some(())
+    });
+    let should_stop = Arc::new(AtomicBool::new(false));
+    let writer = tokio::spawn(keep_writing(client(first.folder()), should_stop.clone()));
+    let mut nodes = vec![];
+    for node in [first, second, third] {
+        let applied = |cli: &Cli| {
+            let metrics = cli.json(&["cluster", "metrics"]).json();
+            metrics["last_applied_index"].as_u64().unwrap()
+        };
+        let path = node.folder().to_owned();
+        let before = applied(&Cli::with(&only(&node)));
+        let port = node.field("udp").rsplit_once(':').unwrap().1.to_owned();
+        let (status, log) = node.stop();
+        assert!(status.success(), "{log}");
+        let flags = [&TIMING[..], &["--bind-port", &port]].concat();
+        let node = Node::start(&path, &flags).unwrap();
+        let own = Cli::with(&only(&node));
+        // It takes part again once it has what was written after it came back.
+        until("the restarted node's catching up", || (applied(&own) > before + 5).then_some(()));
+        until("its health", || (own.json(&["cluster", "health"]).code == 0).then_some(()));
+        nodes.push(node);
+    }
+    should_stop.store(true, Ordering::Relaxed);
+    let count = writer.await.unwrap();
+    let scan = Cli::of(&nodes[0]).json(&["kv", "scan", "load/", "--limit", "10000"]).json();
+    let found = scan["count"].as_u64().unwrap();
+    assert!(found == count.min(10_000) && count > 0, "{found} of {count}");
 }

@@ -60,7 +60,7 @@ pub struct PeerStatus {
     pub session: SessionId,
     /// Whether this side dialled it.
     pub is_initiator: bool,
-    /// Smoothed round-trip time.
+    /// Smoothed round-trip time, the wait of acknowledgements for a packet to ride on included.
     pub rtt: Duration,
     /// Largest packet of the path, bytes.
     pub packet_bytes: usize,

@@ -109,7 +109,7 @@ pub struct Outgoing {
 /// Figures of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stats {
-    /// Smoothed round-trip time.
+    /// Smoothed round-trip time, the wait of acknowledgements for a packet to ride on included.
     pub rtt: Duration,
     /// Largest packet, bytes.
     pub packet_bytes: usize,

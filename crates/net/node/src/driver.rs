@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use net_mesh_core::Transmit;
 use net_rpc::{HandlerFuture, RpcContext, RpcFailure, Status};
+use net_types::Instant;
 use tokio::time::Sleep;
 
 use crate::node::Shared;
@@ -45,6 +46,9 @@ pub(crate) struct Driver {
     sleep: Pin<Box<Sleep>>,
     out: Vec<u8>,
     transmits: Vec<(Transmit, usize)>,
+    /// The present, as far as this turn knows: read before each receive call, after handlers and
+    /// between batches that are sent.
+    now: Instant,
     /// Index of the first batch in `transmits` that is not sent.
     unsent: usize,
     inbox: Vec<InboxCall>,
@@ -60,6 +64,7 @@ impl Driver {
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             out: Vec::with_capacity(SEND_BATCH_BYTES),
             transmits: Vec::new(),
+            now: Instant::ZERO,
             unsent: 0,
             inbox: Vec::new(),
             answers: Vec::new(),
@@ -70,7 +75,8 @@ impl Driver {
     /// Receives and handles what is there; true when more may be.
     fn receive(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         for _ in 0..BATCHES_PER_TURN {
-            let now = self.shared.now();
+            self.now = self.shared.now();
+            let now = self.now;
             let mut core = self.shared.lock();
             let received = self.shared.socket.poll_receive(cx, &mut self.buffers, |from, bytes| {
                 core.endpoint.handle_datagram(now, from, bytes);
@@ -95,6 +101,9 @@ impl Driver {
 
     /// Polls the handlers of arrived calls once, without holding the lock.
     fn run_handlers(&mut self) {
+        if self.inbox.is_empty() {
+            return;
+        }
         for call in self.inbox.drain(..) {
             let InboxCall { session, peer, entity, call, class, handler, request } = call;
             let budget = Duration::from_millis(request.budget_ms.into());
@@ -120,11 +129,12 @@ impl Driver {
                 Err(_) => self.answers.push((to, Err(panicked()))),
             }
         }
+        self.now = self.shared.now();
     }
 
     /// Writes answers, lets time pass and collects what must be sent.
     fn collect(&mut self) {
-        let now = self.shared.now();
+        let now = self.now;
         let mut core = self.shared.lock();
         for (to, answer) in self.answers.drain(..) {
             core.reply(now, to, answer);
@@ -203,6 +213,7 @@ impl Driver {
             if sent.is_pending() || !is_full {
                 break;
             }
+            self.now = self.shared.now();
         }
         if self.shared.lock().is_closed && self.unsent >= self.transmits.len() {
             return Ok(Poll::Ready(()));

@@ -35,13 +35,12 @@ impl Shared {
     }
 
     pub(crate) fn to_tokio(&self, at: Instant) -> tokio::time::Instant {
-        // A far future is a day away; the alarm is set again when it rings.
-        let after = at.since(Instant::ZERO).min(self.now().since(Instant::ZERO) + DAY);
-        self.origin + after
+        self.origin + at.since(Instant::ZERO).min(FAR)
     }
 }
 
-const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
+/// The farthest alarm, which every system's clock can express: thirty years.
+const FAR: std::time::Duration = std::time::Duration::from_secs(30 * 365 * 86_400);
 
 /// One node of the mesh: an identity, a UDP port, sessions to peers. Cheap to clone; the last clone
 /// that goes does not stop the node, [`MeshNode::shutdown`] does.

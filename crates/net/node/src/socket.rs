@@ -12,6 +12,8 @@ use tokio::net::UdpSocket;
 
 /// One receive buffer takes a whole coalesced train of datagrams.
 const BUFFER_BYTES: usize = 64 << 10;
+/// Buffers offered to a receive call when the one before it used fewer: each costs its preparation.
+const FEW_BUFFERS: usize = 4;
 
 /// A bound, non-blocking socket with the kernel's batching switched on.
 pub(crate) struct MeshSocket {
@@ -56,10 +58,11 @@ impl MeshSocket {
         ready!(self.io.poll_recv_ready(cx))?;
         let mut received = 0;
         let result = self.io.try_io(Interest::READABLE, || {
+            let offered = buffers.offered;
             received = buffers.receive(&self.state, &self.io)?;
             // A batch with room left emptied the queue: saying so spares the call that would only
             // find it empty. A datagram that comes meanwhile raises the readiness again.
-            if received < BATCH_SIZE { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            if received < offered { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });
         for i in 0..received {
             buffers.each_datagram(i, &mut each);
@@ -115,18 +118,37 @@ impl MeshSocket {
 pub(crate) struct ReceiveBuffers {
     bytes: Vec<u8>,
     metas: [RecvMeta; BATCH_SIZE],
+    /// Buffers that the next call may fill.
+    offered: usize,
 }
 
 impl ReceiveBuffers {
     pub(crate) fn new() -> Self {
-        Self { bytes: vec![0; BUFFER_BYTES * BATCH_SIZE], metas: [RecvMeta::default(); BATCH_SIZE] }
+        Self {
+            bytes: vec![0; BUFFER_BYTES * BATCH_SIZE],
+            metas: [RecvMeta::default(); BATCH_SIZE],
+            offered: FEW_BUFFERS,
+        }
     }
 
     fn receive(&mut self, state: &UdpSocketState, io: &UdpSocket) -> io::Result<usize> {
+        let received = match self.offered {
+            FEW_BUFFERS => self.receive_into::<FEW_BUFFERS>(state, io)?,
+            _ => self.receive_into::<BATCH_SIZE>(state, io)?,
+        };
+        self.offered = if received < FEW_BUFFERS { FEW_BUFFERS } else { BATCH_SIZE };
+        Ok(received)
+    }
+
+    fn receive_into<const N: usize>(
+        &mut self,
+        state: &UdpSocketState,
+        io: &UdpSocket,
+    ) -> io::Result<usize> {
         let mut chunks = self.bytes.chunks_exact_mut(BUFFER_BYTES);
-        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
+        let mut slices: [IoSliceMut<'_>; N] =
             core::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
-        state.recv(UdpSockRef::from(io), &mut slices, &mut self.metas)
+        state.recv(UdpSockRef::from(io), &mut slices, &mut self.metas[..N])
     }
 
     fn each_datagram(&mut self, i: usize, each: &mut impl FnMut(SocketAddr, &mut [u8])) {

@@ -124,7 +124,12 @@ impl ClusterNode {
 
     /// The leader that the node knows.
     pub fn leader_id(&self) -> Option<MemberId> {
-        self.0.raft.server_metrics().borrow_watched().current_leader.map(MemberId)
+        let server = self.0.raft.server_metrics();
+        let server = server.borrow_watched();
+        // One that led when it was removed finds its own vote when it starts again.
+        let leads = server.state == openraft::ServerState::Leader;
+        let own = self.0.config.member_id.0;
+        server.current_leader.filter(|leader| *leader != own || leads).map(MemberId)
     }
 
     /// The last entry whose effects the node shows.

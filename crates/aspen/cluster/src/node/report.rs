@@ -117,7 +117,7 @@ impl ClusterNode {
         RaftMetricsResult {
             node_id: self.0.config.member_id,
             state: state_of(metrics.state),
-            leader: metrics.current_leader.map(MemberId),
+            leader: self.leader_id(),
             term: metrics.current_term,
             last_log_index: metrics.last_log_index,
             last_applied_index: index(&metrics.last_applied),

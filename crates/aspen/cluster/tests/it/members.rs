@@ -159,3 +159,15 @@ async fn who_joins_is_asked_for_its_number_and_its_cluster_first() {
     until(|| (second.cluster_state() == leader.cluster_state()).then_some(())).await;
     assert_eq!(leader.cluster_state().nodes.len(), 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_leader_that_restarts_does_not_take_itself_for_the_leader() {
+    let mut cluster = TestCluster::formed(3).await;
+    cluster.nodes[&1].change_membership(&[MemberId(2), MemberId(3)]).await.unwrap();
+    until(|| cluster.nodes[&2].leader_id().filter(|leader| *leader != MemberId(1))).await;
+    cluster.stop(1).await;
+    let removed = cluster.start(1).await;
+    assert!(!removed.is_leader());
+    assert_ne!(removed.leader_id(), Some(MemberId(1)));
+    assert_ne!(removed.raft_metrics().leader, Some(MemberId(1)));
+}

@@ -261,8 +261,15 @@ impl ClusterNode {
         Ok(self.cluster_state())
     }
 
+    /// A leader that was removed leads on for a moment, but changes no members: openraft takes for
+    /// granted that it is one.
     fn ensure_leader(&self) -> Result<(), ApiError> {
-        self.0.raft.as_leader().map(drop).map_err(|forward| not_leader(&forward))
+        self.0.raft.as_leader().map(drop).map_err(|forward| not_leader(&forward))?;
+        let own = self.0.config.member_id.0;
+        match self.with_membership(|membership| membership.get_node(&own).is_some()) {
+            true => Ok(()),
+            false => Err(ApiError::not_leader(None)),
+        }
     }
 
     fn ensure_promotable(&self, id: MemberId) -> Result<(), ApiError> {

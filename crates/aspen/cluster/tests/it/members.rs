@@ -171,3 +171,13 @@ async fn a_removed_leader_that_restarts_does_not_take_itself_for_the_leader() {
     assert_ne!(removed.leader_id(), Some(MemberId(1)));
     assert_ne!(removed.raft_metrics().leader, Some(MemberId(1)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_leader_changes_no_members() {
+    let cluster = TestCluster::formed(3).await;
+    let leader = &cluster.nodes[&1];
+    leader.change_membership(&[MemberId(2), MemberId(3)]).await.unwrap();
+    let refused = leader.add_learner(MemberId(1), addr(1)).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::NotLeader);
+    assert!(leader.is_alive());
+}

@@ -214,6 +214,32 @@ pub(crate) fn write_64(plan: &Plan) -> Outcome {
     against_etcd(plan, 64, Operation::Put)
 }
 
+/// Writes by 64 tasks that share one client, beside 64 clients.
+pub(crate) fn write_shared(plan: &Plan) -> Outcome {
+    crate::rpc::runtime().block_on(async {
+        let folder = TempDir::new().unwrap();
+        let aspen = AspenCluster::start(folder.path(), &[]).await;
+        let one = aspen.connect().await;
+        fill(&one).await;
+        let mut shared = vec![one; 64];
+        let mut own = Vec::new();
+        for _ in 0..64 {
+            own.push(aspen.connect().await);
+        }
+        let (mut ours, mut base, mut n) = (Series::default(), Series::default(), 0);
+        for _ in 0..plan.rounds {
+            let figures =
+                load(&mut shared, Operation::Put, plan.round_time, || aspen.usage()).await;
+            n += figures.operations;
+            ours.push(figures.per_second);
+            let figures = load(&mut own, Operation::Put, plan.round_time, || aspen.usage()).await;
+            base.push(figures.per_second);
+        }
+        let base_name = "64 clients, ours too";
+        Outcome { ours, base, base_name, unit: "/s", n, notes: Vec::new() }
+    })
+}
+
 /// Writes by 512 clients.
 pub(crate) fn write_512(plan: &Plan) -> Outcome {
     against_etcd(plan, 512, Operation::Put)

@@ -94,6 +94,11 @@ const MEASUREMENTS: &[Measurement] = &[
         run: kv::write_64,
     },
     Measurement {
+        name: "kv-write-shared",
+        about: "durable writes per second of 64 tasks on one client, beside 64 clients",
+        run: kv::write_shared,
+    },
+    Measurement {
         name: "kv-write-512",
         about: "durable writes per second of 512 clients, three nodes, beside etcd",
         run: kv::write_512,

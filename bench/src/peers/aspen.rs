@@ -91,7 +91,8 @@ impl Drop for AspenCluster {
     }
 }
 
-/// A client of its own, with its own identity and socket.
+/// A client with an identity and socket; clones share them.
+#[derive(Clone)]
 pub(crate) struct AspenSession(Client);
 
 impl Session for AspenSession {

@@ -81,7 +81,7 @@ fn on_one_thread<T>(work: impl Future<Output = T>) -> Option<T> {
 
 async fn run(settings: Settings) -> Result<(), parts::RunError> {
     let parts = Parts::start(settings).await?;
-    parts.wait_for_signal().await?;
+    let end = parts.wait_for_end().await;
     parts.stop().await;
-    Ok(())
+    end
 }

@@ -57,6 +57,12 @@ pub(crate) enum RunError {
     /// The ticket cannot be written.
     #[error("cannot write the ticket file: {0}")]
     Ticket(io::Error),
+    /// The node cannot go on.
+    #[error(
+        "consensus has ended: {0}; nothing that was acknowledged is lost: if the data disk is full \
+         or failing, see to that, then start again"
+    )]
+    Ended(String),
     /// Signals cannot be caught.
     #[error("cannot catch signals: {0}")]
     Signal(io::Error),
@@ -146,16 +152,16 @@ impl Parts {
         Ok(Self { _lock: lock, mesh, node, services, http, ticket })
     }
 
-    /// Returns once the process is asked to stop.
-    pub(crate) async fn wait_for_signal(&self) -> Result<(), RunError> {
+    /// Returns once the process is asked to stop, or why the node cannot go on.
+    pub(crate) async fn wait_for_end(&self) -> Result<(), RunError> {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signal)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signal)?;
         tokio::select! {
             biased;
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            _ = interrupt.recv() => Ok(()),
+            _ = terminate.recv() => Ok(()),
+            reason = self.node.ended() => Err(RunError::Ended(reason)),
         }
-        Ok(())
     }
 
     /// Hands leadership on, finishes what is under way and stops every part.

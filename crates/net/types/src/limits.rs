@@ -302,11 +302,13 @@ pub const MAX_CLIENT_SESSIONS: usize = 8;
 /// Clients that a node serves unless its settings say otherwise; about 100 bytes each beside their
 /// sessions.
 pub const DEFAULT_MAX_CLIENTS: usize = 200;
-/// Requests of one client that a node works on at the same time, and that a client sends.
-pub const MAX_REQUESTS_PER_CLIENT: usize = 10;
+/// Requests of one client that a node works on at the same time, and that a client sends. Programs
+/// share one client among their tasks, so it bounds their pace; the answers of all of them must be
+/// remembered until the last is known.
+pub const MAX_REQUESTS_PER_CLIENT: usize = 100;
 
 const _: () = assert!(DEFAULT_MAX_CLIENTS < MAX_SESSIONS);
-const _: () = assert!(DEFAULT_MAX_CLIENTS * MAX_REQUESTS_PER_CLIENT <= MAX_IN_FLIGHT_PER_SERVICE);
+const _: () = assert!((MAX_REQUESTS_PER_CLIENT as u64) < DEDUP_WINDOW_REQUESTS);
 const _: () = assert!(MAX_REQUESTS_PER_CLIENT < MAX_IN_FLIGHT_PER_CALLER);
 
 // ---- consensus --------------------------------------------------------------------------------
@@ -337,6 +339,9 @@ pub const CLOCK_DRIFT_WARN: Duration = Duration::from_millis(100);
 pub const CLOCK_DRIFT_ALERT: Duration = Duration::from_millis(500);
 /// Use of the data disk, in percent, above which writes are refused.
 pub const DISK_FULL_PERCENT: u64 = 95;
+/// Free bytes of the data disk below which writes are refused, however large it is: room for the
+/// checkpoint of what is in memory, whose pages are copied, and for the log until the next look.
+pub const DISK_RESERVE_BYTES: u64 = 96 << 20;
 
 // An entry as large as a command may be, with its frame, fits a message, and so does a part.
 const _: () = assert!(MAX_COMMAND_BYTES + (64 << 10) < MAX_RAFT_MESSAGE_BYTES);

@@ -147,6 +147,20 @@ impl ClusterNode {
         self.0.raft.metrics().borrow_watched().running_state.is_ok() && !self.0.log.has_failed()
     }
 
+    /// Returns why consensus has ended, once it has without being asked to: storage failed, or there
+    /// is a defect. What was acknowledged is safe; the node can do nothing more but start again.
+    pub async fn ended(&self) -> String {
+        let mut metrics = self.0.raft.metrics();
+        loop {
+            if let Err(reason) = &metrics.borrow_and_update().running_state {
+                return reason.to_string();
+            }
+            if metrics.changed().await.is_err() {
+                return "its task is gone".into();
+            }
+        }
+    }
+
     /// Tells of changes of members, leader and term.
     pub fn watch_members(&self) -> MembersWatch {
         let mut server = self.0.raft.server_metrics();

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aspen_kv::{Header, maintenance, next_maintenance_ms};
-use net_types::limits::DISK_FULL_PERCENT;
+use net_types::limits::{DISK_FULL_PERCENT, DISK_RESERVE_BYTES};
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::Notify;
 
@@ -158,7 +158,7 @@ impl ClusterNode {
                 () = self.0.upkeep.checkpoint_due.notified() => true,
                 _ = interval.tick() => false,
             };
-            self.look_at_disk();
+            let has_room = self.look_at_disk();
             let now = self.0.config.clock.now();
             if self.0.upkeep.is_dirty.swap(false, Ordering::Relaxed) {
                 dirty_since.get_or_insert(now);
@@ -168,7 +168,8 @@ impl ClusterNode {
             let is_due = was_asked
                 || log_bytes.saturating_sub(log_bytes_at) >= policy.log_bytes
                 || (self.undurable_entries() > 0 && now.since(since) >= policy.age);
-            if is_due {
+            // One that fails would end consensus; the log holds everything until there is room.
+            if is_due && has_room {
                 dirty_since = None;
                 log_bytes_at = log_bytes;
                 let next = self.applied().map_or(0, |id| id.index).saturating_add(policy.entries);
@@ -186,15 +187,19 @@ impl ClusterNode {
         next.saturating_sub(self.0.state.store().durable_next())
     }
 
-    fn look_at_disk(&self) {
-        let Ok(usage) = self.0.config.disk.usage() else { return };
-        let is_full = usage.is_above(DISK_FULL_PERCENT);
+    /// Refuses writes while the disk is almost full; whether it has room for a checkpoint.
+    fn look_at_disk(&self) -> bool {
+        let Ok(usage) = self.0.config.disk.usage() else { return true };
+        let is_full =
+            usage.is_above(DISK_FULL_PERCENT) || usage.available_bytes < DISK_RESERVE_BYTES;
         if self.0.is_disk_full.swap(is_full, Ordering::Relaxed) != is_full {
             match is_full {
                 true => tracing::error!("the data disk is almost full; writes are refused"),
                 false => tracing::info!("the data disk has room again; writes are accepted"),
             }
         }
+        // Each page that a row touches is copied.
+        usage.available_bytes / 2 >= self.0.state.store().memory_bytes() as u64
     }
 
     /// Follows changes of the members and the leader.

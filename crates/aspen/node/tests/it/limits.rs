@@ -53,7 +53,7 @@ async fn a_client_that_asks_too_much_at_once_is_refused_and_ours_does_not() {
         match call.await.unwrap() {
             Response::Error(error) => {
                 assert_eq!(error.code, ErrorCode::ServiceUnavailable);
-                assert!(error.message.contains("10 requests of this client"), "{error}");
+                assert!(error.message.contains("100 requests of this client"), "{error}");
                 refused += 1;
             }
             response => assert!(matches!(response, Response::Write(_)), "{response:?}"),

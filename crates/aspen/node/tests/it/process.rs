@@ -30,14 +30,24 @@ pub(crate) fn program() -> Command {
 impl Node {
     /// Starts a node on a folder and waits until it serves or ends.
     pub(crate) fn start(folder: &Path, flags: &[&str]) -> Result<Self, (ExitStatus, String)> {
-        let mut child = program()
-            .arg("--data-dir")
-            .arg(folder)
-            .args(flags)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = program();
+        command.arg("--data-dir").arg(folder).args(flags);
+        Self::spawn(command, folder)
+    }
+
+    /// Starts a node whose files cannot grow beyond `limit_bytes`, as if the disk were full then.
+    pub(crate) fn start_within(folder: &Path, limit_bytes: u64) -> Self {
+        // A shell counts blocks of 512 bytes here. A node that does not ignore the signal would be
+        // killed instead of being told.
+        let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", limit_bytes / 512);
+        let node = program();
+        let mut command = isolated(Path::new("sh"));
+        command.arg("-c").arg(script).arg(node.get_program()).arg("--data-dir").arg(folder);
+        Self::spawn(command, folder).unwrap()
+    }
+
+    fn spawn(mut command: Command, folder: &Path) -> Result<Self, (ExitStatus, String)> {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let mut node = Self { child, stderr, folder: folder.to_owned(), log: String::new() };
         while !node.log.contains(" serving ") {
@@ -71,12 +81,22 @@ impl Node {
         self.child.wait().unwrap();
     }
 
-    /// Asks the process to stop and returns how it ended, with the rest of its log.
-    pub(crate) fn stop(mut self) -> (ExitStatus, String) {
-        signal(&self.child, "TERM");
+    /// Whether the process has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits until the process has ended by itself and returns how, with the rest of its log.
+    pub(crate) fn wait(mut self) -> (ExitStatus, String) {
         let mut rest = String::new();
         self.stderr.read_to_string(&mut rest).unwrap();
         (self.child.wait().unwrap(), rest)
+    }
+
+    /// Asks the process to stop and returns how it ended, with the rest of its log.
+    pub(crate) fn stop(self) -> (ExitStatus, String) {
+        signal(&self.child, "TERM");
+        self.wait()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use aspen_api::kv::{Consistency, ReadKey, WriteKey};
 use aspen_api::{ApiError, Key};
@@ -117,4 +118,31 @@ fn unusable_settings_are_named() {
     let output = program().args(["--cookie", "x"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--data-dir is needed"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_node_that_cannot_write_its_state_ends_and_loses_nothing() {
+    let folder = TempDir::new().unwrap();
+    // A segment of the log fits, a checkpoint of what memory holds does not.
+    let mut node = Node::start_within(folder.path(), 12 << 20);
+    let writer = client(folder.path());
+    let value = Bytes::from("v".repeat(1 << 20));
+    let mut written = 0;
+    while !node.has_ended() {
+        let key = Key::new(format!("k{written:03}")).unwrap();
+        let request = WriteKey { key, value: value.clone() };
+        let answer = writer.send_within(request, Duration::from_secs(1)).await;
+        written += usize::from(answer.is_ok());
+        assert!(written < 500, "the limit is not felt");
+    }
+    let (status, log) = node.wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("nothing that was acknowledged is lost"), "{log}");
+    assert!(written > 10, "{written}");
+
+    let _node = Node::start(folder.path(), &[]).unwrap();
+    let reader = client(folder.path());
+    for number in 0..written {
+        assert!(get(&reader, &format!("k{number:03}")).await.is_some(), "{number} of {written}");
+    }
 }

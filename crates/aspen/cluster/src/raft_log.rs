@@ -89,8 +89,7 @@ pub(crate) struct LogStore {
 
 impl LogStore {
     /// Storage over `log`; one read returns about `read_bytes`, and never more than fits a message.
-    /// Entries are only purged
-    /// once `state` holds them durably.
+    /// Entries are only purged once `state` holds them durably.
     pub(crate) fn new(log: RaftLog, read_bytes: usize, state: Option<StateMachine>) -> Self {
         Self { log, read_bytes: read_bytes.min(MAX_ENTRIES_BYTES), state }
     }

@@ -10,6 +10,10 @@ use crate::{numbers, record};
 
 numbers! {
     /// What the caller can do about an error.
+    ///
+    /// `TIMEOUT`, `SESSION_EXPIRED` and `INTERNAL_ERROR` leave open whether a write was or will be
+    /// carried out. Every other error means that the node did not even propose it, or that it had
+    /// no effect.
     pub enum ErrorCode {
         /// The node does not lead; ask the leader.
         NotLeader = 1,
@@ -33,7 +37,8 @@ numbers! {
         TooLarge = 10,
         /// The caller asks too often.
         RateLimited = 11,
-        /// Time ran out; a write may or may not have happened.
+        /// No outcome is known: time ran out, or the node stopped or lost the lead. A write may have
+        /// happened and may still happen; one with a request id may be repeated at any node.
         Timeout = 12,
         /// The revision is no longer kept.
         Compacted = 13,

@@ -107,7 +107,7 @@ enum Attempt {
 struct Attempts {
     is_write: bool,
     count: u32,
-    /// An attempt may have been carried out without an answer.
+    /// An attempt may have been carried out, or may yet be, without an answer that says so.
     is_open: bool,
     last_refusal: Option<ApiError>,
     last_silence: Option<String>,
@@ -162,7 +162,8 @@ impl Client {
     /// Carries out one request within the client's deadline.
     ///
     /// `TIMEOUT`, `SESSION_EXPIRED` and `INTERNAL_ERROR` leave open whether a write happened; with
-    /// any other error it did not and will not.
+    /// any other error it did not and will not. A write that a node leaves open is asked again; if
+    /// no answer settles it, `TIMEOUT` is returned, whatever later attempts were refused with.
     pub async fn send<R: Exchange>(&self, request: R) -> Result<R::Reply, ApiError> {
         self.send_within(request, self.inner.deadline).await
     }
@@ -331,6 +332,11 @@ impl Inner {
             }
             ErrorCode::ServiceUnavailable => Failure::Unavailable,
             ErrorCode::NotInitialized | ErrorCode::PluginLoading => Failure::NotReady,
+            ErrorCode::Timeout if attempts.is_write => {
+                // The entry may lie in a log; under its name the next leader takes it for the same.
+                attempts.is_open = true;
+                Failure::Unavailable
+            }
             _ => return Attempt::Refused(error),
         };
         attempts.last_refusal = Some(error);
@@ -496,8 +502,8 @@ impl Attempts {
             return error;
         }
         let text = format!(
-            "an attempt got no answer and the next one was refused ({error}); the request may or \
-             may not have been carried out"
+            "the outcome of an attempt is unknown and a later one was refused ({error}); the \
+             request may or may not have been carried out"
         );
         ApiError::new(ErrorCode::Timeout, text)
     }
@@ -509,7 +515,7 @@ impl Attempts {
                 true => "; the request may or may not have been carried out",
                 false => "",
             };
-            let text = format!("no answer after {} attempts{doubt}", self.count);
+            let text = format!("no final answer after {} attempts{doubt}", self.count);
             return ApiError::new(ErrorCode::Timeout, text);
         }
         self.last_refusal.unwrap_or_else(|| {

@@ -3,7 +3,7 @@
 //! | Answer | Next |
 //! |---|---|
 //! | `NOT_LEADER` | the named leader at once, else the next peer; after a full round a wait of 200 ms |
-//! | `SERVICE_UNAVAILABLE` | the next peer at once; after a full round a wait of 200 ms |
+//! | `SERVICE_UNAVAILABLE`, and `TIMEOUT` to a write | the next peer at once; after a full round a wait of 200 ms |
 //! | `NOT_INITIALIZED`, `PLUGIN_LOADING` | the same peer after 100 ms, doubling to 10 s |
 //! | no answer | the next peer at once; the silent one no sooner than 500 ms later and, after five attempts, only when all others are silent too |
 //! | another peer leads | that peer at once |

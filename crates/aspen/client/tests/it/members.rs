@@ -32,6 +32,9 @@ pub(crate) enum Mood {
     Silent,
     /// Carries them out and gives no answer.
     LosesAnswers,
+    /// Carries them out and answers that the outcome is unknown, as a leader does whose consensus
+    /// ends after it has sent the entry to the others.
+    LeavesOpen,
 }
 
 #[derive(Default)]
@@ -83,6 +86,10 @@ impl State {
             Mood::LosesAnswers => {
                 self.carry_out(framed);
                 None
+            }
+            Mood::LeavesOpen => {
+                self.carry_out(framed);
+                Some(ApiError::new(ErrorCode::Timeout, "the outcome is unknown").into())
             }
         }
     }

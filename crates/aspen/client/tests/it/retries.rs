@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aspen_api::cluster::InitCluster;
-use aspen_api::kv::{CompareAndSwapKey, ReadKey, WriteKey};
-use aspen_api::{ErrorCode, Key, KeyValueStore};
+use aspen_api::kv::{Compact, CompareAndSwapKey, ReadKey, WriteKey};
+use aspen_api::{ErrorCode, Key, KeyValueStore, Revision};
 use aspen_client::{Client, ClientOptions};
 use net_node::PeerAddr;
 use net_types::limits::MAX_REQUESTS_PER_CLIENT;
@@ -139,6 +139,47 @@ async fn a_refusal_after_a_lost_attempt_does_not_claim_that_nothing_happened() {
     };
     let (result, ()) = tokio::join!(write, change);
     assert_eq!(result.unwrap_err().code, ErrorCode::Timeout);
+}
+
+#[tokio::test]
+async fn a_write_that_a_leader_left_open_is_settled_by_the_next_one() {
+    let members = Members::start(&[Mood::LeavesOpen, Mood::Leads]);
+    let client = members.client(&[0, 1], LONG);
+    assert!(client.send(create("k")).await.unwrap().is_success, "the first application's answer");
+    assert_eq!((members.asked(0).len(), members.asked(1).len()), (1, 1));
+    assert_eq!(client.read(key("k")).await.unwrap().item.unwrap().version, 1);
+    let ids: BTreeSet<_> = members.request_ids().into_iter().collect();
+    assert_eq!(ids.len(), 1, "all attempts had one name");
+}
+
+#[tokio::test]
+async fn a_write_that_a_leader_left_open_stays_open_whatever_is_refused_later() {
+    let codes = [ErrorCode::ServiceUnavailable, ErrorCode::NotLeader, ErrorCode::Forbidden];
+    for later in codes {
+        let members = Members::start(&[Mood::LeavesOpen, Mood::Refuses(later)]);
+        let client = members.client(&[0, 1], SHORT);
+        let write = client.write(key("k"), "v".into());
+        let end = async {
+            while members.asked(0).is_empty() {
+                tokio::task::yield_now().await;
+            }
+            members.set_mood(0, Mood::Refuses(later));
+        };
+        let (result, ()) = tokio::join!(write, end);
+        let error = result.unwrap_err();
+        assert_eq!(error.code, ErrorCode::Timeout, "{later}");
+        assert!(error.message.contains("may or may not have been carried out"), "{error}");
+        assert!(!members.asked(1).is_empty(), "it was asked again");
+    }
+}
+
+#[tokio::test]
+async fn what_has_no_name_is_not_asked_again_once_it_is_left_open() {
+    let members = Members::start(&[Mood::LeavesOpen, Mood::Leads]);
+    let client = members.client(&[0, 1], LONG);
+    let error = client.send(Compact { revision: Revision(1) }).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Timeout);
+    assert_eq!((members.asked(0).len(), members.asked(1).len()), (1, 0));
 }
 
 #[tokio::test]

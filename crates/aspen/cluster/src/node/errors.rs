@@ -36,12 +36,10 @@ pub(crate) fn stopped() -> ApiError {
     ApiError::new(ErrorCode::ServiceUnavailable, "the node has stopped")
 }
 
-/// A write whose outcome is unknown. A named one may be repeated anywhere, an unnamed one not.
-pub(crate) fn unknown(is_named: bool, otherwise: ApiError) -> ApiError {
-    match is_named {
-        true => otherwise,
-        false => ApiError::new(ErrorCode::Timeout, "the outcome of the write is unknown"),
-    }
+/// A write that was proposed and may still be carried out, by this node or another. The other codes
+/// say that it was not proposed, so this is the only one for it, also if it may be repeated.
+pub(crate) fn unknown() -> ApiError {
+    ApiError::new(ErrorCode::Timeout, "the outcome of the write is unknown")
 }
 
 /// The answer of a node that does not lead.
@@ -50,10 +48,10 @@ pub(crate) fn not_leader(forward: &ForwardToLeader<Types>) -> ApiError {
 }
 
 /// What a failed write means to the caller.
-pub(crate) fn of_write(error: ClientWriteError<Types>, is_named: bool) -> ApiError {
+pub(crate) fn of_write(error: ClientWriteError<Types>) -> ApiError {
     match error {
         ClientWriteError::ForwardToLeader(forward) => not_leader(&forward),
-        ClientWriteError::LogEntryDiscarded(forward) => unknown(is_named, not_leader(&forward)),
+        ClientWriteError::LogEntryDiscarded(_) => unknown(),
         ClientWriteError::ChangeMembershipError(error) => of_membership(&error),
         ClientWriteError::PreconditionFailed(_) => {
             ApiError::new(ErrorCode::Conflict, "the members have changed meanwhile")
@@ -83,10 +81,12 @@ fn of_membership(
     ApiError::new(code, text)
 }
 
-/// What a failed request to openraft means to the caller.
+/// What a failed change of the members means to the caller, who may ask for it again: it is judged
+/// anew by what the members are then.
 pub(crate) fn of_raft_write(error: RaftError<Types, ClientWriteError<Types>>) -> ApiError {
     match error {
-        RaftError::APIError(error) => of_write(error, true),
+        RaftError::APIError(ClientWriteError::LogEntryDiscarded(forward)) => not_leader(&forward),
+        RaftError::APIError(error) => of_write(error),
         RaftError::Fatal(_) => stopped(),
     }
 }

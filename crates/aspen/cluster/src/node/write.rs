@@ -123,9 +123,10 @@ impl ClusterNode {
 
     /// Proposes a command and waits until it is applied.
     ///
-    /// A named command is applied once however often it is proposed. Errors: `NOT_LEADER` with the
-    /// leader, `SERVICE_UNAVAILABLE` if the node is stopping or its disk is full, `TIMEOUT` if the
-    /// outcome is unknown, and what the command's own limits say.
+    /// A named command is applied once however often it is proposed. Errors: `TIMEOUT` if it was
+    /// proposed and the outcome is unknown. If it was not: `NOT_LEADER` with the leader,
+    /// `SERVICE_UNAVAILABLE` if the node is stopping, its disk is full or no quorum answers it, and
+    /// what the command's own limits say.
     pub async fn propose(
         &self,
         command: Command,
@@ -151,7 +152,6 @@ impl ClusterNode {
         command: Command,
         request_id: Option<RequestId>,
     ) -> Result<Reply, ApiError> {
-        let is_named = request_id.is_some();
         let _member = self.0.gate.enter().await;
         let brings_deadline = brings_deadline(&command);
         let mut proposal = Proposal { log_time_ms: 0, request_id, command };
@@ -163,7 +163,7 @@ impl ClusterNode {
             let (responder, outcome) = ProgressResponder::complete_only();
             let sent = self.0.raft.client_write_ff(proposed, Some(responder)).await;
             sent.map_err(|_| stopped())?;
-            match outcome.await.map_err(|_| unknown(is_named, stopped()))? {
+            match outcome.await.map_err(|_| unknown())? {
                 Ok(written) => return of_applied(written.data.0),
                 Err(ClientWriteError::ForwardToLeader(forward))
                     if forward.reason == ForwardReason::LeaseExpired && wait < LAST_WAIT =>
@@ -179,7 +179,7 @@ impl ClusterNode {
                     let text = "no quorum answers the leader";
                     return Err(ApiError::new(ErrorCode::ServiceUnavailable, text));
                 }
-                Err(error) => return Err(of_write(error, is_named)),
+                Err(error) => return Err(of_write(error)),
             }
         }
     }

@@ -150,6 +150,33 @@ async fn a_repeated_write_applies_once_even_at_another_leader() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_named_write_is_left_open_if_consensus_ends_or_the_lead_is_lost_after_the_append() {
+    for is_stopped in [true, false] {
+        let mut cluster = TestCluster::formed(3).await;
+        cluster.settle().await;
+        let old = cluster.nodes[&1].clone();
+        let appended = old.raft_metrics().last_log_index;
+        cluster.mesh.cut(1, 2);
+        cluster.mesh.cut(1, 3);
+        let caller = old.clone();
+        let stuck = tokio::spawn(async move { cas(&caller, "c", None, "1", request_id(1)).await });
+        until(|| (old.raft_metrics().last_log_index > appended).then_some(())).await;
+        if is_stopped {
+            cluster.stop(1).await;
+        } else {
+            until(|| [2, 3].into_iter().find(|n| cluster.nodes[n].is_leader())).await;
+            cluster.mesh.heal();
+        }
+        let error = stuck.await.unwrap().unwrap_err();
+        assert_eq!(error.code, ErrorCode::Timeout, "{error}");
+        assert!(error.message.contains("unknown"), "told at once, not after a wait: {error}");
+        let leader = cluster.leader().await;
+        let again = cas(&cluster.nodes[&leader], "c", None, "1", request_id(1)).await;
+        assert!(again.unwrap(), "under its name it may be repeated");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn keys_with_a_time_to_live_end_on_every_node_without_another_write() {
     let cluster = TestCluster::formed(3).await;
     put_for(&cluster.nodes[&1], "short", 2_000).await.unwrap();

@@ -83,6 +83,11 @@ impl<'t, T: WriteTables> Applier<'t, T> {
         &self.header
     }
 
+    /// The tables as the entries so far have left them, but for the header.
+    pub fn tables(&self) -> &T {
+        self.tables
+    }
+
     /// Applies the entry at log index `revision`.
     ///
     /// The proposal must have passed [`Command::admit`] where it was proposed.

@@ -3,6 +3,7 @@
 
 use aspen_api::{LeaseId, Revision};
 use bytes::Bytes;
+use net_types::limits::REMOVED_ROW_BYTES;
 
 use crate::applier::Applier;
 use crate::layout::{Due, Sweep, lease_key, split_be, split_expiry, split_history_key};
@@ -27,14 +28,19 @@ impl<T: WriteTables> Applier<'_, T> {
             drop(queue);
             match due {
                 Due::Key(key) => {
-                    *budget -= 1;
                     self.expire_key(&key)?;
+                    self.charge(budget);
                 }
                 Due::Lease(id) => self.remove_lease(id, deadline_ms, budget)?,
             }
         }
         self.keep_marks(budget)?;
         self.forget_silent_clients(budget)
+    }
+
+    /// Takes the removal of the row found last off the budget.
+    fn charge(&self, budget: &mut usize) {
+        *budget = budget.saturating_sub(1 + self.row.len() / REMOVED_ROW_BYTES);
     }
 
     fn expire_key(&mut self, key: &[u8]) -> Result<(), StateError<T::Error>> {
@@ -58,11 +64,14 @@ impl<T: WriteTables> Applier<'_, T> {
         }
         let keys = self.keys_of_lease(id, *budget)?;
         for key in &keys {
-            *budget -= 1;
+            if *budget == 0 {
+                break;
+            }
             match self.find(key)? {
                 Some(found) if found.ended.is_some() => self.remove_ended(key, &found)?,
                 _ => return Err(StateError::Corrupt(TableId::LeaseKeys)),
             }
+            self.charge(budget);
         }
         if *budget > 0 {
             *budget -= 1;

@@ -10,7 +10,7 @@ use aspen_api::{ApiError, Response, choice, record};
 record! {
     /// What a [`Tick`](crate::Command::Tick) did.
     pub struct TickResult {
-        /// Rows removed.
+        /// Rows removed or looked at; large ones count for their size.
         pub removed: u32,
         /// Whether more can be removed right away.
         pub is_more: bool,

@@ -4,6 +4,7 @@
 //! node_key   the identity, 64 hexadecimal digits          created once
 //! node_id    the number in the consensus group, decimal   created once
 //! mesh_key   the mesh secret, 64 hexadecimal digits       replaced when another is given
+//! udp_port   the port that others know, decimal           replaced when another is used
 //! forming    empty                                        until the cluster begun here has formed
 //! ```
 //!
@@ -52,6 +53,7 @@ pub(crate) struct Identity {
 const KEY_FILE: &str = "node_key";
 const ID_FILE: &str = "node_id";
 const SECRET_FILE: &str = "mesh_key";
+const PORT_FILE: &str = "udp_port";
 const FORMING_FILE: &str = "forming";
 
 fn random() -> [u8; 32] {
@@ -110,6 +112,21 @@ impl Identity {
     /// Notes that the cluster has formed.
     pub(crate) fn formed(folder: &Path) -> Result<(), IdentityError> {
         remove(folder, FORMING_FILE)
+    }
+
+    /// The port under which others know the node of a folder.
+    pub(crate) fn known_port(folder: &Path) -> Result<Option<u16>, IdentityError> {
+        let text = read(folder, PORT_FILE)?;
+        let port = text.map(|text| text.trim().parse()).transpose();
+        port.map_err(|_| IdentityError::Damaged(PORT_FILE))
+    }
+
+    /// Remembers the port for the next start.
+    pub(crate) fn keep_port(folder: &Path, port: u16) -> Result<(), IdentityError> {
+        match Self::known_port(folder)? {
+            Some(known) if known == port => Ok(()),
+            _ => write(folder, PORT_FILE, &format!("{port}\n")),
+        }
     }
 
     /// The mesh secret as the mesh takes it.

@@ -123,7 +123,7 @@ impl Parts {
             .map_err(|source| RunError::Locked { path: path(), source })?;
         let joins = settings.ticket.is_some() || !settings.peers.is_empty();
         let identity = Identity::load(&folder, &settings, joins)?;
-        let mesh = bind(&identity, settings.bind)?;
+        let mesh = bind(&folder, &identity, settings.bind)?;
         let addr = PeerAddr::direct(mesh.entity_id(), reachable(mesh.local_addr()));
         let node = start_node(&settings, &identity, &mesh, addr, disk).await?;
         let services = ClusterServices::serve(&mesh, &node)?;
@@ -191,9 +191,25 @@ fn is_other_voter(node: &aspen_api::cluster::ClusterNode) -> bool {
     node.is_voter && !node.is_leader
 }
 
-fn bind(identity: &Identity, addr: SocketAddr) -> Result<MeshNode, RunError> {
-    let keypair = identity.keypair.clone();
-    Ok(MeshNode::bind(MeshConfig::new(keypair, identity.secret(), addr))?)
+/// Opens the port that is asked for. If none is, the one of the last start, by which the other members
+/// know this node.
+fn bind(folder: &Path, identity: &Identity, asked: SocketAddr) -> Result<MeshNode, RunError> {
+    let open =
+        |addr| MeshNode::bind(MeshConfig::new(identity.keypair.clone(), identity.secret(), addr));
+    let known = Identity::known_port(folder)?.filter(|_| asked.port() == 0);
+    let mesh = match known.map(|port| open(SocketAddr::new(asked.ip(), port))) {
+        Some(Ok(mesh)) => mesh,
+        Some(Err(error)) => {
+            tracing::warn!(
+                "{error}; another port is used. If this node has peers, they do not find it there: \
+                 free the port and start again, or tell them with `aspen-cli cluster update-peer`"
+            );
+            open(asked)?
+        }
+        None => open(asked)?,
+    };
+    Identity::keep_port(folder, mesh.local_addr().port())?;
+    Ok(mesh)
 }
 
 /// The address under which others reach a socket: its own, or that of the interface that leads out

@@ -61,7 +61,7 @@ pub(crate) struct NodeArguments {
     /// Address to listen on [default: 127.0.0.1]
     #[arg(long, env = "ASPEN_HOST")]
     host: Option<IpAddr>,
-    /// UDP port to listen on, 0 for any [default: 0]
+    /// UDP port to listen on [default: that of the last start, else any]
     #[arg(long, env = "ASPEN_BIND_PORT")]
     bind_port: Option<u16>,
     /// TCP port on 127.0.0.1 for /healthz, /readyz and /metrics, 0 for any [default: 0]

@@ -262,6 +262,9 @@ pub const DEDUP_WINDOW_AGE: Duration = Duration::from_secs(600);
 pub const MAX_DEDUP_CLIENTS: u64 = 65_536;
 /// Bytes of a recorded answer: the reads of a transaction and what stands around them.
 pub const MAX_RECORDED_REPLY_BYTES: usize = MAX_TRANSACTION_READ_BYTES + (16 << 10);
+/// What an expired row of this many bytes costs of an entry's budget; larger ones cost as much more.
+/// Rows go to the history, so this bounds the bytes that an entry moves, to 8 MiB for a tick.
+pub const REMOVED_ROW_BYTES: usize = 8 << 10;
 /// Expired keys that one ordinary log entry removes beside its own work, about 0.2 ms.
 pub const EXPIRED_PER_ENTRY: usize = 64;
 /// Expired keys and compacted versions that one maintenance entry removes, about 5 ms.
@@ -313,11 +316,12 @@ const _: () = assert!(MAX_REQUESTS_PER_CLIENT < MAX_IN_FLIGHT_PER_CALLER);
 
 // ---- consensus --------------------------------------------------------------------------------
 
-/// Bytes of a snapshot: what a node that is new or far behind receives, and writes to its disk
+/// Bytes of a snapshot, history included: what a node that is new or far behind receives, and writes to its disk
 /// twice, as a file and as its state.
-pub const MAX_SNAPSHOT_BYTES: u64 = 1 << 30;
+pub const MAX_SNAPSHOT_BYTES: u64 = 64 << 30;
 /// Memory for rows that the state's file does not hold yet; applying waits for a checkpoint
-/// beyond it. A checkpoint that is being written counts, so a node never needs much more.
+/// beyond it. A checkpoint that is being written counts. One entry may go beyond it by the values
+/// that it replaces, at most a batch of 100 of 1 MiB.
 pub const MAX_STATE_MEMORY_BYTES: usize = 128 << 20;
 /// Bytes of one part of a snapshot's transfer.
 pub const SNAPSHOT_PART_BYTES: usize = 1 << 20;

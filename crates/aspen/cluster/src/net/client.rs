@@ -21,7 +21,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::{OptionalSend, RPCTypes, StorageError};
+use openraft::{OptionalSend, RPCTypes};
 
 use super::message::{Hash, Refusal, Reply, ReplyFrame, Request, RequestFrame};
 use super::pipeline::Pipeline;
@@ -196,10 +196,12 @@ impl RaftClient {
             SnapshotData::View(view) => {
                 let spool = self.dialing.spool.clone();
                 let written = self.dialing.blocking.run(move || spool.file_of(&view)).await;
-                written
-                    .map_err(StoreError::from)
-                    .and_then(|written| written)
-                    .map_err(|error| StorageError::read_snapshot(None, error_source(&error)))?
+                // The state itself is sound: a file that cannot be written, for want of room or
+                // because it is too large, must not end the leader, but be tried again later.
+                written.map_err(StoreError::from).and_then(|written| written).map_err(|error| {
+                    tracing::error!(%error, "a follower needs a snapshot, which cannot be written");
+                    Unreachable::new(&error)
+                })?
             }
         };
         let fail = |error: CallError, deadline| {
@@ -256,11 +258,6 @@ fn offset_of(reply: Reply) -> Result<u64, CallError> {
         Reply::SnapshotAt { offset } => Ok(offset),
         _ => Err(CallError::Malformed),
     }
-}
-
-fn error_source(error: &StoreError) -> openraft::alias::ErrorSourceOf<Types> {
-    use openraft::errors::ErrorSource;
-    ErrorSource::from_string(error.to_string())
 }
 
 impl RaftNetworkV2<Types> for RaftClient {

@@ -167,8 +167,11 @@ impl ClusterNode {
             let log_bytes = self.0.log.counters().bytes;
             let is_due = was_asked
                 || log_bytes.saturating_sub(log_bytes_at) >= policy.log_bytes
+                // One that was asked for while another was under way was not heard.
+                || self.0.state.store().newest_bytes() >= policy.memory_bytes
                 || (self.undurable_entries() > 0 && now.since(since) >= policy.age);
-            // One that fails would end consensus; the log holds everything until there is room.
+            // One that fails would end consensus. The log holds everything until there is room, or
+            // until memory is full, if others still lead writes here.
             if is_due && has_room {
                 dirty_since = None;
                 log_bytes_at = log_bytes;
@@ -243,7 +246,9 @@ impl ClusterNode {
         loop {
             tokio::time::sleep(VERIFY_INTERVAL).await;
             let log = self.0.log.clone();
-            let verify = move || log.verify(from, VERIFY_ENTRIES);
+            // Entries that are dropped during a pass look like damage to it, but not to the next.
+            let pass = move || log.verify(from, VERIFY_ENTRIES);
+            let verify = move || pass().or_else(|_| pass());
             match self.0.config.blocking.run(verify).await {
                 Ok(Ok(next)) => from = next.unwrap_or(0),
                 Ok(Err(error)) => {

@@ -157,6 +157,10 @@ impl Spool {
         let mut hasher = blake3::Hasher::new();
         let mut len = 0u64;
         let mut put = |bytes: &[u8]| -> io::Result<()> {
+            if len + bytes.len() as u64 > MAX_SNAPSHOT_BYTES {
+                let what = format!("the state exceeds the limit of {MAX_SNAPSHOT_BYTES} bytes");
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
+            }
             file.write_at(bytes, len)?;
             hasher.update(bytes);
             len += bytes.len() as u64;
@@ -169,12 +173,11 @@ impl Spool {
             frame.clear();
             frame.extend_from_slice(&(chunk.len() as u32).to_le_bytes());
             frame.extend_from_slice(&chunk);
-            put(&frame)?;
-        }
-        if len > MAX_SNAPSHOT_BYTES {
-            self.disk.remove(UNFINISHED)?;
-            let what = format!("state exceeds the snapshot limit of {MAX_SNAPSHOT_BYTES} bytes");
-            return Err(StoreError::Io(io::Error::new(io::ErrorKind::FileTooLarge, what)));
+            if let Err(error) = put(&frame) {
+                // It may be what fills the disk.
+                let _ = self.disk.remove(UNFINISHED);
+                return Err(error.into());
+            }
         }
         let id = SnapshotId(*hasher.finalize().as_bytes());
         file.sync_data()?;

@@ -91,6 +91,26 @@ impl StateMachine {
         self.blocking.run(write).await?.map_err(StoreError::into_io)
     }
 
+    /// Applies a batch and answers those who wait for it.
+    async fn apply_batch(&self, batch: Batch) -> io::Result<()> {
+        let mut rest = batch.entries.as_slice();
+        let mut responders = batch.responders.into_iter();
+        while !rest.is_empty() {
+            if self.store.memory_bytes() >= MAX_STATE_MEMORY_BYTES {
+                // Writing is slower than what comes in.
+                self.checkpoint().await?;
+            }
+            let replies = self.store.apply(rest).map_err(StoreError::into_io)?;
+            rest = &rest[replies.len()..];
+            for (reply, responder) in replies.into_iter().zip(&mut responders) {
+                if let Some(responder) = responder {
+                    responder.send(reply);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the state durable at least through entry `index`, if it is applied that far.
     pub(crate) async fn checkpoint_through(&self, index: u64) -> io::Result<()> {
         if self.store.durable_next() > index {
@@ -137,8 +157,8 @@ impl Batch {
 }
 
 impl Store {
-    /// Applies entries as one batch and answers each. Blocks on nothing but rows that only the file
-    /// holds.
+    /// Applies entries as one batch and answers each: all of them, or so many, at least one, that
+    /// memory is full. Blocks on nothing but rows that only the file holds.
     fn apply(&self, entries: &[RaftEntryOf]) -> Result<Vec<Applied>, StoreError> {
         let mut current = self.lock();
         current.check()?;
@@ -174,6 +194,9 @@ fn apply_all(
             progress.membership = StoredMembership::new(Some(id), membership.clone());
         }
         progress.applied = Some(entry_id(&id));
+        if applier.tables().memory_bytes() >= MAX_STATE_MEMORY_BYTES {
+            break;
+        }
     }
     Ok((applier.finish()?, replies))
 }
@@ -225,16 +248,7 @@ impl RaftStateMachine<Types> for StateMachine {
             if batch.entries.is_empty() {
                 break;
             }
-            if self.store.memory_bytes() >= MAX_STATE_MEMORY_BYTES {
-                // Writing is slower than what comes in.
-                self.checkpoint().await?;
-            }
-            let replies = self.store.apply(&batch.entries).map_err(StoreError::into_io)?;
-            for (responder, reply) in batch.responders.into_iter().zip(replies) {
-                if let Some(responder) = responder {
-                    responder.send(reply);
-                }
-            }
+            self.apply_batch(batch).await?;
             if is_more {
                 // A long backlog must not keep heartbeats and reads waiting.
                 tokio::task::yield_now().await;
@@ -261,6 +275,11 @@ impl RaftStateMachine<Types> for StateMachine {
             membership: meta.last_membership.clone(),
         };
         let writing = self.store.writing.clone().lock_owned().await;
+        // What the log was told to drop is gone before the state goes beyond it: a log that ends
+        // before the state, but with entries of another line, could not be opened again.
+        if let Some(log) = &self.log {
+            flush(log).await?;
+        }
         let store = self.store.clone();
         self.blocking
             .run(move || {

@@ -278,6 +278,11 @@ impl Store {
         self.durable_next.load(Ordering::Acquire)
     }
 
+    /// Memory that a checkpoint begun now would free, about.
+    pub(crate) fn newest_bytes(&self) -> usize {
+        self.lock().tables.newest_bytes()
+    }
+
     /// Memory that the state takes until the next checkpoint, about.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.lock().tables.memory_bytes()

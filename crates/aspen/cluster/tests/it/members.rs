@@ -1,13 +1,16 @@
 //! Adding, promoting and removing members, snapshots to new ones, and handing on leadership.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aspen_api::kv::Consistency;
 use aspen_api::{ErrorCode, MemberId};
+use aspen_cluster::ClusterNode;
+use aspen_cluster::disk::{FsDisk, MemoryDisk};
 use net_types::PeerAddr;
 
 use crate::client::{keys, put};
-use crate::mesh::{TestCluster, addr, entity, until};
+use crate::mesh::{Mesh, TestCluster, addr, config, entity, until};
 
 #[tokio::test(start_paused = true)]
 async fn a_learner_catches_up_and_is_promoted_under_the_rules() {
@@ -42,6 +45,34 @@ async fn a_learner_catches_up_and_is_promoted_under_the_rules() {
     let state = leader.promote(MemberId(4), Some(MemberId(2)), false).await.unwrap();
     let voters: Vec<u64> = state.nodes.iter().filter(|n| n.is_voter).map(|n| n.node_id.0).collect();
     assert_eq!(voters, [1, 3, 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_cannot_write_a_snapshot_goes_on_and_sends_it_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let mesh = Mesh::default();
+    let disk = Arc::new(FsDisk::open(folder.path()).unwrap());
+    let leader = ClusterNode::start(config(1, disk), mesh.end(1)).await.unwrap();
+    mesh.attach(1, &leader);
+    leader.init().await.unwrap();
+    for n in 0..100 {
+        put(&leader, &format!("k{n:02}"), &"x".repeat(50_000)).await.unwrap();
+    }
+    leader.snapshot().await.unwrap();
+    until(|| leader.raft_metrics().purged_index).await;
+    // The name under which a snapshot is written is taken by something that is no file.
+    let obstacle = folder.path().join("snapshots/outgoing.tmp");
+    std::fs::create_dir(&obstacle).unwrap();
+    let follower =
+        ClusterNode::start(config(2, Arc::new(MemoryDisk::new())), mesh.end(2)).await.unwrap();
+    mesh.attach(2, &follower);
+    leader.add_learner(MemberId(2), addr(2)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(leader.is_alive());
+    assert_eq!(follower.applied(), None);
+    put(&leader, "later", "v").await.unwrap();
+    std::fs::remove_dir(&obstacle).unwrap();
+    until(|| (follower.applied() == leader.applied()).then_some(())).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -101,6 +101,35 @@ fn removal_is_bounded_per_entry_and_reads_do_not_wait_for_it() {
 }
 
 #[test]
+fn an_entry_moves_few_large_values_to_the_history() {
+    const LARGE: usize = 1 << 20;
+    let mut store = Store::default();
+    for n in 0..30 {
+        store.set_ttl(&format!("large{n:02}"), &"v".repeat(LARGE), 50);
+    }
+    store.now_ms = 50;
+    let mut before = store.header().history_bytes;
+    let mut entries = 0;
+    loop {
+        let is_more = store.tick();
+        let moved = store.header().history_bytes - before;
+        assert!(moved <= 8 * (LARGE as u64 + 8_192), "{moved} bytes at once");
+        before += moved;
+        entries += 1;
+        if !is_more {
+            break;
+        }
+    }
+    assert!((4..=6).contains(&entries), "{entries} entries");
+    assert_eq!(rows(&store, TableId::Live), 0);
+    store.set_ttl("large", &"v".repeat(LARGE), 1);
+    store.set_ttl("later", &"v".repeat(LARGE), 1);
+    store.now_ms = 60;
+    store.set("other", "v");
+    assert_eq!(rows(&store, TableId::Live), 2, "one removed beside the entry's own work");
+}
+
+#[test]
 fn a_leader_is_told_to_tick_until_nothing_is_left() {
     let mut store = Store::default();
     crowd(&mut store, 2_500, 50);

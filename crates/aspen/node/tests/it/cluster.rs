@@ -170,8 +170,6 @@ fn one_node_grows_to_three_and_survives_its_leader() {
     let followers = cli.json(&["cluster", "metrics"]).json();
     assert_eq!(followers["replication"].as_array().unwrap().len(), 2);
 
-    let addr = first.field("udp");
-    let port = addr.rsplit_once(':').unwrap().1.to_owned();
     let path = first.folder().to_owned();
     first.kill();
     // The ticket still names the dead leader first.
@@ -182,8 +180,7 @@ fn one_node_grows_to_three_and_survives_its_leader() {
     assert_eq!(nodes.len(), 3);
     assert!(nodes.iter().any(|n| n["is_leader"] == true && n["node_id"] != 1), "{status}");
 
-    let flags = [&TIMING[..], &["--bind-port", &port]].concat();
-    let first = Node::start(&path, &flags).unwrap();
+    let first = Node::start(&path, &TIMING).unwrap();
     let own = Cli::with(&only(&first));
     until("the old leader's catching up", || {
         let stale = own.run(&["kv", "get", "k", "--consistency", "stale"]);
@@ -287,11 +284,9 @@ async fn a_rolling_restart_under_load_loses_nothing_and_no_client_notices() {
         };
         let path = node.folder().to_owned();
         let before = applied(&Cli::with(&only(&node)));
-        let port = node.field("udp").rsplit_once(':').unwrap().1.to_owned();
         let (status, log) = node.stop();
         assert!(status.success(), "{log}");
-        let flags = [&TIMING[..], &["--bind-port", &port]].concat();
-        let node = Node::start(&path, &flags).unwrap();
+        let node = Node::start(&path, &TIMING).unwrap();
         let own = Cli::with(&only(&node));
         // It takes part again once it has what was written after it came back.
         until("the restarted node's catching up", || (applied(&own) > before + 5).then_some(()));

@@ -32,10 +32,12 @@ async fn a_node_serves_at_once_and_keeps_its_data_through_stop_and_kill() {
     let first = client(folder.path());
     put(&first, "a", "1").await.unwrap();
     put(&first, "b", "2").await.unwrap();
+    let udp = node.field("udp");
     let (status, _) = node.stop();
     assert!(status.success());
     let node = Node::start(folder.path(), &["--cookie", "secret"]).unwrap();
     assert_eq!(node.field("entity_id"), entity);
+    assert_eq!(node.field("udp"), udp, "others know it by its port");
     let second = client(folder.path());
     assert_eq!(get(&second, "a").await.unwrap(), "1");
     put(&second, "a", "3").await.unwrap();
@@ -45,6 +47,18 @@ async fn a_node_serves_at_once_and_keeps_its_data_through_stop_and_kill() {
     assert_eq!(get(&third, "a").await.unwrap(), "3");
     assert_eq!(get(&third, "b").await.unwrap(), "2");
     assert_eq!(get(&third, "absent").await, None);
+}
+
+#[test]
+fn a_node_whose_port_is_taken_meanwhile_starts_on_another_and_says_so() {
+    let folder = TempDir::new().unwrap();
+    let node = Node::start(folder.path(), &[]).unwrap();
+    let udp = node.field("udp");
+    node.kill();
+    let _taken = std::net::UdpSocket::bind(&udp).unwrap();
+    let node = Node::start(folder.path(), &[]).unwrap();
+    assert_ne!(node.field("udp"), udp);
+    assert!(node.log.contains("update-peer"), "{}", node.log);
 }
 
 #[test]

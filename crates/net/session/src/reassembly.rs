@@ -1,12 +1,17 @@
 //! Messages that arrive in fragments.
 //!
-//! Memory follows the bytes that arrived, never the counts that a packet claims, and what is
-//! counted is what is allocated: buffers by their capacity, entries with their overhead.
+//! A message is paid for with its whole length when it begins, and never holds more bytes than
+//! that: what began can always end, whatever else begins. Memory itself follows the bytes that
+//! arrived: at most what is counted, and as much again while early fragments are missing. A sender
+//! that counts alike begins nothing that is refused.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use net_types::Instant;
-use net_types::limits::{MAX_MESSAGE_BYTES, REASSEMBLY_TIMEOUT};
+use net_types::limits::{
+    MAX_EVENT_BYTES, MAX_MESSAGE_BYTES, MAX_REASSEMBLY_BYTES, REASSEMBLY_TIMEOUT,
+};
 
 /// What one message under way costs besides its bytes.
 const PARTIAL_OVERHEAD_BYTES: usize = 192;
@@ -17,6 +22,29 @@ const FIRST_RESERVE_FRAGMENTS: usize = 8;
 /// What a buffer grows by when it is full. A message of a mebibyte in fragments of a jumbo path is
 /// moved once, when a sixteenth of it is here.
 const GROWTH: usize = 16;
+/// The same for a message that is not paid for.
+const UNPAID_GROWTH: usize = 2;
+
+// Every message fits when nothing else is under way.
+const _: () = assert!(charge(MAX_MESSAGE_BYTES, u16::MAX) <= MAX_REASSEMBLY_BYTES);
+
+/// What a message of `count` fragments and at most `limit` bytes is counted with.
+const fn charge(limit: usize, count: u16) -> usize {
+    PARTIAL_OVERHEAD_BYTES + limit + count as usize * STASHED_OVERHEAD_BYTES
+}
+
+/// What a message is counted with from its first fragment of `len` bytes on.
+pub(crate) fn first_charge(count: u16, len: usize) -> usize {
+    charge(limit(0, count, len), count)
+}
+
+/// Bytes that a message has at most, as one of its fragments shows: all are equally long but the
+/// last, which may be shorter and says nothing.
+fn limit(index: u16, count: u16, len: usize) -> usize {
+    let is_last = index.saturating_add(1) >= count;
+    let fragment_bytes = if is_last { MAX_EVENT_BYTES } else { len };
+    (fragment_bytes * usize::from(count)).min(MAX_MESSAGE_BYTES)
+}
 
 #[derive(Debug)]
 struct Partial {
@@ -27,12 +55,38 @@ struct Partial {
     /// Fragments beyond `next`.
     stash: BTreeMap<u16, Vec<u8>>,
     stash_bytes: usize,
+    /// Bytes that the message has at most.
+    limit: usize,
+    /// Whether the session has counted the whole message.
+    is_paid: bool,
     /// Window bytes that are released when the message is taken.
     credit: u32,
     started: Instant,
 }
 
 impl Partial {
+    fn new(now: Instant, count: u16, limit: usize) -> Self {
+        Self {
+            prefix: Vec::new(),
+            next: 0,
+            count,
+            stash: BTreeMap::new(),
+            stash_bytes: 0,
+            limit,
+            is_paid: false,
+            credit: 0,
+            started: now,
+        }
+    }
+
+    fn counted(&self) -> Counted {
+        if self.is_paid {
+            Counted { paid: charge(self.limit, self.count), unpaid: 0 }
+        } else {
+            Counted { paid: 0, unpaid: self.cost() }
+        }
+    }
+
     fn cost(&self) -> usize {
         PARTIAL_OVERHEAD_BYTES
             + self.prefix.capacity()
@@ -53,14 +107,17 @@ impl Partial {
         }
     }
 
-    /// Joins the next fragment. The buffer grows by [`GROWTH`], but never beyond what the message will have
-    /// when all its fragments are as long as this one: all but the last are.
+    /// Joins the next fragment. The buffer grows by [`GROWTH`], but never beyond what the message may
+    /// have.
     fn append(&mut self, fragment: &[u8]) {
         let (len, capacity) = (self.prefix.len(), self.prefix.capacity());
         if capacity - len < fragment.len() {
-            let whole = fragment.len() * usize::from(self.count);
-            let first = FIRST_RESERVE_FRAGMENTS * fragment.len();
-            let wanted = (capacity * GROWTH).max(first).min(whole).max(len + fragment.len());
+            let (growth, first) = match self.is_paid {
+                true => (GROWTH, FIRST_RESERVE_FRAGMENTS),
+                false => (UNPAID_GROWTH, 1),
+            };
+            let wanted = (capacity * growth).max(first * fragment.len());
+            let wanted = wanted.min(self.limit).max(len + fragment.len());
             self.prefix.reserve_exact(wanted - len);
         }
         self.prefix.extend_from_slice(fragment);
@@ -72,7 +129,28 @@ impl Partial {
 #[derive(Debug, Default)]
 pub(crate) struct Reassembly {
     partials: BTreeMap<u64, Partial>,
-    bytes: usize,
+    counted: Counted,
+}
+
+/// Bytes that are counted for messages under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counted {
+    /// For messages that are paid for: with their whole length.
+    pub(crate) paid: usize,
+    /// For the others: what they hold.
+    pub(crate) unpaid: usize,
+}
+
+impl Counted {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.paid += other.paid;
+        self.unpaid += other.unpaid;
+    }
+
+    pub(crate) fn remove(&mut self, other: Self) {
+        self.paid -= other.paid;
+        self.unpaid -= other.unpaid;
+    }
 }
 
 /// One fragment of a message.
@@ -85,6 +163,8 @@ pub(crate) struct Fragment<'a> {
     pub(crate) bytes: &'a [u8],
     /// Window bytes that are released when the message is taken.
     pub(crate) credit: u32,
+    /// Whether the session has room for the whole message.
+    pub(crate) is_paid: bool,
 }
 
 /// What a fragment led to.
@@ -99,9 +179,19 @@ pub(crate) enum Joined {
 }
 
 impl Reassembly {
-    /// Bytes held.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+    /// What is counted for all messages.
+    pub(crate) fn counted(&self) -> Counted {
+        self.counted
+    }
+
+    /// What must be paid before a fragment with `len` bytes may come; none for a message that is
+    /// paid for.
+    pub(crate) fn price(&self, message: u64, index: u16, count: u16, len: usize) -> Option<usize> {
+        match self.partials.get(&message) {
+            Some(partial) if partial.is_paid => None,
+            Some(partial) => Some(charge(partial.limit, partial.count)),
+            None => Some(charge(limit(index, count, len), count)),
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -111,29 +201,27 @@ impl Reassembly {
     /// Adds a fragment. Nothing below `floor` will arrive any more: a message that misses one of
     /// those sequences is refused, so that messages that never end cannot pile up.
     pub(crate) fn add(&mut self, now: Instant, floor: u64, fragment: Fragment<'_>) -> Joined {
-        let Fragment { message, index, count, bytes, credit } = fragment;
-        let partial = self.partials.entry(message).or_insert_with(|| {
-            self.bytes += PARTIAL_OVERHEAD_BYTES;
-            Partial {
-                prefix: Vec::new(),
-                next: 0,
-                count,
-                stash: BTreeMap::new(),
-                stash_bytes: 0,
-                credit: 0,
-                started: now,
+        let Fragment { message, index, count, bytes, credit, is_paid } = fragment;
+        let limit = limit(index, count, bytes.len());
+        let partial = match self.partials.entry(message) {
+            Entry::Occupied(known) => {
+                let partial = known.into_mut();
+                self.counted.remove(partial.counted());
+                partial
             }
-        });
+            Entry::Vacant(new) => new.insert(Partial::new(now, count, limit)),
+        };
+        partial.is_paid |= is_paid;
+        partial.limit = partial.limit.min(limit);
         let held = partial.prefix.len() + partial.stash_bytes;
         let is_new = index >= partial.next && !partial.stash.contains_key(&index);
-        if partial.count != count || !is_new || held + bytes.len() > MAX_MESSAGE_BYTES {
-            self.drop_message(message);
+        if partial.count != count || !is_new || held + bytes.len() > partial.limit {
+            self.partials.remove(&message);
             return Joined::Refused;
         }
-        let before = partial.cost();
         partial.credit += credit;
         partial.add(index, bytes);
-        self.bytes = self.bytes - before + partial.cost();
+        self.counted.add(partial.counted());
         if partial.next < partial.count {
             if message.saturating_add(partial.next.into()) < floor {
                 self.drop_message(message);
@@ -143,7 +231,7 @@ impl Reassembly {
         }
         match self.partials.remove(&message) {
             Some(whole) => {
-                self.bytes -= whole.cost();
+                self.counted.remove(whole.counted());
                 Joined::Whole(whole.prefix, whole.credit)
             }
             None => Joined::Refused,
@@ -168,12 +256,12 @@ impl Reassembly {
 
     fn drop_where(&mut self, mut is_over: impl FnMut(u64, &Partial) -> bool) -> u64 {
         let mut dropped = 0;
-        let bytes = &mut self.bytes;
+        let counted = &mut self.counted;
         self.partials.retain(|message, partial| {
             let is_kept = !is_over(*message, partial);
             if !is_kept {
                 dropped += 1;
-                *bytes -= partial.cost();
+                counted.remove(partial.counted());
             }
             is_kept
         });
@@ -182,7 +270,7 @@ impl Reassembly {
 
     fn drop_message(&mut self, message: u64) {
         if let Some(p) = self.partials.remove(&message) {
-            self.bytes -= p.cost();
+            self.counted.remove(p.counted());
         }
     }
 }
@@ -192,7 +280,7 @@ mod tests {
     use super::*;
 
     fn fragment(message: u64, index: u16, count: u16, bytes: &[u8]) -> Fragment<'_> {
-        Fragment { message, index, count, bytes, credit: 1 }
+        Fragment { message, index, count, bytes, credit: 1, is_paid: true }
     }
 
     #[test]
@@ -206,7 +294,7 @@ mod tests {
             let last = [order[3] as u8; 3];
             let whole = r.add(Instant::ZERO, 0, fragment(9, order[3], 4, &last));
             assert_eq!(whole, Joined::Whole(vec![0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3], 4));
-            assert_eq!((r.bytes(), r.is_empty()), (0, true));
+            assert_eq!((r.counted(), r.is_empty()), (Counted::default(), true));
         }
     }
 
@@ -216,11 +304,11 @@ mod tests {
         for bad in [fragment(0, 1, 5, &[1; 100]), fragment(0, 0, 4, &[1; 100])] {
             r.add(Instant::ZERO, 0, fragment(0, 0, 4, &[1; 100]));
             assert_eq!(r.add(Instant::ZERO, 0, bad), Joined::Refused);
-            assert_eq!(r.bytes(), 0);
+            assert_eq!(r.counted(), Counted::default());
         }
         r.add(Instant::ZERO, 0, fragment(0, 2, 4, &[1; 100]));
         assert_eq!(r.expire(Instant::ZERO + REASSEMBLY_TIMEOUT), 1);
-        assert_eq!(r.bytes(), 0);
+        assert_eq!(r.counted(), Counted::default());
     }
 
     #[test]
@@ -233,7 +321,7 @@ mod tests {
         assert_eq!(r.drop_below(2), 1);
         assert_eq!(r.drop_below(9), 1);
         assert_eq!(r.drop_below(10), 1);
-        assert_eq!((r.bytes(), r.is_empty()), (0, true));
+        assert_eq!((r.counted(), r.is_empty()), (Counted::default(), true));
     }
 
     #[test]
@@ -253,18 +341,69 @@ mod tests {
         }
         let allocated: usize = r.partials.values().map(|p| p.prefix.capacity()).sum();
         assert!(allocated <= 1_000 * FIRST_RESERVE_FRAGMENTS);
-        assert!(r.bytes() >= allocated + 1_000 * PARTIAL_OVERHEAD_BYTES);
+        assert!(r.counted().paid >= allocated + 1_000 * PARTIAL_OVERHEAD_BYTES);
         // A long message ends without slack.
         let mut r = Reassembly::default();
         for index in 0..1_000 {
             let joined = r.add(Instant::ZERO, 0, fragment(0, index, 1_000, &[2; 1_000]));
-            assert!(r.bytes() <= PARTIAL_OVERHEAD_BYTES + 1_000_000);
             if let Joined::Whole(message, credit) = joined {
                 assert_eq!((message.len(), message.capacity()), (1_000_000, 1_000_000));
-                assert_eq!(credit, 1_000);
+                assert_eq!((credit, r.counted()), (1_000, Counted::default()));
                 return;
             }
+            assert_eq!(r.counted().paid, charge(1_000_000, 1_000));
         }
         panic!("the message is never whole");
+    }
+
+    #[test]
+    fn a_message_is_paid_for_once_and_holds_no_more_than_that() {
+        let mut r = Reassembly::default();
+        // The last fragment says nothing of the others.
+        assert_eq!(r.price(0, 9, 10, 1), Some(charge(10 * MAX_EVENT_BYTES, 10)));
+        r.add(Instant::ZERO, 0, fragment(0, 9, 10, &[1]));
+        assert_eq!(r.counted().paid, charge(10 * MAX_EVENT_BYTES, 10));
+        assert_eq!(r.price(0, 0, 10, 100), None);
+        r.add(Instant::ZERO, 0, fragment(0, 0, 10, &[1; 100]));
+        assert_eq!(r.counted().paid, charge(1_000, 10));
+        // Later ones that are longer than the first exceed what was paid.
+        assert_eq!(r.add(Instant::ZERO, 0, fragment(0, 1, 10, &[1; 900])), Joined::Refused);
+        assert_eq!(r.counted(), Counted::default());
+        // No claim costs more than the largest message.
+        let largest = charge(MAX_MESSAGE_BYTES, u16::MAX);
+        assert_eq!(r.price(0, 0, u16::MAX, MAX_EVENT_BYTES), Some(largest));
+    }
+
+    #[test]
+    fn no_claim_makes_a_buffer_larger_than_the_largest_message() {
+        let mut r = Reassembly::default();
+        let bytes = [1; MAX_EVENT_BYTES];
+        for index in 0..20 {
+            r.add(Instant::ZERO, 0, fragment(0, index, u16::MAX, &bytes));
+        }
+        for index in 20..u16::MAX {
+            if r.add(Instant::ZERO, 0, fragment(0, index, u16::MAX, &bytes)) == Joined::Refused {
+                assert_eq!(usize::from(index), MAX_MESSAGE_BYTES / MAX_EVENT_BYTES);
+                return;
+            }
+            assert!(r.partials[&0].prefix.capacity() <= MAX_MESSAGE_BYTES);
+        }
+        panic!("a message grew beyond the largest");
+    }
+
+    #[test]
+    fn an_unpaid_message_counts_with_what_it_holds_until_it_is_paid() {
+        let mut r = Reassembly::default();
+        let unpaid = |index| Fragment { is_paid: false, ..fragment(0, index, 50, &[1; 100]) };
+        for index in 0..20 {
+            r.add(Instant::ZERO, 0, unpaid(index));
+            let allocated = r.partials[&0].prefix.capacity() + PARTIAL_OVERHEAD_BYTES;
+            assert_eq!(r.counted(), Counted { paid: 0, unpaid: allocated });
+            assert!(allocated <= PARTIAL_OVERHEAD_BYTES + 200 * (usize::from(index) + 1));
+        }
+        assert_eq!(r.price(0, 20, 50, 100), Some(charge(5_000, 50)));
+        r.add(Instant::ZERO, 0, fragment(0, 20, 50, &[1; 100]));
+        assert_eq!(r.counted(), Counted { paid: charge(5_000, 50), unpaid: 0 });
+        assert_eq!(r.price(0, 21, 50, 100), None);
     }
 }

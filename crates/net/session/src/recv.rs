@@ -10,10 +10,15 @@ use net_wire::{DecodeError, EventIter, Gap, Piece, StreamMode, StreamWindow};
 
 use crate::pieces::Pieces;
 use crate::ranges::{Inserted, RangeSet};
-use crate::reassembly::{Fragment, Joined, Reassembly};
+use crate::reassembly::{Counted, Fragment, Joined, Reassembly};
+
+#[cfg(test)]
+mod tests;
 
 /// What one packet costs besides its bytes while an earlier one is missing.
 const HELD_OVERHEAD_BYTES: usize = 96;
+/// Length of an event's length.
+const EVENT_PREFIX: usize = 4;
 /// Sequences from here on are never used; a stream at a million packets a second gets there in
 /// 146,000 years.
 const MAX_SEQUENCE: u64 = 1 << 62;
@@ -56,6 +61,17 @@ pub(crate) enum Accepted {
     Duplicate,
     /// It is outside of what this side holds; the peer sends it again.
     Beyond,
+}
+
+/// What the session needs room for if it takes a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Nothing that is not counted already.
+    Nothing,
+    /// A packet that is held before its turn.
+    Held(usize),
+    /// A message that begins, with its whole length.
+    Message(usize),
 }
 
 /// A message and the bytes that its consumption releases.
@@ -123,17 +139,36 @@ impl RecvStream {
 
     /// Whether nothing is known to be missing.
     pub(crate) fn is_idle(&self) -> bool {
-        !self.mode.is_reliable || (self.above.is_empty() && self.buffered_bytes() == 0)
+        !self.mode.is_reliable || (self.above.is_empty() && self.buffered() == Counted::default())
     }
 
-    /// Bytes held of what cannot be delivered yet.
-    pub(crate) fn buffered_bytes(&self) -> usize {
-        self.reassembly.bytes() + self.held_bytes + self.pieces.bytes()
+    /// What is counted of what cannot be delivered yet: messages that are paid for, and all else.
+    pub(crate) fn buffered(&self) -> Counted {
+        let Counted { paid, unpaid } = self.reassembly.counted();
+        Counted { paid, unpaid: unpaid + self.held_bytes + self.pieces.bytes() }
     }
 
-    /// Whether a packet would have to be held because others are missing.
-    pub(crate) fn must_hold(&self, sequence: u64, is_fragment: bool) -> bool {
-        is_fragment || (self.mode.is_ordered && sequence != self.next_delivery)
+    /// What taking a packet needs.
+    ///
+    /// What is next in turn and what belongs to a message that was paid for is always taken, so
+    /// that everything that waits for it can end. A packet that is not to be used needs nothing:
+    /// [`Self::accept`] says why.
+    pub(crate) fn need(&self, arrival: &Arrival<'_>) -> Need {
+        let Arrival { sequence, frag_index, frag_count, payload, .. } = *arrival;
+        if self.judge(sequence) != (Accepted::Yes { order: Order::InTurn }) {
+            return Need::Nothing;
+        }
+        if self.mode.is_ordered && sequence != self.next_delivery {
+            return Need::Held(HELD_OVERHEAD_BYTES + payload.len());
+        }
+        if frag_count <= 1 {
+            return Need::Nothing;
+        }
+        let Some(message) = sequence.checked_sub(frag_index.into()) else { return Need::Nothing };
+        let len = payload.len().saturating_sub(EVENT_PREFIX);
+        self.reassembly
+            .price(message, frag_index, frag_count, len)
+            .map_or(Need::Nothing, Need::Message)
     }
 
     pub(crate) fn has_partial_messages(&self) -> bool {
@@ -236,7 +271,9 @@ impl RecvStream {
         core::mem::take(&mut self.losses)
     }
 
-    /// Turns an accepted packet, and what it unblocks, into messages.
+    /// Turns an accepted packet, and what it unblocks, into messages. The session had room for what
+    /// the packet needs. A message that begins in what is unblocked is not paid for before another
+    /// fragment of it arrives.
     pub(crate) fn deliver(
         &mut self,
         now: Instant,
@@ -251,7 +288,7 @@ impl RecvStream {
             }
         }
         if !self.mode.is_ordered {
-            return self.unpack(now, arrival, &mut out);
+            return self.unpack(now, arrival, true, &mut out);
         }
         if arrival.sequence != self.next_delivery {
             let held = Held {
@@ -264,7 +301,7 @@ impl RecvStream {
             self.held.insert(arrival.sequence, held);
             return Ok(());
         }
-        let mut result = self.unpack(now, arrival, &mut out);
+        let mut result = self.unpack(now, arrival, true, &mut out);
         self.next_delivery += 1;
         while let Some(held) = self.held.remove(&self.next_delivery) {
             self.held_bytes -= HELD_OVERHEAD_BYTES + held.payload.len();
@@ -276,7 +313,7 @@ impl RecvStream {
                 is_fin: false,
                 payload: &held.payload,
             };
-            result = result.and(self.unpack(now, &arrival, &mut out));
+            result = result.and(self.unpack(now, &arrival, false, &mut out));
             self.next_delivery += 1;
         }
         result
@@ -286,14 +323,15 @@ impl RecvStream {
         &mut self,
         now: Instant,
         arrival: &Arrival<'_>,
+        is_paid: bool,
         out: &mut impl FnMut(Delivery),
     ) -> Result<(), DecodeError> {
         if arrival.frag_count > 1 {
-            return self.unpack_fragment(now, arrival, out);
+            return self.unpack_fragment(now, arrival, is_paid, out);
         }
         for event in EventIter::new(arrival.events, arrival.payload) {
             let event = event?;
-            let credit = 4 + event.len() as u32;
+            let credit = (EVENT_PREFIX + event.len()) as u32;
             out(Delivery { message: Bytes::copy_from_slice(event), credit });
         }
         Ok(())
@@ -303,6 +341,7 @@ impl RecvStream {
         &mut self,
         now: Instant,
         arrival: &Arrival<'_>,
+        is_paid: bool,
         out: &mut impl FnMut(Delivery),
     ) -> Result<(), DecodeError> {
         let mut events = EventIter::new(arrival.events, arrival.payload);
@@ -319,7 +358,7 @@ impl RecvStream {
         if !is_kept {
             self.consumed_bytes += arrival.payload.len() as u64;
         }
-        let fragment = Fragment { message, index, count, bytes, credit };
+        let fragment = Fragment { message, index, count, bytes, credit, is_paid };
         // An ordered stream unpacks later than it accepts.
         let floor = if self.mode.is_ordered { self.next_delivery } else { self.next };
         match self.reassembly.add(now, floor, fragment) {
@@ -393,195 +432,6 @@ impl RecvStream {
     pub(crate) fn expire(&mut self, now: Instant) {
         if !self.mode.is_reliable {
             self.losses.messages += self.reassembly.expire(now);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use net_types::limits::DEFAULT_STREAM_WINDOW_BYTES;
-    use net_wire::push_event;
-
-    use super::*;
-
-    fn event(text: &[u8]) -> Vec<u8> {
-        let mut out = Vec::new();
-        push_event(&mut out, text);
-        out
-    }
-
-    fn stream(mode: StreamMode) -> RecvStream {
-        RecvStream::new(mode, DEFAULT_STREAM_WINDOW_BYTES)
-    }
-
-    fn whole(sequence: u64, payload: &[u8]) -> Arrival<'_> {
-        Arrival { sequence, events: 1, frag_index: 0, frag_count: 0, is_fin: false, payload }
-    }
-
-    fn receive(s: &mut RecvStream, sequence: u64, text: &[u8]) -> Vec<Bytes> {
-        let payload = event(text);
-        assert!(matches!(s.accept(sequence, payload.len()), Accepted::Yes { .. }));
-        let mut got = Vec::new();
-        s.deliver(Instant::ZERO, &whole(sequence, &payload), |d| got.push(d.message)).unwrap();
-        got
-    }
-
-    #[test]
-    fn unordered_streams_deliver_at_once_and_ordered_ones_wait() {
-        let mut s = stream(StreamMode::RELIABLE);
-        assert_eq!(receive(&mut s, 1, b"b").len(), 1);
-        assert_eq!(receive(&mut s, 0, b"a").len(), 1);
-        let mut s = stream(StreamMode::ORDERED);
-        assert_eq!(receive(&mut s, 2, b"c").len(), 0);
-        assert_eq!(receive(&mut s, 1, b"b").len(), 0);
-        assert!(s.buffered_bytes() > 0);
-        assert_eq!(receive(&mut s, 0, b"a"), [&b"a"[..], b"b", b"c"]);
-        assert_eq!(s.buffered_bytes(), 0);
-    }
-
-    #[test]
-    fn duplicates_and_far_packets_are_not_used() {
-        let mut s = stream(StreamMode::RELIABLE);
-        assert_eq!(s.accept(0, 1), Accepted::Yes { order: Order::InTurn });
-        assert_eq!(s.accept(0, 1), Accepted::Duplicate);
-        assert_eq!(s.accept(2, 1), Accepted::Yes { order: Order::OpensGap });
-        assert_eq!(s.accept(2, 1), Accepted::Duplicate);
-        assert_eq!(s.accept(3, 1), Accepted::Yes { order: Order::InTurn });
-        assert_eq!(s.accept(1 + MAX_REORDER_PACKETS, 1), Accepted::Beyond);
-        assert_eq!(s.gaps(), [Gap { start: 1, length: 1 }]);
-    }
-
-    #[test]
-    fn a_sender_that_ignores_the_window_is_refused_until_the_application_reads() {
-        let mut s = stream(StreamMode::RELIABLE);
-        let mut sequence = 0;
-        while s.accept(sequence, 10_000) != Accepted::Beyond {
-            sequence += 1;
-        }
-        assert_eq!(sequence, 7);
-        s.consume(70_000);
-        assert_eq!(s.accept(sequence, 10_000), Accepted::Yes { order: Order::InTurn });
-    }
-
-    #[test]
-    fn a_grant_is_urgent_when_the_sender_has_no_room_for_a_packet_or_much_is_released() {
-        let mut s = RecvStream::new(StreamMode::RELIABLE, 100_000);
-        s.accept(0, 30_000);
-        assert!(!s.is_grant_urgent());
-        s.consume(20_000);
-        assert!(!s.is_grant_urgent());
-        s.consume(5_000);
-        assert!(s.is_grant_urgent());
-        s.note_window_report();
-        s.consume(1_000);
-        assert!(!s.is_grant_urgent());
-        s.accept(1, 90_000);
-        assert!(s.is_grant_urgent());
-        s.note_window_report();
-        // The application reads nothing: there is nothing to tell.
-        assert!(!s.is_grant_urgent());
-        let mut s = RecvStream::new(StreamMode::FIRE_AND_FORGET, 100_000);
-        s.accept(0, 24_999);
-        assert!(!s.is_grant_urgent());
-        s.accept(1, 1);
-        assert!(s.is_grant_urgent());
-    }
-
-    #[test]
-    fn unreliable_gaps_are_declared_lost_behind_the_newest() {
-        let mut s = stream(StreamMode::FIRE_AND_FORGET);
-        s.accept(0, 1);
-        s.accept(5, 1);
-        assert_eq!(s.next_expected(), 1);
-        s.accept(100, 1);
-        assert_eq!((s.next_expected(), s.take_losses().packets), (37, 35));
-    }
-
-    #[test]
-    fn reported_unreliable_gaps_are_given_up_soon() {
-        let mut s = stream(StreamMode::FIRE_AND_FORGET);
-        for sequence in [0, 2, 4] {
-            s.accept(sequence, 1);
-        }
-        s.note_report();
-        s.accept(6, 1);
-        s.give_up_reported();
-        assert_eq!((s.next_expected(), s.take_losses().packets), (5, 2));
-        assert_eq!(s.accept(3, 1), Accepted::Duplicate);
-        assert_eq!(s.accept(5, 1), Accepted::Yes { order: Order::FillsGap });
-        assert_eq!(s.next_expected(), 7);
-    }
-
-    #[test]
-    fn an_unreliable_stream_survives_any_jump_at_once() {
-        let mut s = stream(StreamMode::FIRE_AND_FORGET);
-        s.accept(0, 1);
-        let far = MAX_SEQUENCE - 1;
-        assert_eq!(s.accept(far, 1), Accepted::Yes { order: Order::OpensGap });
-        assert_eq!(s.next_expected(), far - 63);
-        assert_eq!(s.take_losses().packets, MAX_REORDER_PACKETS);
-        for refused in [MAX_SEQUENCE, u64::MAX] {
-            assert_eq!(s.accept(refused, 1), Accepted::Beyond);
-        }
-        assert_eq!(s.accept(far - 64, 1), Accepted::Duplicate);
-        assert_eq!(s.accept(far - 63, 1), Accepted::Yes { order: Order::FillsGap });
-    }
-
-    #[test]
-    fn the_end_of_an_unreliable_stream_ends_the_wait_for_what_is_missing() {
-        let mut s = stream(StreamMode::FIRE_AND_FORGET);
-        receive(&mut s, 0, b"a");
-        receive(&mut s, 3, b"d");
-        s.accept(5, 0);
-        let fin = Arrival { is_fin: true, events: 0, ..whole(5, &[]) };
-        s.deliver(Instant::ZERO, &fin, |_| panic!("the end is empty")).unwrap();
-        assert!(s.is_finished());
-        assert_eq!((s.next_expected(), s.take_losses().packets), (6, 3));
-    }
-
-    #[test]
-    fn a_fragment_releases_its_credit_except_at_the_end_of_its_message() {
-        let mut s = RecvStream::new(StreamMode::RELIABLE, 416);
-        let payload = event(&[1; 100]);
-        let mut credit = None;
-        for index in 0..5u16 {
-            assert_eq!(credit, None);
-            s.accept(index.into(), payload.len());
-            let a = Arrival { frag_index: index, frag_count: 5, ..whole(index.into(), &payload) };
-            s.deliver(Instant::ZERO, &a, |d| credit = Some(d.credit)).unwrap();
-        }
-        assert_eq!(s.window(StreamId(9)).total_consumed, 312);
-        assert_eq!(credit, Some(208));
-    }
-
-    #[test]
-    fn pieces_make_a_packet_and_are_forgotten_when_it_comes_whole() {
-        let mut s = stream(StreamMode::RELIABLE);
-        let payload = event(&[7; 96]);
-        let piece = |offset: u16, bytes| Piece {
-            subprotocol: net_wire::Subprotocol::EVENTS,
-            total: 100,
-            offset,
-            bytes,
-        };
-        assert_eq!(s.add_piece(0, &piece(50, &payload[50..])), None);
-        assert_eq!(s.add_piece(0, &piece(0, &payload[..50])), Some(Ok(payload.clone())));
-        assert_eq!(receive(&mut s, 0, &[7; 96]).len(), 1);
-        let again = s.add_piece(0, &piece(50, &payload[50..]));
-        assert_eq!(again, Some(Err(Accepted::Duplicate)));
-        assert_eq!(s.add_piece(1, &piece(50, &payload[50..])), None);
-        assert!(s.buffered_bytes() > 0);
-        receive(&mut s, 1, b"whole");
-        assert_eq!(s.buffered_bytes(), 0);
-    }
-
-    #[test]
-    fn a_fragment_that_is_not_exactly_one_event_is_refused() {
-        let mut s = stream(StreamMode::RELIABLE);
-        let two = [event(b"a"), event(b"b")].concat();
-        for (events, payload) in [(0, &[][..]), (2, &two), (1, &two), (1, &two[..3])] {
-            let a = Arrival { events, frag_index: 0, frag_count: 2, ..whole(0, payload) };
-            assert!(s.deliver(Instant::ZERO, &a, |_| panic!("not a message")).is_err());
         }
     }
 }

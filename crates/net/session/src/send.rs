@@ -15,6 +15,7 @@ use net_types::limits::{MAX_MESSAGE_BYTES, MAX_REORDER_PACKETS, MAX_STREAM_QUEUE
 use net_wire::push_event_with;
 
 use crate::StreamConfig;
+use crate::reassembly::first_charge;
 pub(crate) use body::Body;
 use body::{EVENT_PREFIX, RIDER_BYTES, fragmentation};
 use flight::{Lost, Sent, State};
@@ -53,6 +54,9 @@ pub(crate) struct SendStream {
     sent_bytes: u64,
     consumed_bytes: u64,
     unacked_bytes: usize,
+    /// What the peer counts for each message that is partly there, in the order they began.
+    begun: VecDeque<usize>,
+    begun_bytes: usize,
     /// Packets in the state of being under way.
     flying: u32,
     /// Packets from here on tell the round trip when they are acknowledged. A loss on an unreliable
@@ -60,6 +64,8 @@ pub(crate) struct SendStream {
     sample_from: u64,
     /// When something was last acknowledged: timers run from then on (RFC 6298, 5.3).
     progress_at: Instant,
+    /// Timeouts since the peer last said something of the stream.
+    timeouts: u32,
     is_open_acked: bool,
     fin: Fin,
     probe: Option<WindowProbe>,
@@ -79,9 +85,12 @@ impl SendStream {
             sent_bytes: 0,
             consumed_bytes: 0,
             unacked_bytes: 0,
+            begun: VecDeque::new(),
+            begun_bytes: 0,
             flying: 0,
             sample_from: 0,
             progress_at: Instant::ZERO,
+            timeouts: 0,
             is_open_acked: !must_announce,
             fin: Fin::Open,
             probe: None,
@@ -206,6 +215,21 @@ impl SendStream {
         self.lost.first() == Some(&self.base)
     }
 
+    /// What the peer counts for the messages that are partly there.
+    pub(crate) fn begun_bytes(&self) -> usize {
+        self.begun_bytes
+    }
+
+    /// What the peer will count in addition when the next packet is sent.
+    pub(crate) fn next_charge(&self) -> usize {
+        match self.queue.front() {
+            Some(Queued::Long { fragment_bytes, index: 0, count, .. }) if self.lost.is_empty() => {
+                first_charge(*count, *fragment_bytes)
+            }
+            _ => 0,
+        }
+    }
+
     fn is_reliable(&self) -> bool {
         self.config.mode.is_reliable
     }
@@ -258,6 +282,11 @@ impl SendStream {
             return None;
         }
         let len = self.next_len()?;
+        let charge = self.next_charge();
+        if charge > 0 {
+            self.begun.push_back(charge);
+            self.begun_bytes += charge;
+        }
         let was_empty = self.queue.is_empty();
         let body = self.take_queued();
         let is_last = self.queue.is_empty() && self.fin == Fin::Wanted;
@@ -268,8 +297,8 @@ impl SendStream {
         self.sent_bytes += len as u64;
         self.unacked_bytes += len;
         let sequence = self.base + self.in_flight.len() as u64;
-        let (is_resent, timeouts, state) = (false, 0, State::InFlight);
-        self.in_flight.push_back(Sent { body, is_fin, sent_at: now, is_resent, timeouts, state });
+        let (is_resent, state) = (false, State::InFlight);
+        self.in_flight.push_back(Sent { body, is_fin, sent_at: now, is_resent, state });
         self.flying += 1;
         Some(sequence)
     }

@@ -22,6 +22,7 @@ use crate::acks::AckDebt;
 use crate::congestion::Congestion;
 use crate::keys::{Opener, Sealer};
 use crate::mtu::Mtu;
+use crate::reassembly::Counted;
 use crate::rtt::Rtt;
 use crate::send::QueueError;
 use crate::{CloseCause, Context, Event, OpenError, StreamConfig};
@@ -564,11 +565,14 @@ impl Session {
         let streams = || self.streams.slots().filter_map(|s| self.streams.get(s));
         let flying: u32 = streams().map(|s| s.send.packets_in_flight()).sum();
         let queued: usize = streams().map(|s| s.send.queued_bytes()).sum();
-        let buffered: usize = streams().map(|s| s.recv.buffered_bytes()).sum();
+        let mut buffered = Counted::default();
+        streams().for_each(|s| buffered.add(s.recv.buffered()));
+        let begun: usize = streams().map(|s| s.send.begun_bytes()).sum();
         self.phase == Phase::Closed
             || (flying == self.congestion.in_flight()
                 && queued == self.streams.queued_bytes()
-                && buffered == self.streams.buffered_bytes())
+                && begun == self.streams.begun_bytes()
+                && buffered == self.streams.buffered())
     }
 
     /// The peer is to hear where the stream stands: soon, or at once if it may wait for credit.

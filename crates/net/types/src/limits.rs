@@ -144,8 +144,12 @@ pub const MAX_STREAM_WINDOW_BYTES: u32 = 16 << 20;
 pub const MAX_STREAM_QUEUE_PACKETS: usize = 1_024;
 /// Bytes queued for sending on one session before a send is refused.
 pub const MAX_SESSION_QUEUE_BYTES: usize = 64 << 20;
-/// Bytes of partly received messages per session.
+/// Bytes of partly received messages per session. Each counts with its whole length from its first
+/// fragment on, so that what began can end; while early fragments are missing, buffers may take
+/// twice as much.
 pub const MAX_REASSEMBLY_BYTES: usize = 64 << 20;
+/// Bytes per session of packets that arrived before their turn, or in pieces.
+pub const MAX_HELD_BYTES: usize = 32 << 20;
 /// Age at which a partly received unreliable message is dropped.
 pub const REASSEMBLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Sequences that may be missing below the newest one of a reliable stream; 128 bytes per 1,024.
@@ -157,7 +161,7 @@ pub const UNRELIABLE_LOSS_DISTANCE: u64 = 64;
 pub const RTO_MIN: Duration = Duration::from_millis(30);
 /// Upper bound of the retransmission timeout.
 pub const RTO_MAX: Duration = Duration::from_secs(2);
-/// Retransmissions of one packet before its stream is reset.
+/// Timeouts in a row, without a word from the peer about the stream, before it is reset.
 pub const MAX_RETRIES: u32 = 10;
 /// Congestion window at the start, in packets.
 pub const INITIAL_CWND_PACKETS: u32 = 16;

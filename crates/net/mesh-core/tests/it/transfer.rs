@@ -1,7 +1,7 @@
 //! Messages arrive whole and once, whatever the network does.
 
 use bytes::Bytes;
-use net_mesh_core::{DropReason, SessionEvent};
+use net_mesh_core::{DropReason, SessionEvent, StreamConfig};
 use net_sim::LinkConfig;
 use net_types::limits::{MAX_MESSAGE_BYTES, MAX_STREAM_WINDOW_BYTES};
 
@@ -64,6 +64,48 @@ fn the_largest_message_arrives_through_any_window() {
             run_until_received(&mut net, B, 1, secs(60));
             assert_same_messages(&sent, &node(&net, B).messages, true);
         }
+    });
+}
+
+/// Sends the largest message on each of five streams: more than the receiver has room for.
+fn fill_the_receiver(seed: u64, link: LinkConfig, config: StreamConfig) {
+    let mut net = connected(seed, link);
+    let sent = messages(seed, [MAX_MESSAGE_BYTES; 5]);
+    let streams: Vec<_> =
+        sent.iter().map(|_| act(&mut net, A, |n, now| n.send_all(now, 2, config, &[]))).collect();
+    for (stream, m) in streams.iter().zip(&sent) {
+        let mut is_queued = false;
+        for _ in 0..30_000 {
+            is_queued = act(&mut net, A, |n, now| {
+                let session = n.session_with(2).unwrap();
+                n.endpoint.send(now, session, *stream, m.clone()).is_ok()
+            });
+            if is_queued {
+                break;
+            }
+            net.run_for(millis(10)).unwrap();
+        }
+        assert!(is_queued, "the queue never has room");
+    }
+    run_until_received(&mut net, B, sent.len(), secs(300));
+    assert_same_messages(&sent, &node(&net, B).messages, false);
+    assert_eq!(node(&net, B).drops(DropReason::Reassembly), 0, "sent without room for it");
+}
+
+#[test]
+fn more_messages_than_the_receiver_has_room_for_all_arrive() {
+    net_sim::seeds!(1, |seed| {
+        for config in [reliable(MAX_STREAM_WINDOW_BYTES), ordered(1 << 20)] {
+            fill_the_receiver(seed, LinkConfig::with_latency(millis(1)), config);
+        }
+    });
+}
+
+#[test]
+fn more_messages_than_the_receiver_has_room_for_all_arrive_in_spite_of_loss() {
+    net_sim::seeds!(1, |seed| {
+        let link = LinkConfig { loss_ppm: 10_000, ..LinkConfig::with_latency(millis(1)) };
+        fill_the_receiver(seed, link, reliable(4 << 20));
     });
 }
 

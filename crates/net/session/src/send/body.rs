@@ -28,6 +28,11 @@ impl Body {
         }
     }
 
+    /// Whether it is the end of a message that was cut.
+    pub(super) fn is_last_fragment(&self) -> bool {
+        matches!(self, Self::Fragment { index, count, .. } if index + 1 == *count)
+    }
+
     /// Appends part of the payload as it is on the wire.
     pub(crate) fn write_range(&self, range: Range<usize>, out: &mut Vec<u8>) {
         match self {

@@ -14,8 +14,6 @@ pub(super) struct Sent {
     pub(super) sent_at: Instant,
     /// Whether it was sent more than once.
     pub(super) is_resent: bool,
-    /// Timeouts it ran into.
-    pub(super) timeouts: u32,
     pub(super) state: State,
 }
 
@@ -68,11 +66,13 @@ impl SendStream {
         if ack_seq > self.base + self.in_flight.len() as u64 {
             return None;
         }
+        // A peer that has no room for what it gets still answers.
+        self.timeouts = 0;
         let mut acked = Acked::default();
         let mut was_resent = false;
         while self.base < ack_seq {
             let Some(sent) = self.in_flight.pop_front() else { break };
-            self.unacked_bytes -= sent.body.payload_len();
+            self.leave(&sent.body);
             acked.largest_payload = acked.largest_payload.max(sent.body.payload_len());
             match sent.state {
                 State::Lost => drop(self.lost.remove(&self.base)),
@@ -165,8 +165,16 @@ impl SendStream {
     pub(super) fn forget_settled(&mut self) {
         self.sample_from = self.base + self.in_flight.len() as u64;
         while let Some(sent) = self.in_flight.pop_front_if(|s| s.state == State::Settled) {
-            self.unacked_bytes -= sent.body.payload_len();
+            self.leave(&sent.body);
             self.base += 1;
+        }
+    }
+
+    /// The oldest packet is settled.
+    fn leave(&mut self, body: &Body) {
+        self.unacked_bytes -= body.payload_len();
+        if body.is_last_fragment() {
+            self.begun_bytes -= self.begun.pop_front().unwrap_or_default();
         }
     }
 

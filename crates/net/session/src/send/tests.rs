@@ -76,6 +76,21 @@ fn a_lost_packet_keeps_its_sequence_and_fails_after_its_retries() {
 }
 
 #[test]
+fn a_peer_that_answers_is_not_given_up() {
+    let mut s = stream(1 << 20);
+    push(&mut s, 10);
+    let mut now = Instant::ZERO;
+    s.take(now);
+    for _ in 0..5 * MAX_RETRIES {
+        now += Duration::from_secs(1);
+        assert!(s.on_timeout(now, Duration::from_secs(1), |_| {}));
+        assert_eq!(s.take(now), Some(0));
+        // It has no room for the packet.
+        assert!(!s.on_window(now, 0, 0).unwrap().is_progress);
+    }
+}
+
+#[test]
 fn a_report_older_than_a_resend_does_not_resend_again() {
     let mut s = stream(1 << 20);
     push(&mut s, 1_000);

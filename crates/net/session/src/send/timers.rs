@@ -49,8 +49,8 @@ impl SendStream {
     }
 
     /// The timer ran out: marks every packet lost that was sent at least `timeout` ago. Unreliable
-    /// packets are given up instead, all but the stream's end. Returns false when one ran into too
-    /// many timeouts: the stream has failed.
+    /// packets are given up instead, all but the stream's end. Returns false when it ran out too often
+    /// without a word from the peer about the stream: it has failed.
     ///
     /// The timer is that of the oldest packet, and starts anew with every progress (RFC 6298, 5.3).
     /// While it is sent again, later ones may have arrived and cannot be acknowledged.
@@ -66,6 +66,7 @@ impl SendStream {
         if !self.is_reliable() {
             self.give_up_old(now, timeout, &mut lost);
         }
+        let mut is_any_late = false;
         for (i, sent) in self.in_flight.iter_mut().enumerate() {
             let is_kept = self.config.mode.is_reliable || sent.is_fin;
             // The oldest one arrived if a report says so, but not its acknowledgement: sending it
@@ -74,10 +75,10 @@ impl SendStream {
             if !is_waiting || !is_kept || now.since(sent.sent_at) < timeout {
                 continue;
             }
-            if sent.timeouts >= MAX_RETRIES {
+            if self.timeouts >= MAX_RETRIES {
                 return false;
             }
-            sent.timeouts += 1;
+            is_any_late = true;
             self.lost.insert(self.base + i as u64);
             if sent.state == State::Settled {
                 sent.state = State::Lost;
@@ -86,6 +87,7 @@ impl SendStream {
                 lost(sent.lose());
             }
         }
+        self.timeouts += u32::from(is_any_late);
         true
     }
 

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use net_types::Instant;
 use net_types::limits::{
-    AMPLIFICATION_FACTOR, COUNTER_JUMP_GIVE_UP, HEADER_BYTES, MAX_REASSEMBLY_BYTES,
+    AMPLIFICATION_FACTOR, COUNTER_JUMP_GIVE_UP, HEADER_BYTES, MAX_HELD_BYTES, MAX_REASSEMBLY_BYTES,
     REASSEMBLY_TIMEOUT, SESSION_TIMEOUT, TAG_BYTES,
 };
 use net_wire::{
@@ -16,7 +16,7 @@ use net_wire::{
 use super::streams::{GONE, gone};
 use super::{CandidatePath, Control, Path, Phase, Session};
 use crate::mtu::Mtu;
-use crate::recv::{Accepted, Arrival, Losses, Order};
+use crate::recv::{Accepted, Arrival, Losses, Need, Order};
 use crate::rtt::Rtt;
 use crate::{CloseCause, Context, DropReason, Event, StreamConfig};
 
@@ -202,7 +202,17 @@ impl Session {
         let subprotocol = header.subprotocol;
         let Some(slot) = self.receiving_stream(ctx, header, subprotocol, open) else { return };
         let is_fragment = header.flags.contains(Flags::FRAGMENT);
-        if !self.has_memory_for(slot, header, payload.len()) {
+        let arrival = Arrival {
+            sequence: header.sequence,
+            events: header.event_count,
+            frag_index: header.frag_index,
+            frag_count: header.frag_count,
+            is_fin: header.flags.contains(Flags::FIN),
+            payload,
+        };
+        if !self.has_room_for(slot, &arrival) {
+            // The peer sends it again, as long as it hears that this side is there.
+            self.owe_ack(ctx.now, slot);
             return ctx.counters.dropped(DropReason::Reassembly);
         }
         let Some(stream) = self.streams.get_mut(slot) else { return };
@@ -225,14 +235,6 @@ impl Session {
             }
             refused => return self.on_refused(ctx, slot, &refused),
         }
-        let arrival = Arrival {
-            sequence: header.sequence,
-            events: header.event_count,
-            frag_index: header.frag_index,
-            frag_count: header.frag_count,
-            is_fin: header.flags.contains(Flags::FIN),
-            payload,
-        };
         let Some(stream) = self.streams.get_mut(slot) else { return };
         let (stream_id, events) = (stream.id, &mut *ctx.events);
         let result = stream.recv.deliver(ctx.now, &arrival, |delivery| {
@@ -270,14 +272,14 @@ impl Session {
         }
     }
 
-    /// Whether the session may hold a packet that cannot be delivered at once.
-    fn has_memory_for(&self, slot: usize, header: &Header, payload_len: usize) -> bool {
-        let is_fragment = header.flags.contains(Flags::FRAGMENT);
-        self.streams.buffered_bytes() + payload_len <= MAX_REASSEMBLY_BYTES
-            || self
-                .streams
-                .get(slot)
-                .is_some_and(|s| !s.recv.must_hold(header.sequence, is_fragment))
+    /// Whether the session has room for what a packet needs.
+    fn has_room_for(&self, slot: usize, arrival: &Arrival<'_>) -> bool {
+        let buffered = self.streams.buffered();
+        match self.streams.get(slot).map_or(Need::Nothing, |s| s.recv.need(arrival)) {
+            Need::Nothing => true,
+            Need::Held(bytes) => buffered.unpaid + bytes <= MAX_HELD_BYTES,
+            Need::Message(bytes) => buffered.paid + bytes <= MAX_REASSEMBLY_BYTES,
+        }
     }
 
     fn on_refused(&mut self, ctx: &mut Context<'_>, slot: usize, refused: &Accepted) {
@@ -301,10 +303,12 @@ impl Session {
     ) {
         let subprotocol = piece.subprotocol;
         let Some(slot) = self.receiving_stream(ctx, header, subprotocol, open) else { return };
-        if self.streams.buffered_bytes() + piece.bytes.len() > MAX_REASSEMBLY_BYTES {
+        let has_room = self.streams.buffered().unpaid + piece.bytes.len() <= MAX_HELD_BYTES;
+        let Some(stream) = self.streams.get_mut(slot) else { return };
+        // What is held may wait for the packet that is next.
+        if !has_room && header.sequence != stream.recv.next_expected() {
             return ctx.counters.dropped(DropReason::Reassembly);
         }
-        let Some(stream) = self.streams.get_mut(slot) else { return };
         let added = stream.recv.add_piece(header.sequence, piece);
         self.streams.note_buffered(slot);
         match added {

@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 
-use net_types::limits::{MAX_PEER_STREAMS, MAX_STREAMS};
+use net_types::limits::{MAX_PEER_STREAMS, MAX_REASSEMBLY_BYTES, MAX_STREAMS};
 use net_types::{IdMap, Instant, StreamId};
 use net_wire::{Class, StreamWindow};
 
 use crate::ranges::{Inserted, RangeSet};
+use crate::reassembly::Counted;
 use crate::recv::RecvStream;
 use crate::send::SendStream;
 use crate::{OpenError, StreamConfig};
@@ -39,7 +40,9 @@ pub(super) struct Stream {
     is_nack_due: bool,
     deficit: i64,
     /// What it holds, as counted in the sum over all streams.
-    buffered_bytes: usize,
+    buffered: Counted,
+    /// The same of what the peer counts.
+    begun_bytes: usize,
 }
 
 pub(super) struct Streams {
@@ -54,7 +57,11 @@ pub(super) struct Streams {
     /// Streams whose gaps are to be reported.
     nacks: VecDeque<usize>,
     queued_bytes: usize,
-    buffered_bytes: usize,
+    buffered: Counted,
+    /// What the peer counts for messages that are partly there.
+    begun_bytes: usize,
+    /// Streams whose next message waits until the peer has room for it.
+    waiting: Vec<usize>,
     /// The newest streams that ended, with their last state.
     closed: VecDeque<StreamWindow>,
     /// Ids, halved, of all streams that the peer ever opened: those that are not open have ended.
@@ -77,7 +84,9 @@ impl Streams {
             dirty: Vec::new(),
             nacks: VecDeque::new(),
             queued_bytes: 0,
-            buffered_bytes: 0,
+            buffered: Counted::default(),
+            begun_bytes: 0,
+            waiting: Vec::new(),
             closed: VecDeque::new(),
             seen: RangeSet::default(),
             runs: [0; 3],
@@ -149,7 +158,8 @@ impl Streams {
             is_dirty: false,
             is_nack_due: false,
             deficit: 0,
-            buffered_bytes: 0,
+            buffered: Counted::default(),
+            begun_bytes: 0,
         };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -174,7 +184,10 @@ impl Streams {
         self.dirty.retain(|s| *s != slot);
         self.nacks.retain(|s| *s != slot);
         self.queued_bytes -= stream.send.queued_bytes();
-        self.buffered_bytes -= stream.buffered_bytes;
+        self.buffered.remove(stream.buffered);
+        self.begun_bytes -= stream.begun_bytes;
+        self.waiting.retain(|s| *s != slot);
+        self.wake_waiting();
         if stream.is_from_peer {
             self.from_peer -= 1;
         }
@@ -233,6 +246,29 @@ impl Streams {
 
     /// Puts the stream in line if it can send.
     pub(super) fn schedule(&mut self, slot: usize) {
+        self.line_up(slot);
+        if self.note_begun(slot) {
+            self.wake_waiting();
+        }
+    }
+
+    /// Counts what the stream's peer counts now; returns whether it is less than before.
+    fn note_begun(&mut self, slot: usize) -> bool {
+        let Some(stream) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return false };
+        let (before, after) = (stream.begun_bytes, stream.send.begun_bytes());
+        self.begun_bytes = self.begun_bytes - before + after;
+        stream.begun_bytes = after;
+        after < before
+    }
+
+    /// Puts the streams in line that waited for the peer to have room.
+    fn wake_waiting(&mut self) {
+        for slot in core::mem::take(&mut self.waiting) {
+            self.line_up(slot);
+        }
+    }
+
+    fn line_up(&mut self, slot: usize) {
         let Some(stream) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
         if !stream.is_ready && stream.send.is_sendable() {
             stream.is_ready = true;
@@ -272,7 +308,12 @@ impl Streams {
         let queue = &mut self.ready[class as usize];
         while let Some(&slot) = queue.front() {
             let stream = self.slots.get_mut(slot).and_then(Option::as_mut)?;
-            if !stream.send.is_sendable() {
+            let charge = stream.send.next_charge();
+            let must_wait = charge > 0 && self.begun_bytes + charge > MAX_REASSEMBLY_BYTES;
+            if must_wait && !self.waiting.contains(&slot) {
+                self.waiting.push(slot);
+            }
+            if must_wait || !stream.send.is_sendable() {
                 stream.is_ready = false;
                 // A debt stays: leaving the line does not make the last packet free.
                 stream.deficit = stream.deficit.min(0);
@@ -293,6 +334,7 @@ impl Streams {
         if let Some(stream) = self.get_mut(slot) {
             stream.deficit -= bytes as i64;
         }
+        self.note_begun(slot);
     }
 
     pub(super) fn mark_dirty(&mut self, slot: usize) {
@@ -345,15 +387,20 @@ impl Streams {
     /// Counts what the stream holds now.
     pub(super) fn note_buffered(&mut self, slot: usize) {
         if let Some(stream) = self.slots.get_mut(slot).and_then(Option::as_mut) {
-            let held = stream.recv.buffered_bytes();
-            self.buffered_bytes = self.buffered_bytes - stream.buffered_bytes + held;
-            stream.buffered_bytes = held;
+            self.buffered.remove(stream.buffered);
+            stream.buffered = stream.recv.buffered();
+            self.buffered.add(stream.buffered);
         }
     }
 
-    /// Bytes that all streams hold of what cannot be delivered yet.
-    pub(super) fn buffered_bytes(&self) -> usize {
-        self.buffered_bytes
+    /// What the peer counts for messages of all streams that are partly there.
+    pub(super) fn begun_bytes(&self) -> usize {
+        self.begun_bytes
+    }
+
+    /// What is counted for all streams of what cannot be delivered yet.
+    pub(super) fn buffered(&self) -> Counted {
+        self.buffered
     }
 
     /// Counts consumption.
@@ -376,6 +423,8 @@ pub(super) fn gone(stream_id: StreamId) -> StreamWindow {
 
 #[cfg(test)]
 mod tests {
+    use net_types::limits::MAX_MESSAGE_BYTES;
+
     use super::*;
 
     fn open_and_end(streams: &mut Streams, id: u64, by_force: bool) {
@@ -434,5 +483,37 @@ mod tests {
         for _ in 0..3 * CLASS_RUN {
             assert_eq!(streams.next_ready(), Some(urgent));
         }
+    }
+    #[test]
+    fn messages_begin_when_the_peer_has_room_for_them() {
+        let mut streams = Streams::new(true);
+        let message = bytes::Bytes::from(vec![0; MAX_MESSAGE_BYTES]);
+        for _ in 0..5 {
+            let config = StreamConfig { window_bytes: u32::MAX, ..StreamConfig::default() };
+            let id = streams.open(config).unwrap();
+            let slot = streams.find(id).unwrap();
+            streams.get_mut(slot).unwrap().send.queue_bytes(message.clone(), 8_112).unwrap();
+            streams.schedule(slot);
+        }
+        let send_all = |streams: &mut Streams| {
+            while let Some(slot) = streams.next_ready() {
+                streams.get_mut(slot).unwrap().send.take(Instant::ZERO).unwrap();
+                streams.charge(slot, 8_112);
+            }
+            assert!(streams.begun_bytes() <= MAX_REASSEMBLY_BYTES);
+            streams.slots().filter_map(|s| streams.get(s)).filter(|s| s.send.has_unacked()).count()
+        };
+        assert_eq!(send_all(&mut streams), 3);
+        // One message is there.
+        let slot = streams.find(StreamId(17)).unwrap();
+        let send = &mut streams.get_mut(slot).unwrap().send;
+        let end = (0..).find(|sequence| send.packet(*sequence).is_none()).unwrap();
+        send.on_window(Instant::ZERO, end, 0).unwrap();
+        streams.schedule(slot);
+        assert_eq!(send_all(&mut streams), 3);
+        // One stream is reset.
+        let slot = streams.find(StreamId(19)).unwrap();
+        streams.remove(slot, true);
+        assert_eq!(send_all(&mut streams), 3);
     }
 }

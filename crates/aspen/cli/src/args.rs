@@ -165,7 +165,8 @@ Examples:
         #[command(flatten)]
         read: ReadOptions,
     },
-    /// Replace a value if it is the expected one. Exit code 1 if it is not.
+    /// Replace a value if it is the expected one; the key then has no TTL and no lease. Exit code 1
+    /// if it is not.
     #[command(after_help = "\
 Examples:
   aspen-cli kv cas app/leader --new-value me                   only if the key does not exist

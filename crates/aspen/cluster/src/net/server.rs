@@ -60,6 +60,20 @@ impl LastHeard {
     }
 }
 
+/// Farthest that a message's term may be ahead: thousands of years of elections.
+const MAX_TERM_STEP: u64 = 1 << 32;
+
+fn term_of(request: &Request) -> u64 {
+    match request {
+        Request::Append { vote, .. }
+        | Request::Vote { vote, .. }
+        | Request::PreVote { vote, .. }
+        | Request::SnapshotInstall { vote, .. }
+        | Request::Transfer { vote, .. } => vote.term,
+        Request::SnapshotOffer { .. } | Request::SnapshotPart { .. } => 0,
+    }
+}
+
 impl From<ReceiveError> for Refusal {
     fn from(error: ReceiveError) -> Self {
         match error {
@@ -80,10 +94,9 @@ impl RaftService {
     /// Answers one message of `from`, whose identity the transport has authenticated.
     pub(crate) async fn handle(&self, from: EntityId, body: Bytes) -> Bytes {
         let reply = match RequestFrame::from_bytes(body) {
-            Ok(frame) if self.is_who_it_says(frame.sender, from) => {
-                self.answer(frame.request).await
-            }
-            Ok(_) => Err(Refusal::NotMember),
+            Ok(frame) if !self.is_who_it_says(frame.sender, from) => Err(Refusal::NotMember),
+            Ok(frame) if !self.is_within_reach(term_of(&frame.request)) => Err(Refusal::Malformed),
+            Ok(frame) => self.answer(frame.request).await,
             Err(_) => Err(Refusal::Malformed),
         };
         let reply = reply.unwrap_or_else(|reason| Reply::Refused { reason });
@@ -100,6 +113,13 @@ impl RaftService {
             .membership()
             .get_node(&sender)
             .is_none_or(|member| member.0.entity_id == from)
+    }
+
+    /// Whether elections can have led to a term. Terms must not run out, as they would after one
+    /// message with the last of them.
+    fn is_within_reach(&self, term: u64) -> bool {
+        let own = self.raft.server_metrics().borrow_watched().vote.leader_id.term;
+        term <= own.saturating_add(MAX_TERM_STEP)
     }
 
     async fn answer(&self, request: Request) -> Result<Reply, Refusal> {

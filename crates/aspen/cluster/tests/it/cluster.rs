@@ -229,4 +229,12 @@ async fn malformed_and_foreign_messages_are_answered_with_errors() {
     let forged = [1, 1, 0, 2, 9, 1, 0, 0, 0];
     let answer = node.handle_raft(from, bytes::Bytes::copy_from_slice(&forged)).await;
     assert_eq!(answer.last(), Some(&1), "refused as not a member");
+    // A vote of an unknown member in a term that no election leads to, and in one that may be.
+    let far = [1, 50, 0, 2, 0x80, 0x80, 0x80, 0x80, 0x80, 0x20, 50, 0, 0, 0];
+    let answer = node.handle_raft(from, bytes::Bytes::copy_from_slice(&far)).await;
+    assert_eq!(answer.last(), Some(&6), "refused as malformed");
+    assert!(node.raft_metrics().term < 10);
+    let near = [1, 50, 0, 2, 9, 50, 0, 0, 0];
+    let answer = node.handle_raft(from, bytes::Bytes::copy_from_slice(&near)).await;
+    assert_ne!(answer.last(), Some(&6));
 }

@@ -4,6 +4,7 @@
 #![no_main]
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 
 use aspen_fuzz::Choices;
 use bytes::Bytes;
@@ -20,13 +21,21 @@ fuzz_target!(|input: &[u8]| {
     let name = ServiceName::new("echo").expect("a valid name");
     services.add(name.clone(), 0);
     let mut now = Instant::ZERO;
+    // What was said with each call that was opened, by its id.
+    let mut opened = BTreeMap::new();
     while !choices.is_empty() {
         let session = SessionId(u64::from(choices.byte()) % SESSIONS);
-        let call = CallId(choices.number());
+        let number = choices.number();
+        // An id that was given out, or any.
+        let known = opened.range(number..).next().map(|(id, _)| *id);
+        let call = CallId(known.filter(|_| choices.byte() & 1 == 0).unwrap_or(number));
         match choices.byte() % 8 {
             0 => {
                 let deadline = now + Duration::from_millis(u64::from(choices.u16()));
-                let _ = calls.open(call, session, Class::Foreground, deadline, call.0);
+                let class = Class::Foreground;
+                if let Ok(id) = calls.open(number, session, class, deadline, number) {
+                    opened.insert(id.0, number);
+                }
             }
             1 => {
                 now += Duration::from_millis(choices.number().min(100_000));
@@ -37,7 +46,8 @@ fuzz_target!(|input: &[u8]| {
                 services.finish(session, call);
             }
             4 => request(&mut services, session, call, name.hash(), choices.number() as u32),
-            _ => message(&mut calls, &mut services, session, choices.block()),
+            5 => end(&mut calls, &opened, session, call),
+            _ => message(&mut calls, &mut services, &opened, session, choices.block()),
         }
         let bound = SESSIONS as usize * MAX_IN_FLIGHT_PER_CALLER;
         assert!(services.in_flight() <= bound, "{} calls", services.in_flight());
@@ -50,14 +60,22 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(services.in_flight(), 0);
 });
 
-fn message(calls: &mut Calls<u64>, services: &mut Services<u8>, session: SessionId, bytes: &[u8]) {
+fn end(calls: &mut Calls<u64>, opened: &BTreeMap<u64, u64>, session: SessionId, call: CallId) {
+    if let Some(user) = calls.complete(session, call) {
+        assert_eq!(Some(&user), opened.get(&call.0), "a reply ends the call that it names");
+    }
+}
+
+fn message(
+    calls: &mut Calls<u64>,
+    services: &mut Services<u8>,
+    opened: &BTreeMap<u64, u64>,
+    session: SessionId,
+    bytes: &[u8],
+) {
     match classify(Bytes::copy_from_slice(bytes)) {
         Ok(Incoming::Request(call, r)) => request(services, session, call, r.service, r.budget_ms),
-        Ok(Incoming::Reply(call, _)) => {
-            if let Some(user) = calls.complete(session, call) {
-                assert_eq!(user, call.0, "a reply ends the call that it names");
-            }
-        }
+        Ok(Incoming::Reply(call, _)) => end(calls, opened, session, call),
         Ok(Incoming::Cancel(call)) => services.cancel(session, call),
         Err(_) => {}
     }

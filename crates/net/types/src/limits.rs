@@ -302,6 +302,8 @@ pub const MAX_TEXT_ANSWER_BYTES: usize = 1 << 20;
 pub const MAX_VOTERS: usize = 100;
 /// Members and learners of a cluster.
 pub const MAX_CLUSTER_PEERS: usize = 1_000;
+/// Members that a node knows from other members only.
+pub const MAX_VOUCHED_MEMBERS: usize = 100;
 /// Deadline of a client's request that names none.
 pub const DEFAULT_REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// Sessions a client keeps.

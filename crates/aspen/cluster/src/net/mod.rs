@@ -5,6 +5,7 @@ mod mesh;
 mod message;
 mod pipeline;
 mod server;
+mod trust;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,6 +21,7 @@ pub use mesh::{ClusterServices, MeshTransport};
 pub(crate) use message::MAX_ENTRIES_BYTES;
 pub use message::decode_anything;
 pub(crate) use server::{LastHeard, RaftService};
+pub(crate) use trust::Trust;
 
 /// Why a call to another node has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

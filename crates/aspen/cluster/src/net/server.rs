@@ -17,6 +17,7 @@ use openraft::{Raft, Snapshot};
 use tokio::sync::Mutex;
 
 use super::message::{Hash, Refusal, Reply, ReplyFrame, Request, RequestFrame, are_consecutive};
+use super::trust::{Standing, Trust};
 use crate::clock::Clock;
 use crate::log::{EntryId, LogEntry, StoredVote};
 use crate::raft_log::from_log;
@@ -30,6 +31,7 @@ use crate::types::{
 /// Answers the service `raft`.
 pub(crate) struct RaftService {
     pub raft: Raft<Types, StateMachine>,
+    pub trust: Trust,
     pub state: StateMachine,
     pub receiver: Arc<Mutex<Receiver>>,
     pub clock: Arc<dyn Clock>,
@@ -63,15 +65,20 @@ impl LastHeard {
 /// Farthest that a message's term may be ahead: thousands of years of elections.
 const MAX_TERM_STEP: u64 = 1 << 32;
 
-fn term_of(request: &Request) -> u64 {
+/// The vote that a message stands on: that of the leader or candidate who sends it.
+fn vote_of(request: &Request) -> Option<StoredVote> {
     match request {
         Request::Append { vote, .. }
         | Request::Vote { vote, .. }
         | Request::PreVote { vote, .. }
         | Request::SnapshotInstall { vote, .. }
-        | Request::Transfer { vote, .. } => vote.term,
-        Request::SnapshotOffer { .. } | Request::SnapshotPart { .. } => 0,
+        | Request::Transfer { vote, .. } => Some(*vote),
+        Request::SnapshotOffer { .. } | Request::SnapshotPart { .. } => None,
     }
+}
+
+fn term_of(request: &Request) -> u64 {
+    vote_of(request).map_or(0, |vote| vote.term)
 }
 
 impl From<ReceiveError> for Refusal {
@@ -94,8 +101,8 @@ impl RaftService {
     /// Answers one message of `from`, whose identity the transport has authenticated.
     pub(crate) async fn handle(&self, from: EntityId, body: Bytes) -> Bytes {
         let reply = match RequestFrame::from_bytes(body) {
-            Ok(frame) if !self.is_who_it_says(frame.sender, from) => Err(Refusal::NotMember),
             Ok(frame) if !self.is_within_reach(term_of(&frame.request)) => Err(Refusal::Malformed),
+            Ok(frame) if !self.is_heard(&frame, from).await => Err(Refusal::NotMember),
             Ok(frame) => self.answer(frame.request).await,
             Err(_) => Err(Refusal::Malformed),
         };
@@ -103,16 +110,23 @@ impl RaftService {
         ReplyFrame { wall_ms: self.clock.wall().0, reply }.to_bytes()
     }
 
-    /// A known member must have the identity that the membership says. An unknown one may be a
-    /// leader that this node has not heard of yet.
-    fn is_who_it_says(&self, sender: u64, from: EntityId) -> bool {
-        let metrics = self.raft.server_metrics();
-        let server = metrics.borrow_watched();
-        server
-            .membership_config
-            .membership()
-            .get_node(&sender)
-            .is_none_or(|member| member.0.entity_id == from)
+    /// Whether the sender is a member, and speaks for no other.
+    async fn is_heard(&self, frame: &RequestFrame, from: EntityId) -> bool {
+        let speaks_for = vote_of(&frame.request).map_or(frame.sender, |vote| vote.node);
+        if speaks_for != frame.sender {
+            return false;
+        }
+        let server = self.raft.server_metrics();
+        let (standing, members) = {
+            let metrics = server.borrow_watched();
+            let members = &metrics.membership_config;
+            let standing = self.trust.standing(members, frame.sender, from);
+            (standing, (standing == Standing::Unknown).then(|| members.clone()))
+        };
+        match members {
+            Some(members) => self.trust.ask_members(&members, frame.sender, from).await,
+            None => standing == Standing::Known,
+        }
     }
 
     /// Whether elections can have led to a term. Terms must not run out, as they would after one

@@ -17,7 +17,7 @@ use super::write::LogTime;
 use super::{ClusterConfig, ClusterNode, Counters, Inner, StartError};
 use crate::clock::Drift;
 use crate::log::Log;
-use crate::net::{Dialing, LastHeard, RaftDialer, RaftService, Transport};
+use crate::net::{Dialing, LastHeard, RaftDialer, RaftService, Transport, Trust};
 use crate::raft_log::LogStore;
 use crate::snapshot::{Receiver, Spool};
 use crate::state::{StateMachine, Store};
@@ -101,6 +101,7 @@ impl ClusterNode {
         let votes_from = if needs_patience { started_at + lease } else { started_at };
         let service = RaftService {
             raft: raft.clone(),
+            trust: Trust::new(config.member_id.0, transport.clone()),
             state: state.clone(),
             receiver: Arc::new(tokio::sync::Mutex::new(receiver)),
             clock: config.clock.clone(),

@@ -8,4 +8,5 @@ mod members;
 mod mesh;
 mod restart;
 mod sim;
+mod trust;
 mod udp;

@@ -1,0 +1,60 @@
+//! Who is heard: members only, also those that a member has not heard of yet.
+
+use std::time::Duration;
+
+use aspen_api::MemberId;
+use aspen_api::kv::Consistency;
+
+use crate::client::{keys, put};
+use crate::mesh::{TestCluster, addr};
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_who_holds_the_secret_leads_nobody() {
+    let cluster = TestCluster::formed(3).await;
+    put(&cluster.nodes[&1], "ours", "v").await.unwrap();
+    // Somewhere else node 9 leads a member that has the number and the identity of node 1.
+    let mut elsewhere = TestCluster::unformed(0).await;
+    elsewhere.start(9).await.init().await.unwrap();
+    elsewhere.start(1).await;
+    elsewhere.nodes[&9].add_learner(MemberId(1), addr(1)).await.unwrap();
+    for _ in 0..5 {
+        elsewhere.stop(9).await;
+        elsewhere.start(9).await;
+        elsewhere.settle().await;
+    }
+    let terms = |cluster: &TestCluster, n: u64| cluster.nodes[&n].raft_metrics().term;
+    assert!(terms(&elsewhere, 9) > terms(&cluster, 1));
+    elsewhere.stop(1).await;
+    elsewhere.mesh.attach(1, &cluster.nodes[&1]);
+    put(&elsewhere.nodes[&9], "theirs", "v").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(terms(&elsewhere, 9) > terms(&cluster, 1), "the stranger's term was not taken on");
+    put(&cluster.nodes[&1], "more", "v").await.unwrap();
+    assert_eq!(keys(&cluster.nodes[&1], Consistency::Stale).await, ["more", "ours"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_was_away_while_all_voters_changed_follows_the_new_ones() {
+    let mut cluster = TestCluster::formed(3).await;
+    cluster.start(4).await;
+    cluster.nodes[&1].add_learner(MemberId(4), addr(4)).await.unwrap();
+    cluster.settle().await;
+    cluster.stop(4).await;
+    for n in 5..=7 {
+        cluster.start(n).await;
+        cluster.nodes[&1].add_learner(MemberId(n), addr(n)).await.unwrap();
+    }
+    let new = [MemberId(4), MemberId(5), MemberId(6), MemberId(7)];
+    cluster.nodes[&1].change_membership(&new).await.unwrap();
+    // Of those that node 4 knows, one is still there to be asked.
+    cluster.stop(1).await;
+    cluster.stop(2).await;
+    let leader = cluster.leader().await;
+    put(&cluster.nodes[&leader], "new", "v").await.unwrap();
+    cluster.start(4).await;
+    crate::mesh::until(|| {
+        (cluster.nodes[&4].applied() == cluster.nodes[&leader].applied()).then_some(())
+    })
+    .await;
+    assert_eq!(keys(&cluster.nodes[&4], Consistency::Stale).await, ["new"]);
+}

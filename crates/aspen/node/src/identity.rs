@@ -4,7 +4,7 @@
 //! node_key   the identity, 64 hexadecimal digits          created once
 //! node_id    the number in the consensus group, decimal   created once
 //! mesh_key   the mesh secret, 64 hexadecimal digits       replaced when another is given
-//! udp_port   the port that others know, decimal           replaced when another is used
+//! address    the UDP address that other members know      replaced when they know another
 //! forming    empty                                        until the cluster begun here has formed
 //! ```
 //!
@@ -12,6 +12,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -53,7 +54,7 @@ pub(crate) struct Identity {
 const KEY_FILE: &str = "node_key";
 const ID_FILE: &str = "node_id";
 const SECRET_FILE: &str = "mesh_key";
-const PORT_FILE: &str = "udp_port";
+const ADDRESS_FILE: &str = "address";
 const FORMING_FILE: &str = "forming";
 
 fn random() -> [u8; 32] {
@@ -114,19 +115,16 @@ impl Identity {
         remove(folder, FORMING_FILE)
     }
 
-    /// The port under which others know the node of a folder.
-    pub(crate) fn known_port(folder: &Path) -> Result<Option<u16>, IdentityError> {
-        let text = read(folder, PORT_FILE)?;
-        let port = text.map(|text| text.trim().parse()).transpose();
-        port.map_err(|_| IdentityError::Damaged(PORT_FILE))
+    /// The address under which others know the node of a folder.
+    pub(crate) fn known_address(folder: &Path) -> Result<Option<SocketAddr>, IdentityError> {
+        let text = read(folder, ADDRESS_FILE)?;
+        let address = text.map(|text| text.trim().parse()).transpose();
+        address.map_err(|_| IdentityError::Damaged(ADDRESS_FILE))
     }
 
-    /// Remembers the port for the next start.
-    pub(crate) fn keep_port(folder: &Path, port: u16) -> Result<(), IdentityError> {
-        match Self::known_port(folder)? {
-            Some(known) if known == port => Ok(()),
-            _ => write(folder, PORT_FILE, &format!("{port}\n")),
-        }
+    /// Notes the address that others know now.
+    pub(crate) fn keep_address(folder: &Path, address: SocketAddr) -> Result<(), IdentityError> {
+        write(folder, ADDRESS_FILE, &format!("{address}\n"))
     }
 
     /// The mesh secret as the mesh takes it.

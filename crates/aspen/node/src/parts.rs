@@ -109,6 +109,8 @@ pub(crate) struct Parts {
     http: HttpDoor,
     // 6. The ticket file, which tells others that the node can be reached.
     ticket: JoinHandle<()>,
+    // 7. Telling the members where the node is, if they know another address.
+    moving: Option<JoinHandle<()>>,
 }
 
 impl Parts {
@@ -123,8 +125,10 @@ impl Parts {
             .map_err(|source| RunError::Locked { path: path(), source })?;
         let joins = settings.ticket.is_some() || !settings.peers.is_empty();
         let identity = Identity::load(&folder, &settings, joins)?;
-        let mesh = bind(&folder, &identity, settings.bind)?;
-        let addr = PeerAddr::direct(mesh.entity_id(), reachable(mesh.local_addr()));
+        let known = Identity::known_address(&folder)?;
+        let mesh = bind(known, &identity, settings.bind)?;
+        let own = reachable(mesh.local_addr());
+        let addr = PeerAddr::direct(mesh.entity_id(), own);
         let node = start_node(&settings, &identity, &mesh, addr, disk).await?;
         let services = ClusterServices::serve(&mesh, &node)?;
         introduce_peers(&settings, &mesh);
@@ -138,6 +142,7 @@ impl Parts {
             .await
             .map_err(|source| RunError::Http { port: settings.http_port, source })?;
         let ticket = keep_ticket(&folder, &node)?;
+        let moving = keep_address(&folder, &node, known, own)?;
         tracing::info!(
             node_id = %node.member_id(), entity_id = %mesh.entity_id(), udp = %mesh.local_addr(),
             http = %http.addr, initialized = node.is_initialized(), "serving"
@@ -149,7 +154,7 @@ impl Parts {
                 addr_json(&node)
             );
         }
-        Ok(Self { _lock: lock, mesh, node, services, http, ticket })
+        Ok(Self { _lock: lock, mesh, node, services, http, ticket, moving })
     }
 
     /// Returns once the process is asked to stop, or why the node cannot go on.
@@ -168,6 +173,7 @@ impl Parts {
     pub(crate) async fn stop(self) {
         tracing::info!("stopping");
         self.ticket.abort();
+        self.moving.iter().for_each(JoinHandle::abort);
         if self.node.is_leader() && self.node.cluster_state().nodes.iter().any(is_other_voter) {
             let hand_over = self.node.transfer_leader(None);
             match tokio::time::timeout(HAND_OVER, hand_over).await {
@@ -191,25 +197,42 @@ fn is_other_voter(node: &aspen_api::cluster::ClusterNode) -> bool {
     node.is_voter && !node.is_leader
 }
 
-/// Opens the port that is asked for. If none is, the one of the last start, by which the other members
-/// know this node.
-fn bind(folder: &Path, identity: &Identity, asked: SocketAddr) -> Result<MeshNode, RunError> {
+/// Opens the port that is asked for; if none is, the one by which the other members know this node.
+fn bind(
+    known: Option<SocketAddr>,
+    identity: &Identity,
+    asked: SocketAddr,
+) -> Result<MeshNode, RunError> {
     let open =
         |addr| MeshNode::bind(MeshConfig::new(identity.keypair.clone(), identity.secret(), addr));
-    let known = Identity::known_port(folder)?.filter(|_| asked.port() == 0);
-    let mesh = match known.map(|port| open(SocketAddr::new(asked.ip(), port))) {
-        Some(Ok(mesh)) => mesh,
-        Some(Err(error)) => {
-            tracing::warn!(
-                "{error}; another port is used. If this node has peers, they do not find it there: \
-                 free the port and start again, or tell them with `aspen-cli cluster update-peer`"
-            );
-            open(asked)?
-        }
-        None => open(asked)?,
+    let Some(known) = known.filter(|_| asked.port() == 0) else { return Ok(open(asked)?) };
+    open(SocketAddr::new(asked.ip(), known.port())).or_else(|error| {
+        tracing::warn!("{error}; another port is used, and the other members are told");
+        Ok(open(asked)?)
+    })
+}
+
+/// Notes under which address others know this node, once they do.
+fn keep_address(
+    folder: &Path,
+    node: &ClusterNode,
+    known: Option<SocketAddr>,
+    own: SocketAddr,
+) -> Result<Option<JoinHandle<()>>, RunError> {
+    let Some(old) = known else {
+        Identity::keep_address(folder, own)?;
+        return Ok(None);
     };
-    Identity::keep_port(folder, mesh.local_addr().port())?;
-    Ok(mesh)
+    if old == own {
+        return Ok(None);
+    }
+    let (node, folder) = (node.clone(), folder.to_path_buf());
+    Ok(Some(tokio::spawn(async move {
+        node.announce_move(old).await;
+        if let Err(error) = Identity::keep_address(&folder, own) {
+            tracing::warn!(%error, "the new address is not noted; it will be told again");
+        }
+    })))
 }
 
 /// The address under which others reach a socket: its own, or that of the interface that leads out

@@ -180,7 +180,8 @@ impl ClusterNode {
         }
     }
 
-    async fn ask(&self, addr: &PeerAddr, request: Request) -> Option<Response> {
+    /// Asks another node, member or not.
+    pub(super) async fn ask(&self, addr: &PeerAddr, request: Request) -> Option<Response> {
         let body = AuthenticatedRequest::new(request, RequestId::UNNAMED).encode();
         let (service, class) = (aspen_api::service::CLIENT, Class::Foreground);
         let call = self.0.transport.call(addr, service, class, body, JOIN_TIMEOUT);

@@ -7,6 +7,7 @@ mod dispatch;
 mod errors;
 mod gate;
 mod members;
+mod moved;
 mod read;
 mod report;
 mod start;

@@ -210,12 +210,17 @@ impl ClusterNode {
         let mut server = self.0.raft.server_metrics();
         let mut voters: Option<Vec<u64>> = None;
         let mut leader = None;
+        // What an operator said meanwhile of where a peer is holds until the members change.
+        let mut introduced = *self.0.state.store().progress().membership.log_id();
         loop {
             let (membership, now_leading) = {
                 let metrics = server.borrow_and_update();
                 (metrics.membership_config.clone(), metrics.current_leader)
             };
-            self.introduce_members(membership.membership());
+            if introduced != *membership.log_id() {
+                introduced = *membership.log_id();
+                self.introduce_members(membership.membership());
+            }
             let now_voting: Vec<u64> = membership.voter_ids().collect();
             // That a cluster is begun is no change after which anybody has to settle.
             let has_begun = |before: &Vec<u64>| before.is_empty();

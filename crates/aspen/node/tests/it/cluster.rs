@@ -14,14 +14,15 @@ use crate::cli::Cli;
 use crate::process::{Node, client, ticket, until};
 
 /// Short enough that a test does not wait, long enough for a busy machine.
-const TIMING: [&str; 4] = ["--heartbeat-interval-ms", "100", "--election-timeout-min-ms", "600"];
+pub(crate) const TIMING: [&str; 4] =
+    ["--heartbeat-interval-ms", "100", "--election-timeout-min-ms", "600"];
 
-fn start(folder: &TempDir, name: &str, flags: &[&str]) -> Node {
+pub(crate) fn start(folder: &TempDir, name: &str, flags: &[&str]) -> Node {
     Node::start(&folder.path().join(name), &[&TIMING[..], flags].concat()).unwrap()
 }
 
 /// Starts a node with another one's ticket and adds it with the command that it logs.
-fn join(folder: &TempDir, name: &str, cli: &Cli, first: &Node) -> (Node, u64) {
+pub(crate) fn join(folder: &TempDir, name: &str, cli: &Cli, first: &Node) -> (Node, u64) {
     let ticket = first.folder().join("cluster-ticket.txt");
     let mut node = start(folder, name, &["--ticket", ticket.to_str().unwrap()]);
     let advice = node.next_line();

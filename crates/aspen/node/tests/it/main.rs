@@ -8,6 +8,7 @@ mod dev;
 mod keys;
 mod leases;
 mod limits;
+mod moves;
 mod process;
 #[path = "../../../cli/tests/it/ran.rs"]
 mod ran;

@@ -10,7 +10,7 @@ use aspen_api::{ApiError, Key};
 use bytes::Bytes;
 use tempfile::TempDir;
 
-use crate::process::{Node, client, program};
+use crate::process::{Node, client, program, until};
 
 async fn put(client: &aspen_client::Client, key: &str, value: &str) -> Result<(), ApiError> {
     let key = Key::new(key.to_owned()).unwrap();
@@ -58,7 +58,9 @@ fn a_node_whose_port_is_taken_meanwhile_starts_on_another_and_says_so() {
     let _taken = std::net::UdpSocket::bind(&udp).unwrap();
     let node = Node::start(folder.path(), &[]).unwrap();
     assert_ne!(node.field("udp"), udp);
-    assert!(node.log.contains("update-peer"), "{}", node.log);
+    assert!(node.log.contains("another port is used"), "{}", node.log);
+    let kept = || std::fs::read_to_string(folder.path().join("address")).unwrap();
+    until("the noted address", || (kept().trim() == node.field("udp")).then_some(()));
 }
 
 #[test]

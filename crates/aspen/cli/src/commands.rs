@@ -1,6 +1,7 @@
 //! Carrying out commands: requests in, outcomes out.
 
 mod cluster;
+pub(crate) mod completions;
 mod kv;
 mod lease;
 
@@ -9,11 +10,21 @@ use aspen_client::Client;
 use crate::args::Command;
 use crate::outcome::{Failure, Outcome};
 
+/// Refuses what was typed if it cannot be meant, before any cluster is asked.
+pub(crate) fn check(command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::Kv(command) => kv::check(command),
+        Command::Cluster(command) => cluster::check(command),
+        Command::Lease(_) | Command::Completions { .. } => Ok(()),
+    }
+}
+
 /// Runs one command.
 pub(crate) async fn run(client: &Client, command: Command) -> Result<Outcome, Failure> {
     match command {
         Command::Kv(command) => kv::run(client, command).await,
         Command::Lease(command) => lease::run(client, command).await,
         Command::Cluster(command) => cluster::run(client, command).await,
+        Command::Completions { shell } => Ok(completions::script(shell)),
     }
 }

@@ -5,6 +5,7 @@
 
 mod args;
 mod commands;
+mod input;
 mod outcome;
 mod print;
 mod ticket;
@@ -14,28 +15,44 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use aspen_client::{Client, ClientOptions};
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches};
 
-use crate::args::Cli;
+use crate::args::{Cli, Command};
 use crate::outcome::{Failure, Outcome};
 use crate::print::Printer;
+use crate::ticket::TicketSource;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let (cli, source) = match parse() {
+        Ok(parsed) => parsed,
         Err(error) => return refuse_usage(&error),
     };
     let printer = Printer::new(cli.json, cli.quiet);
     start_logs(cli.verbose);
-    match run(cli) {
+    match run(cli, source) {
         Ok(outcome) => printer.outcome(&outcome),
         Err(failure) => printer.failure(&failure),
     }
 }
 
-fn run(cli: Cli) -> Result<Outcome, Failure> {
-    let ticket = ticket::find(cli.ticket.as_deref())?;
+/// What was typed, and where the ticket comes from.
+fn parse() -> Result<(Cli, TicketSource), clap::Error> {
+    let matches = Cli::command().try_get_matches()?;
+    let source = match matches.value_source("ticket") {
+        Some(ValueSource::EnvVariable) => TicketSource::Environment,
+        _ => TicketSource::Flag,
+    };
+    Ok((Cli::from_arg_matches(&matches)?, source))
+}
+
+fn run(cli: Cli, source: TicketSource) -> Result<Outcome, Failure> {
+    commands::check(&cli.command)?;
+    if let Command::Completions { shell } = cli.command {
+        return Ok(commands::completions::script(shell));
+    }
+    let ticket = ticket::find(cli.ticket.as_deref(), source)?;
     let options = ClientOptions {
         deadline: Duration::from_millis(cli.timeout),
         token: cli.token.map(Into::into),

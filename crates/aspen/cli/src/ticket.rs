@@ -5,13 +5,22 @@ use aspen_client::{TicketFileError, dev_ticket_path, read_ticket_file, ticket_fr
 
 use crate::outcome::{Exit, Failure};
 
+/// What named the ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TicketSource {
+    /// `--ticket`.
+    Flag,
+    /// `ASPEN_TICKET`.
+    Environment,
+}
+
 /// The ticket that was given, as text or as a file, or else that of the local development cluster.
-pub(crate) fn find(given: Option<&str>) -> Result<ClusterTicket, Failure> {
+pub(crate) fn find(given: Option<&str>, source: TicketSource) -> Result<ClusterTicket, Failure> {
     if let Some(given) = given.filter(|given| !given.trim().is_empty()) {
-        return ticket_from(given).map_err(|error| unusable(&error));
+        return ticket_from(given).map_err(|error| unusable(&error, source));
     }
     let path = dev_ticket_path();
-    let found = read_ticket_file(&path).map_err(|error| unusable(&error))?;
+    let found = read_ticket_file(&path).map_err(|error| unusable(&error, source))?;
     found.ok_or_else(|| {
         Failure::not_connected(format!(
             "no cluster to talk to: there is no local development cluster ({} does not exist). \
@@ -21,10 +30,14 @@ pub(crate) fn find(given: Option<&str>) -> Result<ClusterTicket, Failure> {
     })
 }
 
-fn unusable(error: &TicketFileError) -> Failure {
+fn unusable(error: &TicketFileError, source: TicketSource) -> Failure {
+    let name = match source {
+        TicketSource::Flag => "--ticket",
+        TicketSource::Environment => "ASPEN_TICKET",
+    };
     match error {
         TicketFileError::Text(_) | TicketFileError::Neither { .. } => {
-            Failure::usage(format!("--ticket: {error}"))
+            Failure::usage(format!("{name}: {error}"))
         }
         TicketFileError::Io { .. }
         | TicketFileError::Unsafe { .. }

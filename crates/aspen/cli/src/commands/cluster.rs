@@ -1,5 +1,9 @@
 //! `cluster`.
 
+mod guard;
+
+use std::collections::BTreeSet;
+
 use aspen_api::cluster::{
     AddLearner, AddPeer, ChangeMembership, ClusterNode, ClusterStateResult, GetClusterState,
     GetClusterTicket, GetHealth, GetMetrics, GetRaftMetrics, HealthResult, HealthStatus,
@@ -11,7 +15,17 @@ use serde_json::{Value, json};
 use crate::args::ClusterCommand;
 use crate::outcome::{Failure, Outcome};
 
-pub(crate) async fn run(client: &Client, command: ClusterCommand) -> Result<Outcome, Failure> {
+/// Refuses what no cluster could carry out as it was meant.
+pub(super) fn check(command: &ClusterCommand) -> Result<(), Failure> {
+    let ClusterCommand::ChangeMembership { members, .. } = command else { return Ok(()) };
+    let mut seen = BTreeSet::new();
+    match members.iter().find(|member| !seen.insert(*member)) {
+        Some(member) => Err(Failure::usage(format!("the voter {member} is given twice"))),
+        None => Ok(()),
+    }
+}
+
+pub(super) async fn run(client: &Client, command: ClusterCommand) -> Result<Outcome, Failure> {
     match command {
         ClusterCommand::Init => Ok(changed(&client.send(InitCluster {}).await?)),
         ClusterCommand::Status => Ok(status(&client.send(GetClusterState {}).await?)),
@@ -33,7 +47,10 @@ pub(crate) async fn run(client: &Client, command: ClusterCommand) -> Result<Outc
             let request = PromoteLearner { learner_id, replace_node, is_force: force };
             Ok(changed(&client.send(request).await?))
         }
-        ClusterCommand::ChangeMembership { members } => {
+        ClusterCommand::ChangeMembership { members, force } => {
+            if !force {
+                guard::voters(client, &members).await?;
+            }
             Ok(changed(&client.send(ChangeMembership { members }).await?))
         }
         ClusterCommand::UpdatePeer { node_id, addr } => {
@@ -63,6 +80,7 @@ fn node_json(node: &ClusterNode) -> Value {
         "is_leader": node.is_leader,
         "is_voter": node.is_voter,
         "is_learner": node.is_learner,
+        "addrs": node.addr.addrs.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }
 
@@ -101,8 +119,10 @@ fn health(health: &HealthResult) -> Outcome {
     };
     let json = json!({
         "status": status,
-        "node_id": health.node_id.to_string(),
+        // The number by which every other command names the node.
+        "node_id": health.raft_node_id.0,
         "raft_node_id": health.raft_node_id.0,
+        "mesh_node_id": health.node_id.to_string(),
         "endpoint_id": health.entity_id.to_string(),
         "uptime_seconds": health.uptime_seconds,
         "is_initialized": health.is_initialized,
@@ -191,9 +211,9 @@ mod tests {
         let (one, two) = ("01".repeat(32), "02".repeat(32));
         let expected = json!({ "nodes": [
             { "node_id": 1, "endpoint_id": one, "is_leader": true, "is_voter": true,
-              "is_learner": false },
+              "is_learner": false, "addrs": ["127.0.0.1:1"] },
             { "node_id": 2, "endpoint_id": two, "is_leader": false, "is_voter": false,
-              "is_learner": true },
+              "is_learner": true, "addrs": ["127.0.0.1:1"] },
         ]});
         assert_eq!(outcome.json, expected);
         let lines = format!("1\tleader\t{one}\t127.0.0.1:1\n2\tlearner\t{two}\t127.0.0.1:1");
@@ -218,5 +238,9 @@ mod tests {
         assert_eq!(outcome.exit, Exit::Success);
         assert_eq!(outcome.json["status"], "degraded");
         assert_eq!(outcome.json["membership_node_count"], 3);
+        assert_eq!(
+            (&outcome.json["node_id"], &outcome.json["raft_node_id"]),
+            (&json!(1), &json!(1))
+        );
     }
 }

@@ -1,40 +1,68 @@
 //! `kv`.
 
-use std::io::Read;
-use std::path::Path;
+mod show;
+mod transaction;
+
+use std::collections::BTreeSet;
 
 use aspen_api::kv::{
-    BatchRead, BatchReadResult, BatchWrite, BatchWriteResult, CompareAndDeleteKey,
-    CompareAndSwapKey, CompareAndSwapResult, DeleteKey, DeleteResult, ReadKey, ReadResult,
-    ScanKeys, ScanResult, WriteKey, WriteKeyWithLease, WriteKeyWithTtl, WriteOperation,
+    BatchRead, BatchWrite, Compact, Compare, CompareAndDeleteKey, CompareAndSwapKey,
+    CompareAndSwapResult, CompareTarget, DeleteKey, Lifetime, ReadKey, Relation, ScanKeys,
+    Transact, TransactionOperation, WriteKey, WriteKeyWithLease, WriteKeyWithTtl, WriteOperation,
 };
-use aspen_api::{Key, LeaseId};
+use aspen_api::{Key, Revision};
 use aspen_client::Client;
 use bytes::Bytes;
-use net_types::limits::MAX_VALUE_BYTES;
-use serde_json::{Value, json};
+use net_types::limits::MAX_BATCH_OPERATIONS;
+use serde_json::json;
 
-use crate::args::KvCommand;
-use crate::outcome::{Exit, Failure, Outcome, Text};
-use crate::values::{json_value, shown_value, token_text};
+use crate::args::{KvCommand, LifetimeOptions};
+use crate::input;
+use crate::outcome::{Failure, Outcome};
+use crate::values::shown_value;
 
-pub(crate) async fn run(client: &Client, command: KvCommand) -> Result<Outcome, Failure> {
+/// Refuses what no cluster could carry out as it was meant.
+pub(super) fn check(command: &KvCommand) -> Result<(), Failure> {
+    match command {
+        KvCommand::BatchRead { keys, .. } => check_count(keys.len(), "keys"),
+        KvCommand::BatchWrite { assignments } => {
+            check_count(assignments.len(), "pairs")?;
+            let mut seen = BTreeSet::new();
+            match assignments.iter().find(|(key, _)| !seen.insert(key)) {
+                Some((key, _)) => Err(Failure::usage(format!(
+                    "the key {:?} is given twice; nothing was written",
+                    shown_value(key.as_bytes())
+                ))),
+                None => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_count(count: usize, what: &str) -> Result<(), Failure> {
+    match count > MAX_BATCH_OPERATIONS {
+        true => Err(Failure::usage(format!(
+            "{count} {what} are given, and a batch has at most {MAX_BATCH_OPERATIONS}"
+        ))),
+        false => Ok(()),
+    }
+}
+
+pub(super) async fn run(client: &Client, command: KvCommand) -> Result<Outcome, Failure> {
     match command {
         KvCommand::Get { key, read } => {
             let (consistency, revision) = (read.consistency.into(), read.revision);
             let request = ReadKey { key: key.clone(), consistency, revision };
-            Ok(got(&key, client.send(request).await?))
+            Ok(show::got(&key, &client.send(request).await?))
         }
-        KvCommand::Set { key, value, file, ttl_ms, lease } => {
-            let value = match file {
-                Some(path) => read_value(&path)?,
-                None => value.unwrap_or_default().into(),
-            };
-            set(client, key, value, ttl_ms, lease).await
+        KvCommand::Set { key, value, file, lifetime } => {
+            let value = input::value(value, file.as_deref())?.unwrap_or_default();
+            set(client, key, value, lifetime).await
         }
         KvCommand::Delete { key } => {
             let result = client.send(DeleteKey { key: key.clone() }).await?;
-            Ok(deleted(&key, &result))
+            Ok(show::deleted(&key, &result))
         }
         KvCommand::Scan { prefix, limit, token, read } => {
             let request = ScanKeys {
@@ -44,27 +72,48 @@ pub(crate) async fn run(client: &Client, command: KvCommand) -> Result<Outcome, 
                 consistency: read.consistency.into(),
                 revision: read.revision,
             };
-            Ok(scanned(&client.send(request).await?))
+            Ok(show::scanned(&client.send(request).await?))
         }
-        KvCommand::Cas { key, expected, new_value } => {
-            let (expected, new_value) = (expected.map(Bytes::from), new_value.into());
+        KvCommand::Cas { key, expected, expected_file, new_value, file, lifetime } => {
+            let expected = input::value(expected, expected_file.as_deref())?;
+            let new_value = input::value(new_value, file.as_deref())?.unwrap_or_default();
             let request = CompareAndSwapKey { key: key.clone(), expected, new_value };
-            Ok(compared(&key, &client.send(request).await?))
+            let result = match given(lifetime) {
+                Lifetime::Forever {} => client.send(request).await?,
+                lifetime => swap_with_lifetime(client, request, lifetime).await?,
+            };
+            Ok(show::compared(&key, &result))
         }
-        KvCommand::Cad { key, expected } => {
-            let request = CompareAndDeleteKey { key: key.clone(), expected: expected.into() };
-            Ok(compared(&key, &client.send(request).await?))
+        KvCommand::Cad { key, expected, expected_file } => {
+            let expected = input::value(expected, expected_file.as_deref())?.unwrap_or_default();
+            let request = CompareAndDeleteKey { key: key.clone(), expected };
+            Ok(show::compared(&key, &client.send(request).await?))
         }
         KvCommand::BatchRead { keys, read } => {
             let (consistency, revision) = (read.consistency.into(), read.revision);
             let request = BatchRead { keys: keys.clone(), consistency, revision };
-            Ok(batch_read(&keys, &client.send(request).await?))
+            Ok(show::batch_read(&keys, &client.send(request).await?))
         }
         KvCommand::BatchWrite { assignments } => {
             let set = |(key, value): (Key, Bytes)| WriteOperation::set(key, value);
             let request = BatchWrite { operations: assignments.into_iter().map(set).collect() };
-            Ok(batch_written(&client.send(request).await?))
+            Ok(show::batch_written(&client.send(request).await?))
         }
+        KvCommand::Txn { file } => {
+            let transaction = transaction::parse(&input::document(&file)?)
+                .map_err(|text| Failure::usage(format!("{}: {text}", input::named(&file))))?;
+            let result = client.send(transaction.clone()).await?;
+            Ok(transaction::show(&transaction, &result))
+        }
+        KvCommand::Compact { revision } => compact(client, revision).await,
+    }
+}
+
+fn given(options: LifetimeOptions) -> Lifetime {
+    match (options.ttl_ms, options.lease) {
+        (Some(ttl_ms), _) => Lifetime::Ttl { ttl_ms },
+        (None, Some(lease_id)) => Lifetime::Lease { lease_id },
+        (None, None) => Lifetime::Forever {},
     }
 }
 
@@ -72,253 +121,72 @@ async fn set(
     client: &Client,
     key: Key,
     value: Bytes,
-    ttl_ms: Option<u64>,
-    lease: Option<LeaseId>,
+    lifetime: LifetimeOptions,
 ) -> Result<Outcome, Failure> {
     let named = key.clone();
-    match (ttl_ms, lease) {
-        (Some(ttl_ms), _) => client.send(WriteKeyWithTtl { key, value, ttl_ms }).await?,
-        (None, Some(lease_id)) => client.send(WriteKeyWithLease { key, value, lease_id }).await?,
-        (None, None) => client.send(WriteKey { key, value }).await?,
+    match given(lifetime) {
+        Lifetime::Ttl { ttl_ms } => client.send(WriteKeyWithTtl { key, value, ttl_ms }).await?,
+        Lifetime::Lease { lease_id } => {
+            client.send(WriteKeyWithLease { key, value, lease_id }).await?
+        }
+        Lifetime::Forever {} => client.send(WriteKey { key, value }).await?,
     };
     Ok(Outcome::new(json!({ "status": "success", "key": named.as_str() }), "ok"))
 }
 
-/// A value from a file, or from standard input for "-". One that is too large is not read to its
-/// end.
-fn read_value(path: &Path) -> Result<Bytes, Failure> {
-    let fail = |error: std::io::Error| {
-        Failure::usage(format!("cannot read the value from {}: {error}", path.display()))
+/// A compare-and-swap whose new value does not live forever: one transaction. After a mismatch the
+/// actual value is read at the transaction's own revision, hence it is the one that was compared;
+/// the transaction itself returns no values above 64 KiB.
+async fn swap_with_lifetime(
+    client: &Client,
+    swap: CompareAndSwapKey,
+    lifetime: Lifetime,
+) -> Result<CompareAndSwapResult, Failure> {
+    let CompareAndSwapKey { key, expected, new_value } = swap;
+    let target = match expected {
+        Some(value) => CompareTarget::Value { value },
+        None => CompareTarget::Exists { exists: false },
     };
-    let mut value = Vec::new();
-    let limit = MAX_VALUE_BYTES as u64 + 1;
-    if path == Path::new("-") {
-        std::io::stdin().lock().take(limit).read_to_end(&mut value).map_err(fail)?;
-    } else {
-        let file = std::fs::File::open(path).map_err(fail)?;
-        file.take(limit).read_to_end(&mut value).map_err(fail)?;
-    }
-    if value.len() > MAX_VALUE_BYTES {
-        return Err(Failure {
-            exit: Exit::Negative,
-            code: "TOO_LARGE",
-            message: format!("the value has more than {MAX_VALUE_BYTES} bytes"),
-        });
-    }
-    Ok(value.into())
-}
-
-fn existing(key: &Key, value: Option<&Bytes>) -> Value {
-    json!({
-        "key": key.as_str(),
-        "does_exist": value.is_some(),
-        "value": value.map(|value| json_value(value)),
-    })
-}
-
-fn got(key: &Key, result: ReadResult) -> Outcome {
-    let value = result.item.map(|item| item.value);
-    let json = existing(key, value.as_ref());
-    match value {
-        Some(value) => {
-            let text = Text::Raw(value.to_vec());
-            Outcome { json, text, note: None, exit: Exit::Success }
+    let operation = WriteOperation::Set { key: key.clone(), value: new_value, lifetime };
+    let transaction = Transact {
+        compares: vec![Compare { key: key.clone(), relation: Relation::Equal, target }],
+        then: vec![TransactionOperation::Write { operation }],
+        otherwise: vec![],
+    };
+    let result = client.send(transaction).await?;
+    let (is_success, revision) = (result.is_success, result.revision);
+    let actual_value = match is_success {
+        true => None,
+        false => {
+            let read = ReadKey { revision: Some(revision), ..ReadKey::newest(key) };
+            client.send(read).await?.item.map(|item| item.value)
         }
-        None => {
-            let note = Some(format!("the key {:?} does not exist", key.as_str()));
-            Outcome { json, text: Text::Nothing, note, exit: Exit::Success }
-        }
-    }
-}
-
-fn deleted(key: &Key, result: &DeleteResult) -> Outcome {
-    let json = json!({
-        "status": "success",
-        "key": key.as_str(),
-        "was_deleted": result.was_deleted,
-    });
-    Outcome::new(json, if result.was_deleted { "deleted" } else { "was not there" })
-}
-
-fn scanned(result: &ScanResult) -> Outcome {
-    let entries: Vec<_> = result
-        .entries
-        .iter()
-        .map(|entry| {
-            json!({
-                "key": entry.key.as_str(),
-                "value": json_value(&entry.item.value),
-                "version": entry.item.version,
-                "create_revision": entry.item.create_revision.0,
-                "mod_revision": entry.item.mod_revision.0,
-            })
-        })
-        .collect();
-    let token = result.continuation_token.as_deref().map(token_text);
-    let lines: Vec<_> = result
-        .entries
-        .iter()
-        .map(|entry| {
-            let key = shown_value(entry.key.as_bytes());
-            format!("{key}\t{}", shown_value(&entry.item.value))
-        })
-        .collect();
-    let note = token.as_ref().map(|token| format!("there is more: go on with --token {token}"));
-    let text = match lines.is_empty() {
-        true => Text::Nothing,
-        false => Text::Lines(lines.join("\n")),
     };
-    let json = json!({
-        "count": entries.len(),
-        "entries": entries,
-        "is_truncated": result.is_truncated(),
-        "continuation_token": token,
-    });
-    Outcome { json, text, note, exit: Exit::Success }
+    Ok(CompareAndSwapResult { is_success, actual_value, revision })
 }
 
-fn compared(key: &Key, result: &CompareAndSwapResult) -> Outcome {
-    let mut json = json!({
-        "status": if result.is_success { "success" } else { "conflict" },
-        "key": key.as_str(),
-        "is_success": result.is_success,
-    });
-    if result.is_success {
-        return Outcome::new(json, "ok");
-    }
-    let text = match &result.actual_value {
-        Some(value) => {
-            json["actual_value"] = json_value(value);
-            format!("conflict: the value is {}", shown_value(value))
-        }
-        None => "conflict: the key does not exist".to_owned(),
-    };
-    Outcome::new(json, text).negative()
-}
-
-fn batch_read(keys: &[Key], result: &BatchReadResult) -> Outcome {
-    let values = || result.items.iter().map(|item| item.as_ref().map(|item| &item.value));
-    let results: Vec<_> =
-        keys.iter().zip(values()).map(|(key, value)| existing(key, value)).collect();
-    let lines: Vec<_> = keys
-        .iter()
-        .zip(values())
-        .filter_map(|(key, value)| {
-            Some(format!("{}\t{}", shown_value(key.as_bytes()), shown_value(value?)))
-        })
-        .collect();
-    let missing = keys.len() - lines.len();
-    let outcome = Outcome::new(json!({ "count": results.len(), "results": results }), "");
-    let text = match lines.is_empty() {
-        true => Text::Nothing,
-        false => Text::Lines(lines.join("\n")),
-    };
-    let outcome = Outcome { text, ..outcome };
-    match missing {
-        0 => outcome,
-        _ => outcome.with_note(format!("{missing} of {} keys do not exist", keys.len())),
-    }
-}
-
-fn batch_written(result: &BatchWriteResult) -> Outcome {
-    let applied = result.operations_applied;
-    let json = json!({ "is_success": true, "operations_applied": applied });
-    Outcome::new(json, format!("{applied} keys set"))
+async fn compact(client: &Client, revision: Revision) -> Result<Outcome, Failure> {
+    let oldest = client.send(Compact { revision }).await?.oldest_revision.0;
+    let json = json!({ "status": "success", "oldest_revision": oldest });
+    Ok(Outcome::new(json, format!("the oldest revision that can be read is {oldest}")))
 }
 
 #[cfg(test)]
 mod tests {
-    use aspen_api::Revision;
-    use aspen_api::kv::{Item, KeyValue};
-
     use super::*;
 
-    fn key(text: &str) -> Key {
-        text.parse().unwrap()
-    }
-
-    fn item(value: &'static [u8]) -> Item {
-        Item {
-            value: value.into(),
-            version: 2,
-            create_revision: Revision(5),
-            mod_revision: Revision(9),
-            expires_at_ms: None,
-            lease_id: None,
-        }
+    fn pairs(keys: impl IntoIterator<Item = String>) -> KvCommand {
+        let pair = |key: String| (key.parse().unwrap(), Bytes::new());
+        KvCommand::BatchWrite { assignments: keys.into_iter().map(pair).collect() }
     }
 
     #[test]
-    fn get_shows_bytes_as_they_are_and_absence_as_nothing() {
-        let revision = Revision(9);
-        let found = got(&key("k"), ReadResult { item: Some(item(&[0xff])), revision });
-        assert_eq!(found.text, Text::Raw(vec![0xff]));
-        let expected = json!({ "key": "k", "does_exist": true, "value": { "base64": "/w==" } });
-        assert_eq!(found.json, expected);
-        let absent = got(&key("k"), ReadResult { item: None, revision });
-        assert_eq!((&absent.text, absent.exit), (&Text::Nothing, Exit::Success));
-        assert_eq!(absent.json, json!({ "key": "k", "does_exist": false, "value": null }));
-    }
-
-    #[test]
-    fn a_conflict_is_a_negative_outcome_with_the_actual_value() {
-        let result = |is_success, actual_value| CompareAndSwapResult {
-            is_success,
-            actual_value,
-            revision: Revision(9),
-        };
-        let success = compared(&key("k"), &result(true, None));
-        assert_eq!(success.json, json!({ "status": "success", "key": "k", "is_success": true }));
-        let conflict = compared(&key("k"), &result(false, Some("v".into())));
-        let expected =
-            json!({ "status": "conflict", "key": "k", "is_success": false, "actual_value": "v" });
-        assert_eq!((conflict.json, conflict.exit), (expected, Exit::Negative));
-        let absent = compared(&key("k"), &result(false, None));
-        assert_eq!(absent.json.get("actual_value"), None);
-    }
-
-    #[test]
-    fn scan_shows_entries_and_how_to_go_on() {
-        let entries = vec![KeyValue { key: key("a\nb"), item: item(b"v") }];
-        let token = Some(Bytes::from_static(&[1, 2]));
-        let page = ScanResult { entries, continuation_token: token, revision: Revision(9) };
-        let outcome = scanned(&page);
-        let expected = json!({
-            "entries": [{
-                "key": "a\nb", "value": "v", "version": 2, "create_revision": 5, "mod_revision": 9,
-            }],
-            "count": 1,
-            "is_truncated": true,
-            "continuation_token": "AQI",
-        });
-        assert_eq!(outcome.json, expected);
-        assert_eq!(outcome.text, Text::Lines("a\\nb\tv".into()));
-        assert!(outcome.note.unwrap().contains("--token AQI"));
-        let empty = ScanResult { entries: vec![], continuation_token: None, ..page };
-        let outcome = scanned(&empty);
-        assert_eq!((outcome.text, outcome.exit), (Text::Nothing, Exit::Success));
-        assert_eq!(outcome.json["continuation_token"], Value::Null);
-    }
-
-    #[test]
-    fn batches_have_their_shapes() {
-        let result = BatchReadResult { items: vec![Some(item(b"v")), None], revision: Revision(9) };
-        let outcome = batch_read(&[key("a"), key("b")], &result);
-        let expected = json!({ "count": 2, "results": [
-            { "key": "a", "does_exist": true, "value": "v" },
-            { "key": "b", "does_exist": false, "value": null },
-        ]});
-        assert_eq!((outcome.json, outcome.text), (expected, Text::Lines("a\tv".into())));
-        let written = BatchWriteResult { operations_applied: 2, revision: Revision(9) };
-        let expected = json!({ "is_success": true, "operations_applied": 2 });
-        assert_eq!(batch_written(&written).json, expected);
-    }
-
-    #[test]
-    fn deleting_says_whether_there_was_something() {
-        let outcome =
-            deleted(&key("k"), &DeleteResult { was_deleted: false, revision: Revision(1) });
-        let expected = json!({ "status": "success", "key": "k", "was_deleted": false });
-        assert_eq!((outcome.json, outcome.exit), (expected, Exit::Success));
+    fn a_batch_names_each_key_once_and_at_most_a_hundred() {
+        let keys = |count: usize| (0..count).map(|n| format!("k{n}"));
+        assert_eq!(check(&pairs(keys(100))), Ok(()));
+        let many = check(&pairs(keys(101))).unwrap_err();
+        assert!(many.message.contains("101 pairs") && many.message.contains("100"), "{many:?}");
+        let twice = check(&pairs(keys(3).chain(["k1".to_owned()]))).unwrap_err();
+        assert!(twice.message.contains("\"k1\" is given twice"), "{twice:?}");
     }
 }

@@ -95,3 +95,24 @@ fn without_a_ticket_the_development_cluster_is_found() {
     assert_eq!(run(None).code, 0);
     assert_eq!(run(Some(&path)).code, 0);
 }
+
+#[test]
+fn an_unusable_ticket_is_named_after_its_source() {
+    let flag = run(&["--ticket", "/nonexistent/t", "kv", "get", "k"]);
+    assert!(flag.stderr.contains("--ticket: \"/nonexistent/t\" is neither"), "{}", flag.stderr);
+    let mut command = program();
+    command.env("ASPEN_TICKET", "/nonexistent/t").args(["kv", "get", "k"]);
+    let variable = Ran::finish(command, b"");
+    assert_eq!(variable.code, 2);
+    assert!(variable.stderr.starts_with("error: ASPEN_TICKET: "), "{}", variable.stderr);
+}
+
+#[test]
+fn completions_need_no_cluster() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(&["completions", shell]);
+        assert_eq!(script.code, 0, "{}", script.stderr);
+        assert!(script.text().contains("change-membership"), "{shell}");
+    }
+    assert_eq!(run(&["completions", "csh"]).code, 2);
+}

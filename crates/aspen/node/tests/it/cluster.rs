@@ -36,7 +36,7 @@ pub(crate) fn join(folder: &TempDir, name: &str, cli: &Cli, first: &Node) -> (No
     let learner = added["nodes"].as_array().unwrap().iter().find(|n| n["node_id"] == id).unwrap();
     let entity = node.field("entity_id");
     let expected = json!({ "node_id": id, "endpoint_id": entity, "is_leader": false,
-                           "is_voter": false, "is_learner": true });
+                           "is_voter": false, "is_learner": true, "addrs": [node.field("udp")] });
     assert_eq!(*learner, expected);
     (node, id)
 }
@@ -61,17 +61,17 @@ fn a_lone_node_says_how_it_is() {
     let entity = node.field("entity_id");
     let status = cli.json(&["cluster", "status"]).json();
     let own = json!({ "node_id": 5, "endpoint_id": entity, "is_leader": true, "is_voter": true,
-                      "is_learner": false });
+                      "is_learner": false, "addrs": [node.field("udp")] });
     assert_eq!(status, json!({ "nodes": [own] }));
     let text = format!("5\tleader\t{entity}\t{}\n", node.field("udp"));
     assert_eq!(cli.run(&["cluster", "status"]).text(), text);
 
     let mut health = cli.json(&["cluster", "health"]).json();
-    assert!(health["uptime_seconds"].is_u64() && health["node_id"].is_string());
-    (health["uptime_seconds"], health["node_id"]) = (json!(0), json!(""));
+    assert!(health["uptime_seconds"].is_u64() && health["mesh_node_id"].is_string());
+    (health["uptime_seconds"], health["mesh_node_id"]) = (json!(0), json!(""));
     let expected = json!({
-        "status": "healthy", "node_id": "", "raft_node_id": 5, "endpoint_id": entity,
-        "uptime_seconds": 0, "is_initialized": true, "membership_node_count": 1,
+        "status": "healthy", "node_id": 5, "raft_node_id": 5, "mesh_node_id": "",
+        "endpoint_id": entity, "uptime_seconds": 0, "is_initialized": true, "membership_node_count": 1,
     });
     assert_eq!(health, expected);
 
@@ -107,6 +107,7 @@ fn a_lone_node_says_how_it_is() {
     for (args, refusal) in [
         (&["cluster", "promote", "9"][..], (3, "NOT_FOUND")),
         (&["cluster", "change-membership", "5", "9"], (3, "NOT_FOUND")),
+        (&["cluster", "change-membership", "5", "5"], (2, "USAGE")),
         (&["cluster", "transfer-leader"], (1, "CONFLICT")),
         (&["cluster", "transfer-leader", "--to", "9"], (3, "NOT_FOUND")),
         (&["cluster", "add-learner", "--node-id", "9", "--addr", &entity], (2, "USAGE")),
@@ -199,6 +200,9 @@ fn one_node_grows_to_three_and_survives_its_leader() {
     ));
     let stale = own.run(&["kv", "get", "k", "--consistency", "stale"]);
     assert_eq!((stale.code, stale.text()), (0, "after"));
+    let dead = own.json(&["cluster", "change-membership", "1", &two.to_string()]);
+    assert_eq!(dead.refusal(), (1, "CONFLICT".into()));
+    assert!(dead.stderr.contains(&format!("do not answer here: {two};")), "{}", dead.stderr);
 }
 
 #[test]
@@ -223,8 +227,13 @@ fn voters_change_together_and_a_leader_that_leaves_steps_down() {
         nodes.into_iter().find(|n| n["is_leader"] == true).map(|n| n["node_id"].clone())
     };
     until("the other leader", || (leader(&cli) == Some(json!(id))).then_some(()));
+    let slip = cli.json(&["cluster", "change-membership", "1"]);
+    assert_eq!(slip.refusal(), (1, "CONFLICT".into()));
+    assert!(slip.stderr.contains("of 2 voters 1 would be left"), "{}", slip.stderr);
+    assert!(slip.stderr.contains("--force"), "{}", slip.stderr);
+    assert_eq!(voters(&cli.json(&["cluster", "status"]).json()), [json!(1), json!(id)]);
     // The leader removes itself.
-    let left = cli.json(&["cluster", "change-membership", "1"]).json();
+    let left = cli.json(&["cluster", "change-membership", "1", "--force"]).json();
     assert_eq!(voters(&left), [json!(1)]);
     until("the first leader's return", || (leader(&cli) == Some(json!(1))).then_some(()));
     assert_eq!(cli.run(&["kv", "set", "k", "v"]).code, 0);

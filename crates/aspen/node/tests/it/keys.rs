@@ -1,6 +1,6 @@
 //! `aspen-cli kv` against a real node: results, JSON shapes and exit codes.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::cli::Cli;
@@ -25,7 +25,10 @@ fn keys_are_set_read_overwritten_and_deleted() {
     let set = cli.json(&["kv", "set", "k", ""]).json();
     assert_eq!(set, json!({ "status": "success", "key": "k" }));
     let got = cli.json(&["kv", "get", "k"]).json();
-    assert_eq!(got, json!({ "key": "k", "does_exist": true, "value": "" }));
+    let created = got["create_revision"].as_u64().unwrap();
+    let expected = json!({ "key": "k", "does_exist": true, "value": "", "version": 2,
+                           "create_revision": created, "mod_revision": created + 1 });
+    assert_eq!(got, expected);
     assert_eq!(run(&["kv", "delete", "k"]), (0, "deleted\n".into()));
     assert_eq!(run(&["kv", "delete", "k"]), (0, "was not there\n".into()));
     let deleted = cli.json(&["kv", "delete", "k"]).json();
@@ -60,7 +63,7 @@ fn values_of_any_bytes_and_odd_keys_come_out_unchanged() {
     for key in ["ключ", "two\nlines", "a b", " ", "-", "\"'\\", "🗝", longest.as_str()] {
         assert_eq!(cli.run(&["kv", "set", "--", key, key]).code, 0, "{key:?}");
         let got = cli.json(&["kv", "get", "--", key]).json();
-        assert_eq!(got, json!({ "key": key, "does_exist": true, "value": key }));
+        assert_eq!((&got["key"], &got["value"]), (&json!(key), &json!(key)));
     }
 }
 
@@ -155,13 +158,13 @@ fn batches_are_one_revision_and_all_or_nothing() {
     let written = cli.json(&["kv", "batch-write", "a=1", "b==", "c="]).json();
     assert_eq!(written, json!({ "is_success": true, "operations_applied": 3 }));
     let read = cli.json(&["kv", "batch-read", "c", "nope", "a", "b"]).json();
-    let result = |key: &str, value: Value| json!({ "key": key, "does_exist": !value.is_null(), "value": value });
-    let results = [
-        result("c", json!("")),
-        result("nope", Value::Null),
-        result("a", json!("1")),
-        result("b", json!("=")),
-    ];
+    let at = &read["results"][0]["mod_revision"];
+    let result = |key: &str, value: &str| {
+        json!({ "key": key, "does_exist": true, "value": value, "version": 1,
+                "create_revision": at, "mod_revision": at })
+    };
+    let absent = json!({ "key": "nope", "does_exist": false, "value": null });
+    let results = [result("c", ""), absent, result("a", "1"), result("b", "=")];
     assert_eq!(read, json!({ "count": 4, "results": results }));
     let revisions: Vec<_> = cli.json(&["kv", "scan"]).json()["entries"]
         .as_array()
@@ -174,6 +177,44 @@ fn batches_are_one_revision_and_all_or_nothing() {
     let long = format!("{}=1", "k".repeat(1_025));
     assert_eq!(cli.json(&["kv", "batch-write", "x=1", &long]).refusal(), (2, "USAGE".into()));
     assert_eq!(cli.json(&["kv", "get", "x"]).json()["does_exist"], false);
+}
+
+#[test]
+fn a_batch_that_cannot_be_meant_changes_nothing() {
+    let (_folder, _node, cli) = node();
+    let many: Vec<_> = (0..101).map(|n| format!("k{n:03}=v")).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    for (pairs, text) in [
+        (&["a=1", "b=2", "a=3"][..], "\"a\" is given twice"),
+        (&["a=1", "b"], "expected KEY=VALUE"),
+        (&["a=1", "=2"], "=2"),
+        (&many, "101 pairs are given, and a batch has at most 100"),
+    ] {
+        let refused = cli.run(&[&["kv", "batch-write"], pairs].concat());
+        assert_eq!((refused.code, refused.stdout.len()), (2, 0), "{pairs:?}");
+        assert!(refused.stderr.contains(text), "{}", refused.stderr);
+        let refused = cli.json(&[&["kv", "batch-write"], pairs].concat());
+        assert_eq!(refused.refusal(), (2, "USAGE".into()));
+    }
+    let read = cli.json(&[&["kv", "batch-read"], &many[..]].concat());
+    assert_eq!(read.refusal(), (2, "USAGE".into()));
+    assert_eq!(cli.json(&["kv", "scan"]).json()["count"], 0, "nothing was written");
+    let hundred = [&["kv", "batch-write"], &many[..100]].concat();
+    assert_eq!(cli.json(&hundred).json()["operations_applied"], 100);
+}
+
+#[test]
+fn the_lifetime_of_a_key_is_shown() {
+    let (_folder, _node, cli) = node();
+    assert_eq!(cli.run(&["lease", "grant", "600", "--id", "7"]).code, 0);
+    assert_eq!(cli.run(&["kv", "set", "leased", "v", "--lease", "7"]).code, 0);
+    assert_eq!(cli.run(&["kv", "set", "mortal", "v", "--ttl-ms", "3600000"]).code, 0);
+    assert_eq!(cli.run(&["kv", "set", "plain", "v"]).code, 0);
+    let get = |key: &str| cli.json(&["kv", "get", key]).json();
+    assert_eq!(get("leased")["lease_id"], 7);
+    assert!(get("mortal")["expires_at_ms"].as_u64().unwrap() > 3_600_000);
+    let plain = get("plain");
+    assert_eq!((plain.get("lease_id"), plain.get("expires_at_ms")), (None, None));
 }
 
 #[test]

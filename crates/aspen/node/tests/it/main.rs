@@ -15,3 +15,4 @@ mod ran;
 mod refusals;
 mod single;
 mod tour;
+mod transactions;

@@ -88,8 +88,9 @@ fn request(
     service: ChannelHash,
     budget_ms: u32,
 ) {
-    if let Admission::Run(_) = services.admit(session, call, service, budget_ms) {
-        services.begin(session, call, service);
+    if let Admission::Run(_) = services.admit(session, call, service, budget_ms)
+        && let Admission::Run(()) = services.begin(session, call, service)
+    {
         services.set_stop(session, call, || {});
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use net_mesh_core::Transmit;
-use net_rpc::{HandlerFuture, RpcContext, RpcFailure, Status};
+use net_rpc::{Admission, HandlerFuture, RpcContext, RpcFailure, Status};
 use net_types::Instant;
 use tokio::time::Sleep;
 
@@ -54,6 +54,8 @@ pub(crate) struct Driver {
     inbox: Vec<InboxCall>,
     answers: Vec<(ReplyTo, Answer)>,
     unfinished: Vec<Unfinished>,
+    /// Handlers that may not go on; dropped when the lock is free, since that runs their code.
+    refused: Vec<Pin<Box<dyn Future<Output = Answer> + Send>>>,
 }
 
 impl Driver {
@@ -69,6 +71,7 @@ impl Driver {
             inbox: Vec::new(),
             answers: Vec::new(),
             unfinished: Vec::new(),
+            refused: Vec::new(),
         }
     }
 
@@ -141,10 +144,18 @@ impl Driver {
         }
         for Unfinished { call, future } in self.unfinished.drain(..) {
             let (session, id) = (call.to.session, call.to.call);
-            core.services.begin(session, id, call.service);
-            let shared = self.shared.clone();
-            let task = tokio::spawn(finish_later(shared, call, future));
-            core.services.set_stop(session, id, move || task.abort());
+            match core.services.begin(session, id, call.service) {
+                Admission::Run(()) => {
+                    let shared = self.shared.clone();
+                    let task = tokio::spawn(finish_later(shared, call, future));
+                    core.services.set_stop(session, id, move || task.abort());
+                }
+                Admission::Refuse(failure) => {
+                    core.reply(now, call.to, Err(failure));
+                    self.refused.push(future);
+                }
+                Admission::Ignore => self.refused.push(future),
+            }
         }
         if core.endpoint.next_timeout().is_some_and(|at| at <= now) {
             core.endpoint.handle_timeout(now);
@@ -153,7 +164,8 @@ impl Driver {
         core.process_events(now);
         self.inbox.append(&mut core.inbox);
         if self.unsent < self.transmits.len() {
-            return;
+            drop(core);
+            return self.refused.clear();
         }
         self.out.clear();
         self.transmits.clear();
@@ -167,6 +179,8 @@ impl Driver {
             self.transmits.push((sent, start));
         }
         core.process_events(now);
+        drop(core);
+        self.refused.clear();
     }
 
     /// Sends what was collected; `Pending` when the socket is full.

@@ -82,6 +82,11 @@ pub enum Admission<H> {
     Ignore,
 }
 
+fn full(service: &str) -> RpcFailure {
+    let detail = format!("{service} has too many calls in flight");
+    RpcFailure::new(Status::BACKPRESSURE, "full", detail)
+}
+
 impl<H: Clone> Services<H> {
     /// No services.
     pub fn new() -> Self {
@@ -123,8 +128,7 @@ impl<H: Clone> Services<H> {
             of_caller = self.per_caller.get(&session).copied().unwrap_or(0);
         }
         if entry.in_flight >= MAX_IN_FLIGHT_PER_SERVICE || of_caller >= MAX_IN_FLIGHT_PER_CALLER {
-            let detail = format!("{} has too many calls in flight", entry.name.as_str());
-            return Admission::Refuse(RpcFailure::new(Status::BACKPRESSURE, "full", detail));
+            return Admission::Refuse(full(entry.name.as_str()));
         }
         if budget_ms == 0 {
             let detail = "the call arrived after its deadline";
@@ -133,13 +137,33 @@ impl<H: Clone> Services<H> {
         Admission::Run(entry.handler.clone())
     }
 
-    /// Counts a call that was not answered at once.
-    pub fn begin(&mut self, session: SessionId, call: CallId, service: ChannelHash) {
-        self.open.insert((session, call), (service, None));
-        *self.per_caller.entry(session).or_default() += 1;
-        if let Some(entry) = self.by_hash.get_mut(&service) {
+    /// Counts a call that was admitted and not answered at once.
+    ///
+    /// Requests of one batch are admitted before any of them begins, so whether the call is open
+    /// already and whether there is room is decided here again.
+    #[must_use = "a call that did not begin must not go on"]
+    pub fn begin(
+        &mut self,
+        session: SessionId,
+        call: CallId,
+        service: ChannelHash,
+    ) -> Admission<()> {
+        if self.open.contains_key(&(session, call)) {
+            return Admission::Ignore;
+        }
+        let of_caller = self.per_caller.get(&session).copied().unwrap_or(0);
+        // A service that was removed meanwhile still answers.
+        let entry = self.by_hash.get_mut(&service);
+        let of_service = entry.as_ref().map_or(0, |e| e.in_flight);
+        if of_service >= MAX_IN_FLIGHT_PER_SERVICE || of_caller >= MAX_IN_FLIGHT_PER_CALLER {
+            return Admission::Refuse(full(entry.map_or("the service", |e| e.name.as_str())));
+        }
+        self.per_caller.insert(session, of_caller + 1);
+        if let Some(entry) = entry {
             entry.in_flight += 1;
         }
+        self.open.insert((session, call), (service, None));
+        Admission::Run(())
     }
 
     /// Says how to stop a call that [`Services::begin`] counted; if it is gone already, it is
@@ -216,6 +240,38 @@ mod tests {
         (services, name)
     }
 
+    /// Begins a call; the status it is refused with, or none if it is ignored.
+    fn begin(
+        services: &mut Services<u8>,
+        call: u64,
+        name: &ServiceName,
+    ) -> Result<(), Option<Status>> {
+        match services.begin(SESSION, CallId(call), name.hash()) {
+            Admission::Run(()) => Ok(()),
+            Admission::Refuse(failure) => Err(Some(failure.status)),
+            Admission::Ignore => Err(None),
+        }
+    }
+
+    #[test]
+    fn a_repeated_call_id_counts_once_and_a_batch_does_not_exceed_the_limit() {
+        let (mut services, name) = one();
+        for _ in 0..3 * MAX_IN_FLIGHT_PER_CALLER {
+            // Both were admitted before the first of them began.
+            assert_eq!(begin(&mut services, 1, &name), Ok(()));
+            assert_eq!(begin(&mut services, 1, &name), Err(None));
+            assert!(services.finish(SESSION, CallId(1)));
+        }
+        for call in 0..MAX_IN_FLIGHT_PER_CALLER as u64 {
+            assert_eq!(begin(&mut services, call, &name), Ok(()));
+        }
+        let one_more = begin(&mut services, u64::MAX - 1, &name);
+        assert_eq!(one_more, Err(Some(Status::BACKPRESSURE)));
+        assert_eq!(services.in_flight(), MAX_IN_FLIGHT_PER_CALLER);
+        services.fail_session(SESSION);
+        assert_eq!((services.in_flight(), services.per_caller.len()), (0, 0));
+    }
+
     #[test]
     fn names_are_checked() {
         for good in ["a", "kv.v1", "a-b_c.9"] {
@@ -242,10 +298,10 @@ mod tests {
         assert_eq!(admit(&services, 1, ChannelHash(9), 0), Err(Some(Status::NOT_FOUND)));
         assert_eq!(admit(&services, 1, name.hash(), 0), Err(Some(Status::TIMEOUT)));
         assert_eq!(admit(&services, 1, name.hash(), 1), Ok(7));
-        services.begin(SESSION, CallId(1), name.hash());
+        assert!(begin(&mut services, 1, &name).is_ok());
         assert_eq!(admit(&services, 1, name.hash(), 1), Err(None));
         for call in 2..=MAX_IN_FLIGHT_PER_CALLER as u64 {
-            services.begin(SESSION, CallId(call), name.hash());
+            assert!(begin(&mut services, call, &name).is_ok());
         }
         assert_eq!(admit(&services, 0, name.hash(), 1), Err(Some(Status::BACKPRESSURE)));
         assert!(services.finish(SESSION, CallId(2)));
@@ -257,7 +313,8 @@ mod tests {
         let (mut services, name) = one();
         let stopped = Arc::new(AtomicUsize::new(0));
         for (session, call) in [(1, 1), (1, 2), (2, 1)] {
-            services.begin(SessionId(session), CallId(call), name.hash());
+            let begun = services.begin(SessionId(session), CallId(call), name.hash());
+            assert!(matches!(begun, Admission::Run(())));
             let stopped = stopped.clone();
             services.set_stop(SessionId(session), CallId(call), move || {
                 stopped.fetch_add(1, Ordering::Relaxed);

@@ -9,10 +9,10 @@
 
 mod call;
 mod config;
-
 mod driver;
 mod metrics;
 mod node;
+mod replies;
 mod serve;
 mod socket;
 mod state;

@@ -36,6 +36,8 @@ pub(crate) fn render(shared: &Shared) -> String {
     family("nrpc_pending_calls", "gauge", "Own calls open.", &[("", core.calls.len() as u64)]);
     let in_flight = core.services.in_flight() as u64;
     family("nrpc_handler_in_flight", "gauge", "Calls being served.", &[("", in_flight)]);
+    let waiting = core.replies.bytes() as u64;
+    family("nrpc_waiting_reply_bytes", "gauge", "Replies without room yet.", &[("", waiting)]);
     let malformed = core.malformed_frames;
     family("nrpc_malformed_frames_total", counter, "Unreadable frames.", &[("", malformed)]);
     let _ = writeln!(out, "# HELP net_drops_total Packets and frames not used.");

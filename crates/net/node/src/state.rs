@@ -1,6 +1,6 @@
 //! The node's state behind its one lock: endpoint, calls, services, streams.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -12,12 +12,13 @@ use net_mesh_core::{
 };
 use net_rpc::{
     Admission, Calls, FrameWriter, Incoming, Request, RpcError, RpcFailure, RpcHandler, RpcReply,
-    Services, classify, rpc_stream,
+    Services, Status, classify, rpc_stream,
 };
 use net_types::limits::RPC_STREAM_WINDOW_BYTES;
 use net_types::{CallId, EntityId, IdMap, Instant, NodeId, OriginHash, SessionId, StreamId};
 use tokio::sync::oneshot;
 
+use crate::replies::WaitingReplies;
 use crate::stream::StreamTable;
 
 /// Room for the parts of a frame around a body and headers.
@@ -53,8 +54,8 @@ pub(crate) struct Core {
     pub(crate) inbox: Vec<InboxCall>,
     pub(crate) waiters: BTreeMap<NodeId, Vec<oneshot::Sender<Result<(), DialError>>>>,
     pub(crate) entities: IdMap<SessionId, EntityId>,
-    /// Replies that found their stream full, in order.
-    pub(crate) overflow: VecDeque<(SessionId, StreamId, Bytes)>,
+    /// Replies that found their stream full.
+    pub(crate) replies: WaitingReplies,
     pub(crate) origin: OriginHash,
     pub(crate) rng: Seeded,
     /// The driver, while it waits.
@@ -97,6 +98,12 @@ impl Taken {
     }
 }
 
+/// The refusal of a call whose caller does not take its replies.
+fn choked() -> RpcFailure {
+    let detail = "the caller has too many replies to take";
+    RpcFailure::new(Status::BACKPRESSURE, "full", detail)
+}
+
 impl Core {
     pub(crate) fn new(endpoint: Endpoint, rng: Seeded) -> Self {
         let origin = origin_hash(&endpoint.entity_id());
@@ -108,7 +115,7 @@ impl Core {
             inbox: Vec::new(),
             waiters: BTreeMap::new(),
             entities: IdMap::default(),
-            overflow: VecDeque::new(),
+            replies: WaitingReplies::default(),
             origin,
             rng,
             waker: None,
@@ -195,7 +202,7 @@ impl Core {
         }
         self.services.fail_session(session);
         self.streams.fail_session(session);
-        self.overflow.retain(|(s, _, _)| *s != session);
+        self.replies.forget(session);
     }
 
     fn on_session_event(
@@ -230,7 +237,10 @@ impl Core {
             SessionEvent::StreamFlushed { stream_id } => self.streams.flushed(session, stream_id),
             SessionEvent::Writable { stream_id } => {
                 self.streams.writable(session, stream_id);
-                self.retry_overflow(now);
+                let endpoint = &mut self.endpoint;
+                self.replies.retry(session, stream_id, |frame| {
+                    endpoint.send(now, session, stream_id, frame)
+                });
             }
             SessionEvent::StreamReset { stream_id, reason, .. } => {
                 let is_rpc = Class::BY_URGENCY.iter().any(|class| {
@@ -263,6 +273,9 @@ impl Core {
             }
             Ok(Incoming::Request(call, request)) => {
                 let to = ReplyTo { session, call, class };
+                if self.replies.is_choked(session) {
+                    return self.reply(now, to, Err(choked()));
+                }
                 let admission =
                     self.services.admit(session, call, request.service, request.budget_ms);
                 match admission {
@@ -281,7 +294,7 @@ impl Core {
         }
     }
 
-    /// Sends an answer; one that finds no room waits and is never dropped while its session lives.
+    /// Sends an answer; one that finds no room waits, and is not dropped while its session lives.
     pub(crate) fn reply(&mut self, now: Instant, to: ReplyTo, answer: Result<Bytes, RpcFailure>) {
         let Some(is_initiator) = self.endpoint.is_initiator(to.session) else { return };
         let stream = rpc_stream(to.class, is_initiator);
@@ -289,7 +302,7 @@ impl Core {
         let (len, answer) = match &answer {
             Ok(body) if body.len() > net_types::limits::MAX_UNARY_BODY_BYTES => {
                 let detail = format!("the reply of {} bytes is too long", body.len());
-                let failure = RpcFailure::new(net_rpc::Status::INTERNAL, "reply_too_large", detail);
+                let failure = RpcFailure::new(Status::INTERNAL, "reply_too_large", detail);
                 (FRAME_ROOM + 1_024, Err(failure))
             }
             Ok(body) => (FRAME_ROOM + body.len(), answer),
@@ -299,8 +312,7 @@ impl Core {
             Ok(body) => writer.response(&[], body, out),
             Err(f) => writer.error(f.status, f.kind, &f.detail, &f.body, out),
         };
-        let must_wait = !self.overflow.is_empty();
-        if !must_wait
+        if !self.replies.is_waiting(to.session, stream)
             && self.endpoint.send_with(now, to.session, stream, len, write)
                 != Err(SendError::Backpressure)
         {
@@ -308,16 +320,8 @@ impl Core {
         }
         let mut frame = Vec::with_capacity(len);
         write(&mut frame);
-        self.overflow.push_back((to.session, stream, Bytes::from(frame)));
-    }
-
-    fn retry_overflow(&mut self, now: Instant) {
-        while let Some((session, stream, frame)) = self.overflow.front() {
-            let (session, stream, frame) = (*session, *stream, frame.clone());
-            if self.endpoint.send(now, session, stream, frame) == Err(SendError::Backpressure) {
-                return;
-            }
-            self.overflow.pop_front();
+        if let Some(session) = self.replies.push(to.session, stream, Bytes::from(frame)) {
+            self.endpoint.close_session(now, session, CloseReason::Overloaded);
         }
     }
 
@@ -370,3 +374,6 @@ impl Core {
         self.wake();
     }
 }
+
+#[cfg(test)]
+mod tests;

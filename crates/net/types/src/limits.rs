@@ -220,6 +220,13 @@ pub const DEFAULT_CALL_DEADLINE: Duration = Duration::from_secs(30);
 /// Window of the streams that carry unary calls: two bodies of 1 MiB and their acknowledgements.
 pub const RPC_STREAM_WINDOW_BYTES: u32 = 4 << 20;
 
+/// Replies that wait for the callers of all sessions to take others first. Beyond it the session with
+/// the most is closed.
+pub const MAX_WAITING_REPLY_BYTES: usize = 512 << 20;
+/// Waiting replies of one session from which on its calls are refused. Those that are worked on may
+/// add to them.
+pub const REFUSE_CALLS_ABOVE_REPLY_BYTES: usize = 16 << 20;
+
 const _: () =
     assert!(RPC_FRAME_ALLOWANCE_BYTES > MAX_RPC_HEADERS_BYTES + MAX_RPC_DETAIL_BYTES + 64);
 

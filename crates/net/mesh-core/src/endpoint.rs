@@ -102,6 +102,11 @@ impl Endpoint {
         &self.counters
     }
 
+    /// Counts something that the driver could not use.
+    pub fn count_dropped(&mut self, reason: DropReason) {
+        self.counters.dropped(reason);
+    }
+
     /// Peers with a session in use, by node id.
     pub fn connected(&self, now: Instant) -> impl Iterator<Item = (NodeId, PeerStatus)> {
         self.peers.iter().filter_map(move |(id, peer)| {

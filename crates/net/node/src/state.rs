@@ -224,11 +224,13 @@ impl Core {
                 self.on_frame(now, peer, session, class, message);
             }
             SessionEvent::Message { stream_id, message, credit, .. } => {
-                self.streams.deliver(session, stream_id, message, credit);
+                if !self.streams.deliver(session, stream_id, message, credit) {
+                    self.endpoint.count_dropped(DropReason::QueueFull);
+                }
             }
             SessionEvent::StreamOpened { subprotocol: Subprotocol::RPC, .. } => {}
-            SessionEvent::StreamOpened { stream_id, subprotocol, .. } => {
-                if !self.streams.opened(peer, session, stream_id, subprotocol) {
+            SessionEvent::StreamOpened { stream_id, subprotocol, mode } => {
+                if !self.streams.opened(peer, session, stream_id, mode, subprotocol) {
                     let reason = ResetReason::Refused;
                     self.endpoint.reset_stream(now, session, stream_id, reason);
                 }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use net_mesh_core::{OpenError, ResetReason, SendError, StreamConfig, Subprotocol};
+use net_mesh_core::{OpenError, ResetReason, SendError, StreamConfig, StreamMode, Subprotocol};
+use net_types::limits::MAX_UNREAD_UNRELIABLE_BYTES;
 use net_types::{IdMap, NodeId, SessionId, StreamId};
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc};
@@ -44,18 +46,32 @@ enum Item {
     Failed(StreamError),
 }
 
+/// What an unread message costs besides its bytes.
+const ITEM_OVERHEAD_BYTES: usize = 64;
+
 struct Entry {
     inbox: mpsc::UnboundedSender<Item>,
     changed: Arc<Notify>,
     is_flushed: bool,
+    is_reliable: bool,
+    /// Bytes that the reader has not taken, of a stream that is not reliable.
+    unread: Arc<AtomicUsize>,
 }
 
-/// The streams of a node's sessions, except those that carry calls. Inboxes are bounded by the
-/// streams' windows: credit returns only when a message is taken.
+/// The streams of a node's sessions, except those that carry calls. Inboxes of reliable streams are
+/// bounded by the streams' windows, since credit returns only when a message is taken. Those of
+/// others have a bound of their own, above which messages are dropped.
 #[derive(Default)]
 pub(crate) struct StreamTable {
     entries: IdMap<(SessionId, StreamId), Entry>,
-    listeners: BTreeMap<Subprotocol, mpsc::Sender<Parts>>,
+    listeners: BTreeMap<Subprotocol, Listener>,
+    /// Distinguishes a listener from the one that replaced it.
+    next_listener: u64,
+}
+
+struct Listener {
+    id: u64,
+    incoming: mpsc::Sender<Parts>,
 }
 
 struct Parts {
@@ -64,15 +80,22 @@ struct Parts {
     id: StreamId,
     inbox: mpsc::UnboundedReceiver<Item>,
     changed: Arc<Notify>,
+    unread: Arc<AtomicUsize>,
 }
 
 impl StreamTable {
-    fn add(&mut self, peer: NodeId, session: SessionId, id: StreamId) -> Parts {
+    fn add(&mut self, peer: NodeId, session: SessionId, id: StreamId, mode: StreamMode) -> Parts {
         let (sender, inbox) = mpsc::unbounded_channel();
-        let changed = Arc::new(Notify::new());
-        let entry = Entry { inbox: sender, changed: changed.clone(), is_flushed: false };
+        let (changed, unread) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+        let entry = Entry {
+            inbox: sender,
+            changed: changed.clone(),
+            is_flushed: false,
+            is_reliable: mode.is_reliable,
+            unread: unread.clone(),
+        };
         self.entries.insert((session, id), entry);
-        Parts { peer, session, id, inbox, changed }
+        Parts { peer, session, id, inbox, changed, unread }
     }
 
     /// A peer opened a stream; false when nothing listens.
@@ -81,11 +104,13 @@ impl StreamTable {
         peer: NodeId,
         session: SessionId,
         id: StreamId,
+        mode: StreamMode,
         subprotocol: Subprotocol,
     ) -> bool {
-        let Some(listener) = self.listeners.get(&subprotocol).cloned() else { return false };
-        let parts = self.add(peer, session, id);
-        let is_accepted = listener.try_send(parts).is_ok();
+        let Some(listener) = self.listeners.get(&subprotocol) else { return false };
+        let incoming = listener.incoming.clone();
+        let parts = self.add(peer, session, id, mode);
+        let is_accepted = incoming.try_send(parts).is_ok();
         if !is_accepted {
             self.entries.remove(&(session, id));
         }
@@ -99,14 +124,27 @@ impl StreamTable {
         }
     }
 
+    /// Hands a message to its reader; false when it is dropped because the reader does not keep up.
+    #[must_use]
     pub(crate) fn deliver(
         &mut self,
         session: SessionId,
         id: StreamId,
         message: Bytes,
         credit: u32,
-    ) {
-        self.push(session, id, Item::Message(message, credit));
+    ) -> bool {
+        let Some(entry) = self.entries.get(&(session, id)) else { return true };
+        if !entry.is_reliable {
+            let cost = ITEM_OVERHEAD_BYTES + message.len();
+            let unread = entry.unread.load(Ordering::Relaxed);
+            if unread > 0 && unread + cost > MAX_UNREAD_UNRELIABLE_BYTES {
+                return false;
+            }
+            entry.unread.fetch_add(cost, Ordering::Relaxed);
+        }
+        // A reader that is gone is being reset by its drop.
+        let _ = entry.inbox.send(Item::Message(message, credit));
+        true
     }
 
     pub(crate) fn finished(&mut self, session: SessionId, id: StreamId) {
@@ -152,6 +190,7 @@ impl StreamTable {
 pub struct StreamListener {
     shared: Arc<Shared>,
     subprotocol: Subprotocol,
+    id: u64,
     incoming: mpsc::Receiver<Parts>,
 }
 
@@ -165,7 +204,17 @@ impl StreamListener {
 
 impl Drop for StreamListener {
     fn drop(&mut self) {
-        self.shared.lock().streams.listeners.remove(&self.subprotocol);
+        let mut core = self.shared.lock();
+        let listeners = &mut core.streams.listeners;
+        if listeners.get(&self.subprotocol).is_some_and(|l| l.id == self.id) {
+            listeners.remove(&self.subprotocol);
+        }
+        drop(core);
+        // What nobody accepted ends like a stream that is dropped.
+        self.incoming.close();
+        while let Ok(parts) = self.incoming.try_recv() {
+            drop(MeshStream { shared: self.shared.clone(), parts, is_over: false });
+        }
     }
 }
 
@@ -213,6 +262,10 @@ impl MeshStream {
         }
         match self.parts.inbox.recv().await {
             Some(Item::Message(message, credit)) => {
+                let unread = &self.parts.unread;
+                if unread.load(Ordering::Relaxed) > 0 {
+                    unread.fetch_sub(ITEM_OVERHEAD_BYTES + message.len(), Ordering::Relaxed);
+                }
                 if credit > 0 {
                     let now = self.shared.now();
                     let mut core = self.shared.lock();
@@ -285,7 +338,7 @@ impl MeshNode {
         let mut core = self.shared.lock();
         let session = core.endpoint.live_session(peer).ok_or(StreamError::SessionClosed)?;
         let id = core.endpoint.open_stream(now, session, config)?;
-        let parts = core.streams.add(peer, session, id);
+        let parts = core.streams.add(peer, session, id, config.mode);
         drop(core);
         Ok(MeshStream { shared: self.shared.clone(), parts, is_over: false })
     }
@@ -293,7 +346,11 @@ impl MeshNode {
     /// Accepts streams that peers open under `subprotocol`; replaces an earlier listener.
     pub fn listen(&self, subprotocol: Subprotocol) -> StreamListener {
         let (sender, incoming) = mpsc::channel(MAX_UNACCEPTED);
-        self.shared.lock().streams.listeners.insert(subprotocol, sender);
-        StreamListener { shared: self.shared.clone(), subprotocol, incoming }
+        let mut core = self.shared.lock();
+        core.streams.next_listener += 1;
+        let id = core.streams.next_listener;
+        core.streams.listeners.insert(subprotocol, Listener { id, incoming: sender });
+        drop(core);
+        StreamListener { shared: self.shared.clone(), subprotocol, id, incoming }
     }
 }

@@ -175,6 +175,9 @@ pub const DRAIN_SILENT_RTOS: u32 = 8;
 pub const MIN_CWND_PACKETS: u32 = 2;
 /// Largest congestion window, in packets: at 8 KiB packets this is 128 MiB in flight.
 pub const MAX_CWND_PACKETS: u32 = 16_384;
+/// Bytes of messages of one fire-and-forget stream that its reader has not taken; those that come
+/// above it are dropped.
+pub const MAX_UNREAD_UNRELIABLE_BYTES: usize = 4 << 20;
 /// Messages delivered to the application and not yet taken, per session.
 pub const MAX_SESSION_EVENTS: usize = 16_384;
 

@@ -1,7 +1,8 @@
 //! Message streams over real sockets.
 
 use bytes::Bytes;
-use net_node::{StreamConfig, StreamError, StreamMode, Subprotocol};
+use net_node::{CallOptions, ServiceName, StreamConfig, StreamError, StreamMode, Subprotocol};
+use net_types::limits::MAX_UNREAD_UNRELIABLE_BYTES;
 
 use crate::pair::pair;
 
@@ -53,4 +54,56 @@ async fn a_stream_nobody_listens_to_is_refused_and_a_dropped_reader_resets() {
     dropped.send(Bytes::from_static(b"hello")).await.unwrap();
     drop(listener.accept().await.unwrap());
     assert!(matches!(dropped.receive().await, Err(StreamError::Reset(_))));
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_keep_up_loses_fire_and_forget_messages_and_no_memory() {
+    let (a, b) = pair().await;
+    let mut listener = b.listen(MINE);
+    let config = StreamConfig {
+        mode: StreamMode::FIRE_AND_FORGET,
+        subprotocol: MINE,
+        ..StreamConfig::default()
+    };
+    let out = a.open_stream(b.node_id(), config).await.unwrap();
+    out.send(Bytes::from_static(b"first")).await.unwrap();
+    let mut lazy = listener.accept().await.unwrap();
+    let is_full = || !b.prometheus_text().contains("net_drops_total{reason=\"queue_full\"} 0\n");
+    let message = Bytes::from(vec![1; 64 << 10]);
+    // Twice what may be unread: some of it is dropped, and the stream goes on.
+    for _ in 0..1_000 {
+        if is_full() {
+            break;
+        }
+        out.send(message.clone()).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert!(is_full(), "{}", b.prometheus_text());
+    assert_eq!(lazy.receive().await.unwrap(), Some(Bytes::from_static(b"first")));
+    let mut unread = 0;
+    while unread + message.len() + 64 <= MAX_UNREAD_UNRELIABLE_BYTES - message.len() {
+        unread += lazy.receive().await.unwrap().unwrap().len() + 64;
+    }
+    out.finish();
+    while lazy.receive().await.unwrap().is_some() {}
+}
+
+#[tokio::test]
+async fn a_listener_that_was_replaced_takes_only_its_own_streams_along() {
+    let (a, b) = pair().await;
+    let config = StreamConfig { subprotocol: MINE, ..StreamConfig::default() };
+    let first = b.listen(MINE);
+    let mut waiting = a.open_stream(b.node_id(), config).await.unwrap();
+    waiting.send(Bytes::from_static(b"anyone?")).await.unwrap();
+    // The call of an unknown service comes back after the stream has arrived.
+    let nobody = ServiceName::new("nobody").unwrap();
+    let call = a.call(b.node_id(), &nobody, Bytes::new(), CallOptions::default());
+    assert!(call.await.is_err());
+    let mut second = b.listen(MINE);
+    drop(first);
+    assert!(matches!(waiting.receive().await, Err(StreamError::Reset(_))));
+    let out = a.open_stream(b.node_id(), config).await.unwrap();
+    out.send(Bytes::from_static(b"hello")).await.unwrap();
+    let mut accepted = second.accept().await.unwrap();
+    assert_eq!(accepted.receive().await.unwrap(), Some(Bytes::from_static(b"hello")));
 }

@@ -147,13 +147,7 @@ impl Parts {
             node_id = %node.member_id(), entity_id = %mesh.entity_id(), udp = %mesh.local_addr(),
             http = %http.addr, initialized = node.is_initialized(), "serving"
         );
-        if !node.is_initialized() {
-            tracing::info!(
-                "waiting to be added: aspen-cli cluster add-learner --node-id {} --addr '{}'",
-                node.member_id(),
-                addr_json(&node)
-            );
-        }
+        say_what_it_is_in(&node, &folder, identity.is_forming);
         Ok(Self { _lock: lock, mesh, node, services, http, ticket, moving })
     }
 
@@ -299,6 +293,27 @@ fn keep_ticket(folder: &Path, node: &ClusterNode) -> Result<JoinHandle<()>, RunE
             }
         }
     }))
+}
+
+/// Says what a new or waiting node is waiting for, and what to do if that was not meant.
+fn say_what_it_is_in(node: &ClusterNode, folder: &Path, is_new_cluster: bool) {
+    if !node.is_initialized() {
+        tracing::info!(
+            "waiting to be added: aspen-cli cluster add-learner --node-id {} --addr '{}'",
+            node.member_id(),
+            addr_json(node)
+        );
+        tracing::info!(
+            "or, to make it a cluster of its own: aspen-cli --ticket '{}' cluster init",
+            TicketFile::new(folder).path().display()
+        );
+    } else if is_new_cluster && std::env::var_os("ASPEN_TICKET").is_some_and(|t| !t.is_empty()) {
+        tracing::warn!(
+            "this node has begun a cluster of its own: ASPEN_TICKET is read by aspen-cli alone. To \
+             join that cluster instead, start a node on an empty folder with --ticket \
+             \"$ASPEN_TICKET\""
+        );
+    }
 }
 
 fn addr_json(node: &ClusterNode) -> String {

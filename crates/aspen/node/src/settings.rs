@@ -1,4 +1,9 @@
 //! Settings: a flag wins over `ASPEN_*` in the environment, which wins over the file.
+//!
+//! A variable has the name of its flag, but for one: `ASPEN_JOIN_TICKET`. `ASPEN_TICKET` is what people
+//! export for `aspen-cli`. If a node read it too, a new node in the same shell would silently wait
+//! to be added to that cluster, and an old one of another cluster would take on its mesh secret and
+//! be cut off from its own.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -68,8 +73,8 @@ pub(crate) struct NodeArguments {
     #[arg(long, env = "ASPEN_HTTP_PORT")]
     http_port: Option<u16>,
     /// Ticket of the cluster to join, or a file that only you can read with it; the node then waits
-    /// to be added.
-    #[arg(long, env = "ASPEN_TICKET", hide_env_values = true)]
+    /// to be added. (ASPEN_TICKET is aspen-cli's and means nothing to a node.)
+    #[arg(long, env = "ASPEN_JOIN_TICKET", hide_env_values = true)]
     ticket: Option<String>,
     /// Known peers, `<entity id>@<host>:<port>`, separated by commas; the node then waits to be added.
     #[arg(long, env = "ASPEN_PEERS", value_delimiter = ',')]

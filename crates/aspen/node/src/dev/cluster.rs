@@ -1,35 +1,37 @@
 //! The processes of a development cluster and the client that forms it.
 
-use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use aspen_api::cluster::{
     AddLearner, ChangeMembership, GetClusterTicket, GetLeader, PromoteLearner,
 };
 use aspen_api::{ApiError, ClusterTicket, MemberId};
-use aspen_client::{Client, ClientOptions, dev_ticket_path, read_ticket_file};
+use aspen_client::{Client, ClientOptions, read_ticket_file};
 use rand_core::{OsRng, RngCore};
 use tempfile::TempDir;
 
 use super::DevError;
 use super::process::NodeProcess;
+use super::ticket_place::TicketPlace;
 
 /// A cluster of processes. Dropping it kills them.
 pub(crate) struct DevCluster {
     nodes: Vec<NodeProcess>,
     client: Client,
     ticket: ClusterTicket,
-    ticket_path: PathBuf,
+    place: Option<TicketPlace>,
     flags: Vec<String>,
     // Last, so that the data goes after the processes.
     folder: TempDir,
 }
 
 impl DevCluster {
-    /// Starts `count` nodes and makes them the voters of one cluster.
-    pub(crate) async fn start(count: u8, flags: Vec<String>) -> Result<Self, DevError> {
+    /// Starts `count` nodes, makes them the voters of one cluster and leaves its ticket in `place`, if there is one.
+    pub(crate) async fn start(
+        count: u8,
+        flags: Vec<String>,
+        place: Option<TicketPlace>,
+    ) -> Result<Self, DevError> {
         let folder = tempfile::Builder::new()
             .prefix("aspen-dev-")
             .tempdir()
@@ -46,8 +48,7 @@ impl DevCluster {
             .ok_or_else(|| first.failed("wrote no usable ticket"))?;
         let client = Client::connect(&ticket, ClientOptions::default())?;
         let nodes = vec![first];
-        let ticket_path = dev_ticket_path();
-        let mut cluster = Self { nodes, client, ticket, ticket_path, flags, folder };
+        let mut cluster = Self { nodes, client, ticket, place, flags, folder };
         for _ in 1..count {
             cluster.add_learner().await?;
         }
@@ -64,7 +65,7 @@ impl DevCluster {
     pub(crate) async fn add_learner(&mut self) -> Result<u64, DevError> {
         let number = self.nodes.len() as u64 + 1;
         // The ticket brings the mesh secret.
-        let environment = vec![("ASPEN_TICKET", self.ticket.to_text().expose().to_owned())];
+        let environment = vec![("ASPEN_JOIN_TICKET", self.ticket.to_text().expose().to_owned())];
         let mut node =
             NodeProcess::new(number, self.folder.path(), self.flags.clone(), environment)?;
         node.start().await?;
@@ -83,15 +84,17 @@ impl DevCluster {
         self.client.send(request).await.map_err(DevError::request(what)).map(drop)
     }
 
-    /// Writes a ticket with all members where clients of this user look for it.
+    /// Takes a ticket with all members, and leaves it in its place.
     async fn publish_ticket(&mut self) -> Result<(), DevError> {
         let request = GetClusterTicket {};
         let result = self.client.send(request).await.map_err(DevError::request("ticket"))?;
         let parsed: Result<ClusterTicket, _> = result.ticket.expose().parse();
         self.ticket =
             parsed.map_err(|error| DevError::Check(format!("unreadable ticket: {error}")))?;
-        write_private(&self.ticket_path, result.ticket.expose())
-            .map_err(DevError::io(format!("cannot write {}", self.ticket_path.display())))?;
+        if let Some(place) = &mut self.place {
+            let what = format!("cannot write {}", place.path().display());
+            place.publish(result.ticket.expose()).map_err(DevError::io(what))?;
+        }
         self.client = self.new_client()?;
         Ok(())
     }
@@ -114,8 +117,9 @@ impl DevCluster {
         self.folder.path()
     }
 
-    pub(crate) fn ticket_path(&self) -> &Path {
-        &self.ticket_path
+    /// Where the ticket is.
+    pub(crate) fn place(&self) -> Option<&TicketPlace> {
+        self.place.as_ref()
     }
 
     /// Node `number`, from 1.
@@ -141,32 +145,12 @@ impl DevCluster {
         Ok(leader.node_id.0)
     }
 
-    /// Stops the nodes, all at once, and removes the ticket. The data goes with the cluster.
+    /// Stops the nodes, all at once. Data and ticket go with the cluster.
     pub(crate) async fn stop(&mut self) {
         self.client.shutdown().await;
         self.nodes.iter().for_each(NodeProcess::ask_to_stop);
         for node in &mut self.nodes {
             node.stopped().await;
         }
-        // Another cluster of this user may have taken the place.
-        let is_ours = read_ticket_file(&self.ticket_path)
-            .is_ok_and(|found| found.is_some_and(|t| t.cluster_id == self.ticket.cluster_id));
-        if is_ours {
-            let _ = fs::remove_file(&self.ticket_path);
-        }
     }
-}
-
-/// Writes a file that only this user can read, whole or not at all.
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
-    let mut options = fs::OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
-    let written = writeln!(file, "{text}").and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    written
 }

@@ -6,10 +6,12 @@
 mod cluster;
 mod process;
 mod status;
+mod ticket_place;
 mod tour;
 
 use std::convert::Infallible;
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -18,6 +20,7 @@ use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub(crate) use cluster::DevCluster;
+use ticket_place::TicketPlace;
 
 /// Tells a node that it belongs to a development cluster and ends with it.
 pub(crate) const CHILD_VARIABLE: &str = "ASPEN_DEV_CHILD";
@@ -33,6 +36,10 @@ pub(crate) struct DevArguments {
     /// Show what a cluster does, check every line of it, and stop
     #[arg(long)]
     pub(crate) tour: bool,
+    /// Write the ticket to this file, which must not exist yet, instead of where aspen-cli looks for
+    /// it; so that several clusters can run beside each other
+    #[arg(long, value_name = "FILE")]
+    ticket_file: Option<PathBuf>,
     /// Milliseconds between a leader's signs of life [default: 500]
     #[arg(long)]
     heartbeat_interval_ms: Option<u64>,
@@ -48,6 +55,15 @@ pub(crate) struct DevArguments {
 }
 
 impl DevArguments {
+    /// Where the ticket goes. A tour needs none, and does not disturb a cluster that runs.
+    fn ticket_place(&self) -> Result<Option<TicketPlace>, DevError> {
+        match &self.ticket_file {
+            Some(path) => TicketPlace::file(path.clone()).map(Some),
+            None if self.tour => Ok(None),
+            None => TicketPlace::well_known().map(Some),
+        }
+    }
+
     /// The flags that every node gets.
     fn node_flags(&self) -> Vec<String> {
         let flags = [
@@ -67,6 +83,17 @@ pub(crate) enum DevError {
     /// A file or process cannot be used.
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
+    /// The place for the ticket is another cluster's.
+    #[error(
+        "a development cluster of yours runs already{}; its ticket is {}. Stop it with Ctrl-C, or \
+         start this one beside it with --ticket-file FILE",
+        if process.is_empty() { String::new() } else { format!(" (process {process})") },
+        path.display()
+    )]
+    Running { process: String, path: PathBuf },
+    /// The file for the ticket is something else, or an earlier cluster's.
+    #[error("{} exists already; remove it, or name another with --ticket-file", .0.display())]
+    TicketFileExists(PathBuf),
     /// A node ended or does not answer; its log says more.
     #[error("node {number} {what}; its log:\n{log}")]
     Node { number: u64, what: String, log: String },
@@ -102,7 +129,8 @@ pub(crate) async fn run(arguments: DevArguments) -> ExitCode {
     let body = async {
         // From here on, so that nothing stays behind whenever the command is asked to stop.
         let mut stop = StopRequest::watch()?;
-        let start = DevCluster::start(arguments.nodes, arguments.node_flags());
+        let place = arguments.ticket_place()?;
+        let start = DevCluster::start(arguments.nodes, arguments.node_flags(), place);
         let started = tokio::select! {
             started = start => Some(started?),
             () = stop.comes() => None,
@@ -157,18 +185,53 @@ impl StopRequest {
 
 /// Prints how to use the cluster, then one line for each node for as long as it is polled.
 async fn show(cluster: &mut DevCluster, is_terminal: bool) -> Infallible {
-    let ticket = cluster.ticket_path().display().to_string();
     println!("{} nodes are up; their data is in {}", cluster.len(), cluster.folder().display());
-    println!("ticket: {ticket}");
-    println!("try, in another terminal:");
-    println!("  aspen-cli kv set greeting hello");
-    println!("  aspen-cli kv get greeting");
-    println!("  aspen-cli cluster status");
+    if let Some(place) = cluster.place() {
+        say_how_to_use(place);
+    }
     println!("Ctrl-C stops the cluster and removes its data.");
     let mut lines = status::Lines::new(is_terminal);
     let mut every = tokio::time::interval(Duration::from_secs(1));
     loop {
         every.tick().await;
         lines.show(cluster).await;
+    }
+}
+
+/// Commands that reach this cluster, also where the client would take another one for it.
+fn say_how_to_use(place: &TicketPlace) {
+    let is_other_named = std::env::var_os("ASPEN_TICKET").is_some_and(|ticket| !ticket.is_empty());
+    let option = match place.is_found_by_clients() && !is_other_named {
+        true => String::new(),
+        false => format!(" --ticket {}", quoted(place.path())),
+    };
+    println!("ticket: {}", place.path().display());
+    if is_other_named {
+        println!("ASPEN_TICKET is set, so that aspen-cli means its cluster unless told otherwise.");
+    }
+    println!("try, in another terminal:");
+    println!("  aspen-cli{option} kv set greeting hello");
+    println!("  aspen-cli{option} kv get greeting");
+    println!("  aspen-cli{option} cluster status");
+}
+
+/// A path as a shell takes it for one word.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    match text.chars().all(is_plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_word_for_a_shell() {
+        assert_eq!(quoted(Path::new("/run/user/7/t.txt")), "/run/user/7/t.txt");
+        assert_eq!(quoted(Path::new("/a b/it's")), r"'/a b/it'\''s'");
     }
 }

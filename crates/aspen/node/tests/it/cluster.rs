@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::cli::Cli;
-use crate::process::{Node, client, ticket, until};
+use crate::process::{Node, client, ticket, ticket_path, until};
 
 /// Short enough that a test does not wait, long enough for a busy machine.
 pub(crate) const TIMING: [&str; 4] =
@@ -139,6 +139,32 @@ fn a_node_that_was_told_to_join_waits_and_can_be_made_a_cluster() {
         (&json!("success"), &json!(true))
     );
     assert_eq!(cli.run(&["kv", "set", "k", "v"]).code, 0);
+}
+
+#[test]
+fn a_ticket_that_was_exported_for_the_client_changes_no_node() {
+    let folder = TempDir::new().unwrap();
+    let first = start(&folder, "1", &[]);
+    let exported = ticket_path(first.folder());
+    let mut second = Node::start_with(&folder.path().join("2"), "ASPEN_TICKET", &exported);
+    assert_eq!(second.field("initialized"), "true", "a cluster of its own");
+    let advice = second.next_line();
+    assert!(advice.contains("ASPEN_TICKET") && advice.contains("--ticket"), "{advice}");
+    assert_ne!(ticket(first.folder()).mesh_key, ticket(second.folder()).mesh_key);
+    // Nor does a later start take on the other cluster's secret.
+    let (path, key) = (second.folder().to_owned(), ticket(second.folder()).mesh_key);
+    second.stop();
+    let second = Node::start_with(&path, "ASPEN_TICKET", &exported);
+    assert_eq!(ticket(second.folder()).mesh_key, key);
+
+    let mut third = Node::start_with(&folder.path().join("3"), "ASPEN_JOIN_TICKET", &exported);
+    assert_eq!(third.field("initialized"), "false");
+    assert!(third.next_line().contains("waiting to be added"));
+    let undo = third.next_line();
+    let (_, command) = undo.trim_end().split_once("aspen-cli --ticket '").unwrap();
+    let (own, verb) = command.split_once("' ").unwrap();
+    assert_eq!((own, verb), (ticket_path(third.folder()).to_str().unwrap(), "cluster init"));
+    assert_eq!(Cli::of(&third).run(&verb.split(' ').collect::<Vec<_>>()).code, 0);
 }
 
 #[test]

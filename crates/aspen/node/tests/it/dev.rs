@@ -20,11 +20,14 @@ struct Dev {
 
 impl Dev {
     fn start(args: &[&str]) -> Self {
+        Self::start_with(args, |_| {})
+    }
+
+    fn start_with(args: &[&str], change: impl Fn(&mut Command)) -> Self {
         let folder = TempDir::new().unwrap();
         let mut command = program();
         in_folder(&mut command, folder.path());
-        // A ticket for the client concerns no node of the new cluster.
-        command.env("ASPEN_TICKET", "/nonexistent/ticket").arg("dev").args(args);
+        change(command.arg("dev").args(args));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
@@ -63,6 +66,20 @@ impl Dev {
     }
 }
 
+/// Runs the client in a folder, perhaps with commands of the text that `dev` shows.
+fn client(folder: &Path, args: &[&str]) -> Ran {
+    let mut command = isolated(cli::program());
+    in_folder(&mut command, folder);
+    command.args(args);
+    Ran::finish(command, b"")
+}
+
+/// The commands that `dev` tells to try.
+fn tried(text: &str) -> Vec<Vec<&str>> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix("  aspen-cli "));
+    lines.map(|line| line.split_whitespace().collect()).collect()
+}
+
 fn in_folder(command: &mut Command, folder: &Path) {
     command.env("TMPDIR", folder).env("XDG_RUNTIME_DIR", folder);
 }
@@ -86,18 +103,13 @@ fn the_command_line_finds_the_cluster_and_ctrl_c_leaves_nothing() {
     let mut dev = Dev::start(&["--nodes", "2"]);
     dev.says("Ctrl-C");
     assert_eq!(dev.nodes().len(), 2);
-    let cli = |args: &[&str]| {
-        let mut command = isolated(cli::program());
-        in_folder(&mut command, dev.folder.path());
-        command.args(args);
-        Ran::finish(command, b"")
-    };
-    // The commands that it tells to try.
-    let tried: Vec<_> = dev.text.lines().filter_map(|l| l.strip_prefix("  aspen-cli ")).collect();
+    let cli = |args: &[&str]| client(dev.folder.path(), args);
+    let tried = tried(&dev.text);
     assert_eq!(tried.len(), 3);
-    for line in tried {
-        let ran = cli(&line.split_whitespace().collect::<Vec<_>>());
-        assert_eq!(ran.code, 0, "{line}: {}", ran.stderr);
+    assert!(!dev.text.contains("--ticket"), "{}", dev.text);
+    for words in tried {
+        let ran = cli(&words);
+        assert_eq!(ran.code, 0, "{words:?}: {}", ran.stderr);
     }
     assert_eq!(cli(&["kv", "get", "greeting"]).text(), "hello");
     let status = cli(&["--json", "cluster", "status"]).json();
@@ -105,12 +117,78 @@ fn the_command_line_finds_the_cluster_and_ctrl_c_leaves_nothing() {
     dev.says("node 2");
     let folder = dev.folder.path().to_owned();
     assert_eq!(dev.end("INT"), (0, String::new()));
-    let mut command = isolated(cli::program());
-    in_folder(&mut command, &folder);
-    command.args(["--json", "kv", "get", "greeting"]);
-    let gone = Ran::finish(command, b"");
+    let gone = client(&folder, &["--json", "kv", "get", "greeting"]);
     assert_eq!(gone.refusal(), (6, "NOT_CONNECTED".into()));
     assert!(gone.stderr.contains("aspen-node dev"), "{}", gone.stderr);
+}
+
+#[test]
+fn a_second_cluster_leaves_the_first_ones_ticket_alone() {
+    let mut first = Dev::start(&["--nodes", "1"]);
+    first.says("Ctrl-C");
+    let home = first.folder.path().to_owned();
+    let get = || client(&home, &["--json", "kv", "get", "whose"]).json()["value"].clone();
+    assert_eq!(client(&home, &["kv", "set", "whose", "the first"]).code, 0);
+
+    let mut second = program();
+    in_folder(&mut second, &home);
+    second.args(["dev", "--nodes", "1"]);
+    let refused = Ran::finish(second, b"");
+    assert_eq!((refused.code, refused.stdout.len()), (1, 0));
+    let process = format!("(process {})", first.child.id());
+    assert!(refused.stderr.contains(&process), "{}", refused.stderr);
+    assert!(refused.stderr.contains("--ticket-file"), "{}", refused.stderr);
+    assert_eq!(get(), "the first");
+
+    let elsewhere = TempDir::new().unwrap();
+    let path = elsewhere.path().join("ticket");
+    let args = ["--nodes", "1", "--ticket-file", path.to_str().unwrap()];
+    let mut beside = Dev::start_with(&args, |command| {
+        command.env("XDG_RUNTIME_DIR", &home);
+    });
+    beside.says("Ctrl-C");
+    for words in tried(&beside.text) {
+        assert_eq!(client(&home, &words).code, 0, "{words:?}");
+    }
+    assert_eq!(get(), "the first");
+    assert_eq!(beside.end("INT"), (0, String::new()));
+    assert!(!path.exists(), "its ticket went with it");
+    assert_eq!(get(), "the first");
+    assert_eq!(first.end("INT"), (0, String::new()));
+}
+
+#[test]
+fn a_cluster_whose_place_was_left_by_a_killed_one_takes_it() {
+    let mut killed = Dev::start(&["--nodes", "1"]);
+    killed.says("Ctrl-C");
+    let home = killed.folder.path().to_owned();
+    killed.child.kill().unwrap();
+    killed.child.wait().unwrap();
+    let left: Vec<_> = files(&home).into_iter().filter(|f| f.contains("ticket.txt")).collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    let mut next = Dev::start_with(&["--nodes", "1"], |command| {
+        command.env("XDG_RUNTIME_DIR", &home);
+    });
+    next.says("Ctrl-C");
+    assert_eq!(client(&home, &["kv", "set", "k", "v"]).code, 0);
+    assert_eq!(next.end("INT"), (0, String::new()));
+    assert!(!Path::new(&left[0]).exists());
+}
+
+#[test]
+fn a_ticket_that_was_exported_for_another_cluster_is_taken_account_of() {
+    let mut dev = Dev::start_with(&["--nodes", "2"], |command| {
+        command.env("ASPEN_TICKET", "/nonexistent/ticket");
+    });
+    dev.says("Ctrl-C");
+    assert!(dev.text.contains("ASPEN_TICKET is set"), "{}", dev.text);
+    for words in tried(&dev.text) {
+        let mut command = isolated(cli::program());
+        command.env("ASPEN_TICKET", "/nonexistent/ticket").args(&words);
+        let ran = Ran::finish(command, b"");
+        assert_eq!(ran.code, 0, "{words:?}: {}", ran.stderr);
+    }
+    assert_eq!(dev.end("INT"), (0, String::new()));
 }
 
 #[test]

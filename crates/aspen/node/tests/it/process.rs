@@ -35,6 +35,13 @@ impl Node {
         Self::spawn(command, folder)
     }
 
+    /// Starts a node with one more variable in its environment.
+    pub(crate) fn start_with(folder: &Path, name: &str, value: &Path) -> Self {
+        let mut command = program();
+        command.arg("--data-dir").arg(folder).env(name, value);
+        Self::spawn(command, folder).unwrap()
+    }
+
     /// Starts a node whose files cannot grow beyond `limit_bytes`, as if the disk were full then.
     pub(crate) fn start_within(folder: &Path, limit_bytes: u64) -> Self {
         // A shell counts blocks of 512 bytes here. A node that does not ignore the signal would be

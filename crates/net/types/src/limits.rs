@@ -302,6 +302,20 @@ const _: () = assert!(
 
 /// Bytes of a capability token in a request.
 pub const MAX_TOKEN_BYTES: usize = 8 << 10;
+/// Capabilities of a token.
+pub const MAX_TOKEN_CAPABILITIES: usize = 32;
+/// Facts of a token.
+pub const MAX_TOKEN_FACTS: usize = 16;
+/// Bytes of a fact's name.
+pub const MAX_FACT_NAME_BYTES: usize = 64;
+/// Bytes of a fact's value.
+pub const MAX_FACT_VALUE_BYTES: usize = 1 << 10;
+/// Hands that a token may go through.
+pub const MAX_DELEGATION_DEPTH: u8 = 8;
+/// Difference between the clocks of issuer and verifier that a token's times allow for.
+pub const TOKEN_CLOCK_SKEW: Duration = Duration::from_secs(60);
+/// Verified tokens that a node remembers, so that it checks their signatures once.
+pub const MAX_REMEMBERED_TOKENS: usize = 1_024;
 /// Cluster boundaries that a request may cross.
 pub const MAX_PROXY_HOPS: u8 = 3;
 /// Bytes of an error's message.

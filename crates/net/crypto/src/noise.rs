@@ -176,10 +176,11 @@ fn build(
     let params = PROTOCOL.parse().expect("snow knows this protocol name");
     let prologue = [PROLOGUE_DOMAIN, responder.as_bytes()].concat();
     let local = keys.x25519_secret();
-    let builder = Builder::with_resolver(params, Box::new(Primitives { seed }))
-        .prologue(&prologue)?
-        .local_private_key(&*local)?
-        .psk(2, secret.as_bytes())?;
+    let builder =
+        Builder::with_resolver(params, Box::new(Primitives { seed: Zeroizing::new(seed) }))
+            .prologue(&prologue)?
+            .local_private_key(&*local)?
+            .psk(2, secret.as_bytes())?;
     Ok(match remote {
         Some(remote) => builder.remote_public_key(remote)?.build_initiator()?,
         None => builder.build_responder()?,
@@ -235,12 +236,12 @@ fn established(state: &mut HandshakeState) -> Result<Established, NoiseError> {
 /// snow's primitives, but for randomness, which is the caller's, and for the curve, which here
 /// refuses shared secrets of zero and wipes its keys.
 struct Primitives {
-    seed: [u8; 32],
+    seed: Zeroizing<[u8; 32]>,
 }
 
 impl CryptoResolver for Primitives {
     fn resolve_rng(&self) -> Option<Box<dyn Random>> {
-        Some(Box::new(CallerRandom(Seeded::from_seed(self.seed))))
+        Some(Box::new(CallerRandom(Seeded::from_seed(*self.seed))))
     }
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {

@@ -2,9 +2,13 @@
 //!
 //! Equal seeds give equal bytes on every platform, so a run of the protocol can be replayed. A
 //! node seeds one from its operating system; a simulation seeds all of them from one number.
+//!
+//! Ephemeral keys follow from [`Seeded::seed_32`], so the generator forgets how it made them: who
+//! reads its state later learns no key of a session that has ended.
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{CryptoRng, Error, RngCore, SeedableRng};
+use zeroize::Zeroizing;
 
 use crate::hash;
 
@@ -37,9 +41,15 @@ impl Seeded {
     }
 
     /// Thirty-two fresh bytes: the seed of one handshake or cookie jar.
+    ///
+    /// The generator goes on from a new key that was made beside them, by which they cannot be made
+    /// again (fast key erasure, Bernstein 2017).
     pub fn seed_32(&mut self) -> [u8; 32] {
         let mut seed = [0u8; 32];
+        let mut next = Zeroizing::new([0u8; 32]);
         self.fill_bytes(&mut seed);
+        self.fill_bytes(&mut *next);
+        self.0 = ChaCha20Rng::from_seed(*next);
         seed
     }
 }
@@ -91,6 +101,19 @@ mod tests {
             HEXLOWER.encode(&Seeded::from_seed([0; 32]).fork("dial").seed_32()),
             "114e7787a5cfc16c932e8b63a56bcbd7c6b82b60a6310fb8a0b35cd47686a6c9"
         );
+    }
+
+    #[test]
+    fn a_state_does_not_tell_the_seeds_before_it() {
+        let mut rng = Seeded::from_u64(3);
+        let seed = rng.seed_32();
+        // Rewound as far as the state allows, it gives something else.
+        let mut rewound = rng.0.clone();
+        rewound.set_word_pos(0);
+        let mut again = [0u8; 32];
+        rewound.fill_bytes(&mut again);
+        assert_ne!(again, seed);
+        assert_eq!(again, rng.seed_32(), "only what is yet to come");
     }
 
     #[test]

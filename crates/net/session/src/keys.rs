@@ -130,6 +130,11 @@ impl Opener {
         Ok(plaintext)
     }
 
+    /// Gives up the last epoch's key when its time is over, so that nobody finds it later.
+    pub(crate) fn forget_previous(&mut self, now: Instant) {
+        self.previous.take_if(|(_, until)| *until <= now);
+    }
+
     /// Opens with the next epoch's key and, unless `until` is `None`, moves to that epoch; the
     /// previous key works until then.
     fn open_next<'a>(
@@ -208,6 +213,10 @@ mod tests {
         let soon = hour + KEEP / 2;
         assert_eq!(open(&mut opener, soon, &late[0]), Ok(b"hello".to_vec()));
         assert_eq!(open(&mut opener, hour + KEEP, &late[1]), Err(DropReason::Authentication));
+        opener.forget_previous(soon);
+        assert!(opener.previous.is_some());
+        opener.forget_previous(hour + KEEP);
+        assert!(opener.previous.is_none());
     }
 
     #[test]

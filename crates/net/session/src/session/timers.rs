@@ -61,6 +61,8 @@ impl Session {
         if now.since(self.last_received) >= SESSION_TIMEOUT {
             return self.finish_closing(ctx, CloseCause::Timeout);
         }
+        // Heartbeats bring this up often enough.
+        self.opener.forget_previous(now);
         self.acks.handle_timeout(now);
         if self.rto_at.is_some_and(|at| at <= now) {
             self.on_retransmission_timeout(ctx);

@@ -1,6 +1,6 @@
 //! How many handshakes are worked on per second, per source and in all.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv6Addr};
 use std::collections::BTreeMap;
 
 use net_types::Instant;
@@ -8,6 +8,15 @@ use net_types::limits::{
     HANDSHAKES_PER_NODE_PER_SEC, HANDSHAKES_PER_PROVED_SOURCE_PER_SEC,
     HANDSHAKES_PER_SOURCE_PER_SEC, MAX_PACER_SOURCES,
 };
+
+/// What counts as one source: an IPv4 address, or an IPv6 network of 64 bits, since whoever has one
+/// address of it has all of them (RFC 4291, 2.5.4).
+fn network_of(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+        v4 => v4,
+    }
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Source {
@@ -30,6 +39,7 @@ impl Pacer {
         if second != self.second {
             *self = Self { second, ..Self::default() };
         }
+        let source = network_of(source);
         if self.sources.len() >= MAX_PACER_SOURCES && !self.sources.contains_key(&source) {
             return None;
         }
@@ -90,6 +100,21 @@ mod tests {
         assert_eq!(pacer.len(), MAX_PACER_SOURCES);
         assert!(pacer.admit(Instant::ZERO + Duration::from_secs(1), source(1)));
         assert_eq!(pacer.len(), 1);
+    }
+
+    #[test]
+    fn the_addresses_of_an_ipv6_network_are_one_source() {
+        let mut pacer = Pacer::default();
+        let source = |network: u16, host: u16| {
+            IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, network, host, host, 0, 1))
+        };
+        let admitted = (0..1_000).filter(|i| pacer.admit(Instant::ZERO, source(1, *i))).count();
+        assert_eq!(admitted, HANDSHAKES_PER_SOURCE_PER_SEC as usize);
+        assert_eq!(pacer.len(), 1);
+        assert!(pacer.admit(Instant::ZERO, source(2, 0)));
+        // One that an IPv6 socket shows is not 0.0.0.0/64.
+        let mapped = |i: u8| IpAddr::V6(Ipv4Addr::new(10, 0, 0, i).to_ipv6_mapped());
+        assert!((0..20).all(|i| pacer.admit(Instant::ZERO, mapped(i))));
     }
 
     #[test]

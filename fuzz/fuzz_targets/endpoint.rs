@@ -14,7 +14,7 @@ use libfuzzer_sys::fuzz_target;
 use net_crypto::{EntityKeypair, Initiator, MacKeys, MeshSecret};
 use net_mesh_core::{CloseReason, Endpoint, EndpointConfig, Event, SessionEvent, StreamConfig};
 use net_types::{EntityId, Instant, PeerAddr, SessionId};
-use net_wire::{Features, Header, Hello, Kind};
+use net_wire::{Features, HELLO_BYTES, Header, Hello, Kind};
 
 /// Steps of one attack, and datagrams that the attacker keeps.
 const MAX_STEPS: usize = 256;
@@ -194,14 +194,19 @@ impl Scene {
             observed: None,
         };
         let payload = match choices.byte() % 4 {
-            0 => choices.block().to_vec(),
+            0 => {
+                let mut payload = choices.bytes(HELLO_BYTES).to_vec();
+                payload.resize(HELLO_BYTES, 0);
+                payload
+            }
             _ => hello.encode_init(),
         };
         let seed = [choices.byte(); 32];
         let Ok((_, noise)) = Initiator::start(&member, &id, &secret(), seed, &payload) else {
             return;
         };
-        let header = Header::new(Kind::HandshakeInit, SessionId(choices.number()), 0);
+        let mut header = Header::new(Kind::HandshakeInit, SessionId(choices.number()), 0);
+        header.payload_len = noise.len() as u16;
         let mut bytes = header.encode().to_vec();
         bytes.extend_from_slice(&noise);
         let mac1 = MacKeys::new(&secret(), &id).mac1(&bytes);

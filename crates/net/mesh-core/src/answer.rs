@@ -159,7 +159,7 @@ impl Endpoint {
         let Ok((responder, init)) = read else {
             return self.counters.dropped(DropReason::HandshakeNoise);
         };
-        let Ok(hello) = Hello::decode(&init.payload) else {
+        let Ok(hello) = Hello::decode_init(&init.payload) else {
             return self.counters.dropped(DropReason::HandshakeNoise);
         };
         let entity = hello.entity_id;

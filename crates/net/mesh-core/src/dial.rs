@@ -2,15 +2,19 @@
 
 use core::net::SocketAddr;
 
-use net_crypto::{Cookie, EntityIdError, Initiator, MacKeys, NoiseError, RngCore, Suite};
+use net_crypto::{
+    Cookie, EntityIdError, INIT_OVERHEAD_BYTES, Initiator, MacKeys, NoiseError,
+    RESPONSE_OVERHEAD_BYTES, RngCore, Suite,
+};
 use net_session::{DropReason, Path, Session, SessionParams};
 use net_types::limits::{
     HANDSHAKE_RETRY_MAX, HANDSHAKE_RETRY_STEP, HANDSHAKE_TIMEOUT, HEADER_BYTES, MAX_INITIATIONS,
+    MAX_PEER_ADDRS,
 };
 use net_types::{EntityId, Instant, NodeId, PeerAddr, SessionId};
 use net_wire::{
-    CookieReply, Features, Header, Hello, INIT_MAC_BYTES, InitPacket, Kind, MAC_BYTES,
-    ResponsePacket,
+    CookieReply, Features, HELLO_BYTES, Header, Hello, INIT_MAC_BYTES, INIT_NOISE_BYTES,
+    InitPacket, Kind, MAC_BYTES, RESPONSE_NOISE_OVERHEAD_BYTES, ResponsePacket,
 };
 use thiserror::Error;
 
@@ -35,7 +39,11 @@ pub enum DialError {
     /// The peer policy refuses the identity.
     #[error("the peer policy refuses this identity")]
     Refused,
-    /// Too many dials or sessions are under way.
+    /// The address that routing uses already stands for another identity: one of the two keys was
+    /// made for that.
+    #[error("another identity has the same node id")]
+    NodeIdCollision,
+    /// Too many dials or sessions are under way, or the address book is full.
     #[error("too many handshakes or sessions are under way")]
     Overloaded,
     /// The endpoint closes.
@@ -112,6 +120,9 @@ impl Endpoint {
         if peer.addrs.is_empty() {
             return Err(DialError::NoAddress);
         }
+        if self.names_another(id, &entity) {
+            return Err(DialError::NodeIdCollision);
+        }
         if self.peers.get(&id).is_some_and(|p| p.dial.is_some()) {
             return Ok(());
         }
@@ -132,9 +143,11 @@ impl Endpoint {
         let mac1 = macs.mac1(&packet);
         packet.extend_from_slice(&mac1);
         packet.extend_from_slice(&[0; MAC_BYTES]);
+        let mut peer = peer.clone();
+        peer.addrs.truncate(MAX_PEER_ADDRS);
         let dial = Dial {
             handshake_id,
-            peer: peer.clone(),
+            peer,
             initiator,
             macs,
             packet,
@@ -163,6 +176,15 @@ impl Endpoint {
             max_datagram_bytes: self.config.max_datagram_bytes as u16,
             observed,
         }
+    }
+
+    /// Whether a node id stands for another identity: that of the live session, of a dial or of the
+    /// address book.
+    pub(crate) fn names_another(&self, id: NodeId, entity: &EntityId) -> bool {
+        let Some(peer) = self.peers.get(&id) else { return false };
+        let dialled = peer.dial.as_ref().map(|d| d.peer.entity_id);
+        let known = peer.addr.as_ref().map(|a| a.entity_id);
+        [self.live_entity(id), dialled, known].into_iter().flatten().any(|e| e != *entity)
     }
 
     /// The suite of a session with a peer that has these features.
@@ -231,7 +253,7 @@ impl Endpoint {
             1 => now.since(dial.last_sent),
             _ => HANDSHAKE_RETRY_STEP,
         };
-        let Ok(hello) = Hello::decode(&payload) else {
+        let Ok(hello) = Hello::decode_response(&payload) else {
             return self.end_dial_as_malformed(peer);
         };
         if hello.entity_id != entity {
@@ -249,6 +271,9 @@ impl Endpoint {
             first_rtt,
             heartbeat_interval: self.config.heartbeat_interval,
         };
+        if self.live_entity(peer).is_some_and(|live| live != entity) {
+            return self.end_dial(peer, DialError::NodeIdCollision);
+        }
         if !self.has_room_for(entity, params.id) {
             return self.end_dial(peer, DialError::Overloaded);
         }
@@ -293,3 +318,5 @@ impl Endpoint {
 }
 
 const _: () = assert!(INIT_MAC_BYTES == 2 * MAC_BYTES);
+const _: () = assert!(INIT_NOISE_BYTES == INIT_OVERHEAD_BYTES + HELLO_BYTES);
+const _: () = assert!(RESPONSE_NOISE_OVERHEAD_BYTES == RESPONSE_OVERHEAD_BYTES);

@@ -9,7 +9,10 @@ use net_session::{
     CloseReason, Counters, DropReason, Event as SessionEvent, OpenError, Path, SendError, Stats,
     StreamConfig,
 };
-use net_types::limits::{HEADER_BYTES, MAX_SESSION_EVENTS, MAX_SESSIONS, ROUTING_HEADER_BYTES};
+use net_types::limits::{
+    HEADER_BYTES, MAX_PEER_ADDRS, MAX_PEER_RELAYS, MAX_SESSION_EVENTS, MAX_SESSIONS,
+    ROUTING_HEADER_BYTES,
+};
 use net_types::{EntityId, IdMap, Instant, NodeId, PeerAddr, SessionId, StreamId};
 use net_wire::{Header, HeaderError, Kind, ROUTING_TAG, ResetReason, RoutingHeader};
 
@@ -18,7 +21,7 @@ use crate::pacer::Pacer;
 use crate::peers::{Peer, Slot};
 use crate::timers::{Timer, Timers};
 use crate::transmit::Carry;
-use crate::{ConfigError, EndpointConfig, Event, PeerStatus, Population};
+use crate::{ConfigError, DialError, EndpointConfig, Event, PeerStatus, Population};
 
 /// Every session of a node; see the crate's documentation for the order of calls.
 pub struct Endpoint {
@@ -154,11 +157,34 @@ impl Endpoint {
         Some(slot.is_initiator)
     }
 
-    /// Remembers where a peer is, for dials after a session was lost.
-    pub fn add_peer(&mut self, addr: PeerAddr) {
+    /// The identity of the session in use for a peer.
+    pub fn live_entity(&self, peer: NodeId) -> Option<EntityId> {
+        let slot = self.slots[self.peers.get(&peer)?.live?].as_ref()?;
+        Some(slot.session.peer())
+    }
+
+    /// Remembers where a peer is, for dials after a session was lost. Fails when another identity
+    /// has the peer's node id, or when the book is full.
+    pub fn add_peer(&mut self, mut addr: PeerAddr) -> Result<(), DialError> {
         let id = addr.entity_id.node_id();
-        if self.peers.len() < MAX_SESSIONS || self.peers.contains_key(&id) {
-            self.peers.entry(id).or_default().addr = Some(addr);
+        if self.names_another(id, &addr.entity_id) {
+            return Err(DialError::NodeIdCollision);
+        }
+        if self.peers.len() >= MAX_SESSIONS && !self.peers.contains_key(&id) {
+            return Err(DialError::Overloaded);
+        }
+        addr.addrs.truncate(MAX_PEER_ADDRS);
+        addr.relays.truncate(MAX_PEER_RELAYS);
+        self.peers.entry(id).or_default().addr = Some(addr);
+        Ok(())
+    }
+
+    /// Forgets where a peer is. Its sessions and a dial go on.
+    pub fn remove_peer(&mut self, peer: NodeId) {
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        entry.addr = None;
+        if entry.is_idle() {
+            self.peers.remove(&peer);
         }
     }
 
@@ -336,7 +362,7 @@ impl Endpoint {
     /// Ends every session and dial; drain the transmits to tell the peers.
     pub fn close_all(&mut self, now: Instant, reason: CloseReason) {
         let dialled: Vec<NodeId> = self.dials.values().copied().collect();
-        dialled.into_iter().for_each(|peer| self.end_dial(peer, crate::DialError::Closed));
+        dialled.into_iter().for_each(|peer| self.end_dial(peer, DialError::Closed));
         for slot in 0..self.slots.len() {
             self.with_session(now, slot, |s, ctx| s.close(ctx, reason));
         }

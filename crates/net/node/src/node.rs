@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use net_crypto::{RngCore, Seeded};
-use net_mesh_core::{CloseReason, Endpoint};
+use net_mesh_core::{CloseReason, DialError, Endpoint};
 use net_types::{EntityId, Instant, NodeId, PeerAddr};
 use rand_core::OsRng;
 use tokio::sync::oneshot;
@@ -87,9 +87,18 @@ impl MeshNode {
     }
 
     /// Remembers where a peer is. Calls to it dial when there is no session, and a session whose
-    /// peer goes silent is dialled anew.
+    /// peer goes silent is dialled anew. Without effect, beside a warning in the log, when another
+    /// identity has the peer's node id or when the address book is full.
     pub fn add_peer(&self, addr: PeerAddr) {
-        self.shared.lock().endpoint.add_peer(addr);
+        let entity = addr.entity_id;
+        if let Err(error) = self.shared.lock().endpoint.add_peer(addr) {
+            tracing::warn!(target: "net::node", %entity, %error, "the peer's address is not kept");
+        }
+    }
+
+    /// Forgets where a peer is. A session with it goes on until it ends.
+    pub fn remove_peer(&self, peer: NodeId) {
+        self.shared.lock().endpoint.remove_peer(peer);
     }
 
     /// Peers with a session in use, by node id.
@@ -100,9 +109,14 @@ impl MeshNode {
 
     /// Waits for a session with a peer, dialling it if there is none.
     pub async fn connect(&self, addr: &PeerAddr) -> Result<NodeId, ConnectError> {
-        self.add_peer(addr.clone());
+        self.shared.lock().endpoint.add_peer(addr.clone())?;
         let peer = addr.entity_id.node_id();
         self.ensure_session(peer).await?;
+        // Whoever called meanwhile may have the same node id.
+        let live = self.shared.lock().endpoint.live_entity(peer);
+        if live.is_some_and(|entity| entity != addr.entity_id) {
+            return Err(DialError::NodeIdCollision.into());
+        }
         Ok(peer)
     }
 
@@ -118,7 +132,7 @@ impl MeshNode {
                 return Ok(());
             }
             let addr = core.endpoint.peer_addr(peer).cloned();
-            let addr = addr.ok_or(net_mesh_core::DialError::NoAddress)?;
+            let addr = addr.ok_or(DialError::NoAddress)?;
             core.endpoint.dial(now, &addr)?;
             let (tell, waiter) = oneshot::channel();
             core.waiters.entry(peer).or_default().push(tell);

@@ -17,6 +17,9 @@ numbered! {
     }
 }
 
+/// Bytes of the frame.
+pub const SESSION_CLOSE_BYTES: usize = 2;
+
 /// The frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionClose {
@@ -26,7 +29,7 @@ pub struct SessionClose {
 
 impl SessionClose {
     /// The frame's bytes.
-    pub fn encode(&self) -> [u8; 2] {
+    pub fn encode(&self) -> [u8; SESSION_CLOSE_BYTES] {
         (self.reason as u16).to_le_bytes()
     }
 

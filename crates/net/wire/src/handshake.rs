@@ -2,7 +2,8 @@
 //!
 //! Init: `header, Noise message (96 + hello), mac1 16, mac2 16`. Response: `header, Noise message
 //! (48 + hello), mac1 16`. Cookie reply: `header, nonce 12, sealed cookie 32`. The header's session
-//! id is the initiator's random handshake id; its payload length counts the Noise message.
+//! id is the initiator's random handshake id; its payload length is that of the Noise message, which
+//! has to fill the packet exactly.
 //!
 //! Hello: `version u8 = 1, entity id, generation u32, features u64, subnet u32, max datagram u16`,
 //! and in a Response `family u8 (0 none, 4, 6)` with the initiator's address as seen.
@@ -13,6 +14,7 @@ use net_types::EntityId;
 use net_types::limits::HEADER_BYTES;
 
 use crate::address::{decode_addr, encode_addr};
+use crate::header::PAYLOAD_LEN_AT;
 use crate::{DecodeError, Reader};
 
 /// Bytes of one handshake authenticator.
@@ -23,6 +25,10 @@ pub const INIT_MAC_BYTES: usize = 2 * MAC_BYTES;
 pub const HELLO_BYTES: usize = 1 + 32 + 4 + 8 + 4 + 2;
 /// Most bytes of a responder's hello.
 pub const HELLO_RESPONSE_MAX_BYTES: usize = HELLO_BYTES + 1 + 16 + 2;
+/// Bytes of an Init's Noise message: ephemeral key, static key and two tags around the hello.
+pub const INIT_NOISE_BYTES: usize = 96 + HELLO_BYTES;
+/// Bytes of a Response's Noise message besides the hello: ephemeral key and tag.
+pub const RESPONSE_NOISE_OVERHEAD_BYTES: usize = 48;
 /// Bytes of a cookie reply after its header.
 pub const COOKIE_REPLY_BYTES: usize = 12 + 32;
 const VERSION: u8 = 1;
@@ -81,44 +87,47 @@ impl Hello {
         out
     }
 
-    /// Reads either hello; an initiator's has no observed address.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+    /// Reads an initiator's hello.
+    pub fn decode_init(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(bytes);
+        let hello = Self::read(&mut r)?;
+        r.finish()?;
+        Ok(hello)
+    }
+
+    /// Reads a responder's hello.
+    pub fn decode_response(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new(bytes);
+        let hello = Self::read(&mut r)?;
+        let observed = match r.u8()? {
+            0 => None,
+            family => Some(decode_addr(family, &mut r)?),
+        };
+        r.finish()?;
+        Ok(Self { observed, ..hello })
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let version = r.u8()?;
         if version != VERSION {
             return Err(DecodeError::UnknownVersion(version));
         }
-        let mut hello = Self {
+        Ok(Self {
             entity_id: EntityId(r.array()?),
             generation: r.u32()?,
             features: Features(r.u64()?),
             subnet: r.u32()?,
             max_datagram_bytes: r.u16()?,
             observed: None,
-        };
-        if r.position() < bytes.len() {
-            hello.observed = match r.u8()? {
-                0 => None,
-                family => Some(decode_addr(family, &mut r)?),
-            };
-        }
-        r.finish()?;
-        Ok(hello)
+        })
     }
 }
 
-/// The Noise message between a packet's header and its authenticators of `mac_bytes`.
-fn take_noise<'a>(
-    r: &mut Reader<'a>,
-    packet_bytes: usize,
-    mac_bytes: usize,
-) -> Result<&'a [u8], DecodeError> {
-    let need = HEADER_BYTES + mac_bytes;
-    let noise_bytes = packet_bytes
-        .checked_sub(need)
-        .ok_or(DecodeError::Truncated { need, have: packet_bytes })?;
-    r.take(HEADER_BYTES)?;
-    r.take(noise_bytes)
+/// The Noise message between a packet's header, which says its length, and its authenticators.
+fn take_noise<'a>(r: &mut Reader<'a>) -> Result<&'a [u8], DecodeError> {
+    let header = r.take(HEADER_BYTES)?;
+    let len = u16::from_le_bytes([header[PAYLOAD_LEN_AT], header[PAYLOAD_LEN_AT + 1]]);
+    r.take(len.into())
 }
 
 /// An Init packet taken apart.
@@ -140,11 +149,13 @@ impl<'a> InitPacket<'a> {
     /// Splits a whole packet.
     pub fn split(packet: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(packet);
-        let noise = take_noise(&mut r, packet.len(), INIT_MAC_BYTES)?;
+        let noise = take_noise(&mut r)?;
         let mac1_input = &packet[..r.position()];
         let mac1 = r.array()?;
         let mac2_input = &packet[..r.position()];
-        Ok(Self { mac1_input, mac2_input, noise, mac1, mac2: r.array()? })
+        let mac2 = r.array()?;
+        r.finish()?;
+        Ok(Self { mac1_input, mac2_input, noise, mac1, mac2 })
     }
 }
 
@@ -163,9 +174,11 @@ impl<'a> ResponsePacket<'a> {
     /// Splits a whole packet.
     pub fn split(packet: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(packet);
-        let noise = take_noise(&mut r, packet.len(), MAC_BYTES)?;
+        let noise = take_noise(&mut r)?;
         let mac1_input = &packet[..r.position()];
-        Ok(Self { mac1_input, noise, mac1: r.array()? })
+        let mac1 = r.array()?;
+        r.finish()?;
+        Ok(Self { mac1_input, noise, mac1 })
     }
 }
 
@@ -218,14 +231,17 @@ mod tests {
         assert_eq!(hello().encode_init().len(), HELLO_BYTES);
         let seen = Hello { observed: Some("127.0.0.1:80".parse().unwrap()), ..hello() };
         assert_eq!(hex(&seen.encode_response()), format!("{expected}047f0000015000"));
-        assert_eq!(Hello::decode(&seen.encode_response()), Ok(seen));
-        assert_eq!(Hello::decode(&hello().encode_init()), Ok(hello()));
-        assert_eq!(Hello::decode(&hello().encode_response()), Ok(hello()));
+        assert_eq!(Hello::decode_response(&seen.encode_response()), Ok(seen));
+        assert_eq!(Hello::decode_init(&hello().encode_init()), Ok(hello()));
+        assert_eq!(Hello::decode_response(&hello().encode_response()), Ok(hello()));
+        assert!(Hello::decode_init(&seen.encode_response()).is_err());
+        assert!(Hello::decode_response(&hello().encode_init()).is_err());
     }
 
     #[test]
     fn packets_split_at_their_authenticators() {
         let mut packet = vec![0u8; HEADER_BYTES];
+        packet[PAYLOAD_LEN_AT] = 10;
         packet.extend_from_slice(&[1; 10]);
         packet.extend_from_slice(&[2; 16]);
         packet.extend_from_slice(&[3; 16]);
@@ -233,7 +249,12 @@ mod tests {
         assert_eq!((init.noise, init.mac1, init.mac2), (&[1u8; 10][..], [2; 16], [3; 16]));
         assert_eq!(init.mac1_input.len(), 74);
         assert_eq!(init.mac2_input.len(), 90);
-        assert!(InitPacket::split(&packet[..95]).is_err());
-        assert!(ResponsePacket::split(&packet[..79]).is_err());
+        let response = ResponsePacket::split(&packet[..90]).unwrap();
+        assert_eq!((response.noise, response.mac1), (&[1u8; 10][..], [2; 16]));
+        let longer = [&packet[..], &[0]].concat();
+        for bad in [&packet[..105], &packet[..63], &longer] {
+            assert!(InitPacket::split(bad).is_err());
+            assert!(ResponsePacket::split(bad).is_err());
+        }
     }
 }

@@ -7,11 +7,22 @@
 //! 54 fragment index   56 fragment count         58 class  59 key epoch  60 reserved, zero
 //! ```
 
+use core::ops::RangeInclusive;
+
 use net_types::limits::{HEADER_BYTES, MAX_PAYLOAD_BYTES};
 use net_types::{SessionId, StreamId};
 use thiserror::Error;
 
+use crate::close::SESSION_CLOSE_BYTES;
+use crate::handshake::{
+    HELLO_BYTES, HELLO_RESPONSE_MAX_BYTES, INIT_NOISE_BYTES, RESPONSE_NOISE_OVERHEAD_BYTES,
+};
+use crate::heartbeat::HEARTBEAT_BYTES;
+use crate::path::PATH_CHALLENGE_BYTES;
 use crate::{Class, DecodeError, Flags, Kind, MAGIC, Subprotocol, WIRE_VERSION};
+
+/// Where the payload's length stands.
+pub(crate) const PAYLOAD_LEN_AT: usize = 52;
 
 /// Why a packet is not one of ours. Never answered, only counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -100,7 +111,7 @@ impl Header {
         out[44..48].copy_from_slice(&self.subnet.to_le_bytes());
         out[48..50].copy_from_slice(&self.channel.to_le_bytes());
         out[50..52].copy_from_slice(&self.event_count.to_le_bytes());
-        out[52..54].copy_from_slice(&self.payload_len.to_le_bytes());
+        out[PAYLOAD_LEN_AT..PAYLOAD_LEN_AT + 2].copy_from_slice(&self.payload_len.to_le_bytes());
         out[54..56].copy_from_slice(&self.frag_index.to_le_bytes());
         out[56..58].copy_from_slice(&self.frag_count.to_le_bytes());
         out[58] = self.class as u8;
@@ -138,7 +149,7 @@ impl Header {
             subnet: u32_at(44),
             channel: u16_at(48),
             event_count: u16_at(50),
-            payload_len: u16_at(52),
+            payload_len: u16_at(PAYLOAD_LEN_AT),
             frag_index: u16_at(54),
             frag_count: u16_at(56),
             class: Class::from_wire(b[58])?,
@@ -160,6 +171,13 @@ impl Header {
                 limit: MAX_PAYLOAD_BYTES,
             });
         }
+        if !exact_payload(self.kind).contains(&payload) {
+            return Err(DecodeError::BadLength {
+                what: "payload of this kind",
+                found: payload,
+                limit: *exact_payload(self.kind).end(),
+            });
+        }
         let is_fragment = self.flags.contains(Flags::FRAGMENT);
         let is_in_range = self.frag_count > 1 && self.frag_index < self.frag_count;
         if is_fragment != is_in_range || (!is_fragment && self.frag_index != 0) {
@@ -169,6 +187,24 @@ impl Header {
             return Err(DecodeError::BadValue("fragment sequence"));
         }
         Ok(())
+    }
+}
+
+/// Payload lengths that a packet of this kind can have, so that no other costs a hash or a cipher.
+fn exact_payload(kind: Kind) -> RangeInclusive<usize> {
+    match kind {
+        Kind::Data | Kind::MtuProbe => 0..=MAX_PAYLOAD_BYTES,
+        Kind::Heartbeat => HEARTBEAT_BYTES..=HEARTBEAT_BYTES,
+        Kind::PathChallenge | Kind::PathResponse => PATH_CHALLENGE_BYTES..=PATH_CHALLENGE_BYTES,
+        Kind::SessionClose => SESSION_CLOSE_BYTES..=SESSION_CLOSE_BYTES,
+        Kind::HandshakeInit => INIT_NOISE_BYTES..=INIT_NOISE_BYTES,
+        Kind::HandshakeResponse => {
+            let hello = HELLO_BYTES + 1..=HELLO_RESPONSE_MAX_BYTES;
+            RESPONSE_NOISE_OVERHEAD_BYTES + hello.start()
+                ..=RESPONSE_NOISE_OVERHEAD_BYTES + hello.end()
+        }
+        // The sealed cookie is no payload.
+        Kind::CookieReply => 0..=0,
     }
 }
 
@@ -210,6 +246,27 @@ mod tests {
     #[test]
     fn decode_reads_what_encode_wrote() {
         assert_eq!(Header::decode(&sample().encode()), Ok(sample()));
+    }
+
+    #[test]
+    fn kinds_of_fixed_length_have_that_length() {
+        let with = |kind, payload_len| {
+            let header = Header { payload_len, ..Header::new(kind, SessionId(1), 0) };
+            Header::decode(&header.encode()).is_ok()
+        };
+        for (kind, good) in [
+            (Kind::HandshakeInit, &[147][..]),
+            (Kind::HandshakeResponse, &[100, 107, 118]),
+            (Kind::CookieReply, &[0]),
+            (Kind::Heartbeat, &[24]),
+            (Kind::PathChallenge, &[8]),
+            (Kind::PathResponse, &[8]),
+            (Kind::SessionClose, &[2]),
+        ] {
+            assert!(good.iter().all(|len| with(kind, *len)), "{kind:?}");
+            let (low, high) = (good[0], good[good.len() - 1]);
+            assert!(!with(kind, high + 1) && (low == 0 || !with(kind, low - 1)), "{kind:?}");
+        }
     }
 
     #[test]

@@ -25,14 +25,15 @@ mod ticket;
 mod window;
 
 pub use address::{decode_peer_addr, encode_peer_addr};
-pub use close::{CloseReason, SessionClose};
+pub use close::{CloseReason, SESSION_CLOSE_BYTES, SessionClose};
 pub use codec::{DecodeError, Reader};
 pub use event::{
     EVENT_META_BYTES, EventIter, EventMeta, EventMetaError, push_event, push_event_with,
 };
 pub use handshake::{
     COOKIE_REPLY_BYTES, CookieReply, Features, HELLO_BYTES, HELLO_RESPONSE_MAX_BYTES, Hello,
-    INIT_MAC_BYTES, InitPacket, MAC_BYTES, ResponsePacket,
+    INIT_MAC_BYTES, INIT_NOISE_BYTES, InitPacket, MAC_BYTES, RESPONSE_NOISE_OVERHEAD_BYTES,
+    ResponsePacket,
 };
 pub use header::{Header, HeaderError};
 pub use heartbeat::{HEARTBEAT_BYTES, Heartbeat};
@@ -55,7 +56,8 @@ pub fn decode_anything(bytes: &[u8]) {
     let _ = StreamOpen::decode(&mut Reader::new(bytes));
     let _ = EventIter::new(u16::MAX, bytes).count();
     let _ = EventMeta::decode(bytes);
-    let _ = Hello::decode(bytes);
+    let _ = Hello::decode_init(bytes);
+    let _ = Hello::decode_response(bytes);
     let _ = InitPacket::split(bytes);
     let _ = ResponsePacket::split(bytes);
     let _ = CookieReply::decode(bytes);

@@ -174,7 +174,7 @@ fn a_late_proof_of_an_older_handshake_does_not_bring_it_back() {
 fn a_peer_that_restarts_is_dialled_again_and_gets_what_is_sent_next() {
     net_sim::seeds!(10, |seed| {
         let mut net = connected(seed, bad_link());
-        act(&mut net, A, |n, _| n.endpoint.add_peer(peer(2)));
+        act(&mut net, A, |n, _| n.endpoint.add_peer(peer(2)).unwrap());
         let sent = messages(seed, [1_000; 5]);
         act(&mut net, A, |n, now| n.send_all(now, 2, reliable(1 << 16), &sent));
         run_until_received(&mut net, B, 5, secs(10));
@@ -203,8 +203,8 @@ fn an_outage_shorter_than_the_session_loses_nothing() {
         for known in [false, true] {
             let mut net = connected(seed, bad_link());
             if known {
-                act(&mut net, A, |n, _| n.endpoint.add_peer(peer(2)));
-                act(&mut net, B, |n, _| n.endpoint.add_peer(peer(1)));
+                act(&mut net, A, |n, _| n.endpoint.add_peer(peer(2)).unwrap());
+                act(&mut net, B, |n, _| n.endpoint.add_peer(peer(1)).unwrap());
             }
             let sent = messages(seed, [3_000; 40]);
             for (id, i) in [(A, 2), (B, 1)] {

@@ -4,10 +4,10 @@
 use std::net::SocketAddr;
 
 use net_crypto::{EntityKeypair, MeshSecret};
-use net_mesh_core::{DropReason, EndpointConfig};
+use net_mesh_core::{DialError, DropReason, EndpointConfig};
 use net_sim::{LinkConfig, SimRng};
-use net_types::Instant;
-use net_types::limits::{HANDSHAKES_PER_NODE_PER_SEC, HANDSHAKES_PER_SOURCE_PER_SEC};
+use net_types::limits::{HANDSHAKES_PER_NODE_PER_SEC, HANDSHAKES_PER_SOURCE_PER_SEC, MAX_SESSIONS};
+use net_types::{EntityId, Instant, NodeId, PeerAddr};
 use net_wire::{Kind, RoutingHeader};
 
 use crate::node::{SentDatagram, SimNode, addr, config, kind_of, node_id, peer};
@@ -268,17 +268,58 @@ fn the_address_book_is_bounded_and_survives_its_sessions() {
         for i in 0..70_000u64 {
             let mut id = [7; 32];
             id[..8].copy_from_slice(&i.to_le_bytes());
-            n.endpoint.add_peer(net_types::PeerAddr::direct(net_types::EntityId(id), addr(9)));
+            let added = n.endpoint.add_peer(PeerAddr::direct(EntityId(id), addr(9)));
+            assert_eq!(added.is_ok(), i < MAX_SESSIONS as u64);
         }
-        assert_eq!(n.endpoint.population().peers, net_types::limits::MAX_SESSIONS);
+        assert_eq!(n.endpoint.population().peers, MAX_SESSIONS);
+        // One that is forgotten makes room for another.
+        n.endpoint.remove_peer(NodeId(5));
+        assert_eq!(n.endpoint.population().peers, MAX_SESSIONS - 1);
+        assert_eq!(n.endpoint.add_peer(peer(2)), Ok(()));
     });
     let mut net = connected(2, LinkConfig::default());
     act(&mut net, A, |n, now| {
-        n.endpoint.add_peer(peer(2));
+        n.endpoint.add_peer(peer(2)).unwrap();
         let session = n.session_with(2).unwrap();
         n.endpoint.close_session(now, session, net_mesh_core::CloseReason::Disconnected);
     });
     net.run_for(secs(1)).unwrap();
     assert_eq!(node(&net, A).endpoint.peer_addr(node_id(2)), Some(&peer(2)));
     assert_eq!(config(2).secrets.len(), 1);
+}
+
+#[test]
+fn an_identity_with_the_node_id_of_another_is_not_taken_for_it() {
+    // A key whose first eight bytes are node 2's. Nobody here has its secret half.
+    let genuine = peer(2).entity_id;
+    let alias = (0..=u8::MAX)
+        .map(|i| {
+            let mut id = genuine.0;
+            id[20] ^= i;
+            EntityId(id)
+        })
+        .find(|id| *id != genuine && net_crypto::check_entity_id(id.as_bytes()).is_ok())
+        .unwrap();
+    assert_eq!(alias.node_id(), genuine.node_id());
+    let alias = PeerAddr::direct(alias, addr(9));
+    let collides = Err(DialError::NodeIdCollision);
+    let mut net = connected(3, LinkConfig::default());
+    act(&mut net, A, |n, now| {
+        // With a session, with a dial under way, and with nothing but an address.
+        assert_eq!(n.endpoint.add_peer(alias.clone()), collides);
+        assert_eq!(n.endpoint.dial(now, &alias), collides);
+    });
+    let mut net = nodes(4, LinkConfig::default(), 1);
+    act(&mut net, A, |n, now| {
+        n.endpoint.dial(now, &peer(2)).unwrap();
+        assert_eq!(n.endpoint.dial(now, &alias), collides);
+        n.endpoint.add_peer(peer(3)).unwrap();
+    });
+    let mut net = nodes(5, LinkConfig::default(), 1);
+    act(&mut net, A, |n, now| {
+        n.endpoint.add_peer(peer(2)).unwrap();
+        assert_eq!(n.endpoint.dial(now, &alias), collides);
+        n.endpoint.remove_peer(genuine.node_id());
+        assert_eq!(n.endpoint.dial(now, &alias), Ok(()));
+    });
 }

@@ -6,7 +6,7 @@
 //! [`crate::codec`].
 //!
 //! ```text
-//! request   version u8 = 1 · proxy_hops u8 · client id [16] · counter LEB128
+//! request   version u8 = 1 · proxy_hops u8 · client id [16] · counter LEB128 · since LEB128
 //!           · token (0, or 1 and a byte string) · number u16 · body to the end
 //! response  version u8 = 1 · number u16 · body to the end
 //! ```
@@ -18,7 +18,7 @@ use net_types::limits::{MAX_PROXY_HOPS, MAX_TOKEN_BYTES};
 use thiserror::Error;
 
 use crate::codec::{Bounded, DecodeError, Input, Wire, put_varint};
-use crate::{ApiError, ErrorCode, cluster, kv, lease};
+use crate::{ApiError, ErrorCode, Revision, cluster, kv, lease};
 
 /// The version of both frames.
 pub const ENVELOPE_VERSION: u8 = 1;
@@ -282,19 +282,23 @@ impl fmt::Debug for ClientId {
 /// Names one logical write, so that repeating it is answered instead of applied again.
 ///
 /// A client counts from 1 and keeps the span between its oldest unanswered and its newest counter
-/// below 128; what falls out of that window is refused as `SESSION_EXPIRED`. Counter 0 asks for no
-/// de-duplication, as reads do.
+/// below 128; what falls out of that window is refused as `SESSION_EXPIRED`. So is a name that is
+/// older than answers which the store has forgotten, since it cannot tell whether this one was among
+/// them. Counter 0 asks for no de-duplication, as reads do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId {
     /// The client.
     pub client: ClientId,
     /// The write's number within it.
     pub counter: u64,
+    /// The newest revision that the client had seen when it gave the name, 0 if none: whatever
+    /// carries the name out has a later one.
+    pub since: Revision,
 }
 
 impl RequestId {
     /// No name: the request may be applied as often as it arrives.
-    pub const UNNAMED: Self = Self { client: ClientId([0; 16]), counter: 0 };
+    pub const UNNAMED: Self = Self { client: ClientId([0; 16]), counter: 0, since: Revision(0) };
 
     /// This id unless it is [`RequestId::UNNAMED`] or the like.
     pub fn named(self) -> Option<Self> {
@@ -306,14 +310,16 @@ impl Wire for RequestId {
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.client.0);
         put_varint(self.counter, out);
+        put_varint(self.since.0, out);
     }
 
     fn take(input: &mut Input) -> Result<Self, DecodeError> {
-        Ok(Self { client: ClientId(input.array()?), counter: input.varint()? })
+        let client = ClientId(input.array()?);
+        Ok(Self { client, counter: input.varint()?, since: Revision(input.varint()?) })
     }
 
     fn size_hint(&self) -> usize {
-        20
+        24
     }
 }
 
@@ -339,7 +345,7 @@ impl AuthenticatedRequest {
     /// The frame.
     pub fn encode(&self) -> Bytes {
         let token = self.token.as_ref().map_or(0, Bytes::len);
-        let mut out = Vec::with_capacity(40 + token + self.request.body_hint());
+        let mut out = Vec::with_capacity(44 + token + self.request.body_hint());
         out.extend_from_slice(&[ENVELOPE_VERSION, self.proxy_hops]);
         self.request_id.put(&mut out);
         self.token.put_bounded(&mut out);
@@ -365,6 +371,23 @@ impl AuthenticatedRequest {
 }
 
 impl Response {
+    /// A revision that the node which answers has applied, if the answer tells one.
+    pub fn revision(&self) -> Option<Revision> {
+        match self {
+            Self::Read(r) => Some(r.revision),
+            Self::Write(r) => Some(r.revision),
+            Self::Delete(r) => Some(r.revision),
+            Self::Scan(r) => Some(r.revision),
+            Self::CompareAndSwap(r) => Some(r.revision),
+            Self::BatchRead(r) => Some(r.revision),
+            Self::BatchWrite(r) => Some(r.revision),
+            Self::ConditionalBatchWrite(r) => Some(r.revision),
+            Self::Transact(r) => Some(r.revision),
+            Self::RaftMetrics(r) => r.last_applied_index.map(Revision),
+            _ => None,
+        }
+    }
+
     /// The frame.
     pub fn encode(&self) -> Bytes {
         let mut out = Vec::with_capacity(3 + self.body_hint());

@@ -46,7 +46,8 @@ numbers! {
         NotFound = 14,
         /// The named object is in a state that forbids this.
         Conflict = 15,
-        /// The request is too old to say whether it was applied.
+        /// The request's name is too old to say whether an earlier attempt was carried out; this one was
+        /// not. A request that had no other may be asked again under a new name.
         SessionExpired = 16,
         /// The feature is switched off on the server.
         FeatureDisabled = 17,

@@ -1,13 +1,14 @@
 //! The client: one request at a time for the caller, rotation and retries underneath.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aspen_api::cluster::GetLeader;
+use aspen_api::cluster::{GetLeader, GetRaftMetrics};
 use aspen_api::{
     ApiError, AuthenticatedRequest, ClientId, ClusterTicket, EnvelopeError, ErrorCode, Exchange,
-    KeyValueStore, Purpose, Request, RequestId, Response, StoreRequest, service,
+    KeyValueStore, Purpose, Request, RequestId, Response, Revision, StoreRequest, service,
 };
 use bytes::Bytes;
 use net_node::{
@@ -29,6 +30,9 @@ use crate::rotation::{Failure, Rotation, Step};
 const SUSPECT_AFTER: Duration = Duration::from_millis(250);
 /// Longest wait for the answer to that question.
 const PROBE_DEADLINE: Duration = Duration::from_millis(1_000);
+/// Names that one write is given at most. More than one only if the store has forgotten answers
+/// since the last that this client has seen of it.
+const MAX_NAMES: u32 = 4;
 
 /// Settings of a client.
 pub struct ClientOptions {
@@ -87,6 +91,8 @@ struct Inner {
     /// The peer to ask first: the one that answered last, or was found to lead.
     preferred: watch::Sender<usize>,
     ids: Mutex<RequestIds>,
+    /// The newest revision seen in an answer.
+    seen: AtomicU64,
     /// As many requests under way as a node takes from one client.
     turns: Semaphore,
     /// When somebody may ask again who leads.
@@ -107,6 +113,7 @@ enum Attempt {
 struct Attempts {
     is_write: bool,
     count: u32,
+    names: u32,
     /// An attempt may have been carried out, or may yet be, without an answer that says so.
     is_open: bool,
     last_refusal: Option<ApiError>,
@@ -152,6 +159,7 @@ impl Client {
             peers: Mutex::new(Peers::new(peers)),
             preferred: watch::Sender::new(0),
             ids: Mutex::default(),
+            seen: AtomicU64::new(0),
             turns: Semaphore::new(MAX_REQUESTS_PER_CLIENT),
             next_probe: Mutex::new(None),
             origin: tokio::time::Instant::now(),
@@ -230,9 +238,10 @@ impl Inner {
         let audience = Audience::of(&request);
         let until = tokio::time::Instant::now() + deadline;
         let _turn = self.turn(until).await?;
-        let named = self.name(&request)?;
-        let body = self.frame(request, named.id);
-        let mut attempts = Attempts { is_write: named.id.named().is_some(), ..Attempts::default() };
+        let mut named = self.name(&request)?;
+        let mut body = self.frame(request, named.id);
+        let is_write = named.id.named().is_some();
+        let mut attempts = Attempts { is_write, names: 1, ..Attempts::default() };
         let mut rotation = match audience {
             Audience::First => Rotation::start(1, 0, self.instant(until)),
             _ => {
@@ -250,6 +259,12 @@ impl Inner {
                         self.prefer(peer);
                     }
                     return Ok(response);
+                }
+                Attempt::Refused(error) if attempts.may_be_renamed(&error) => {
+                    attempts.names += 1;
+                    self.look_at_revision(peer, until).await;
+                    (named, body) = self.rename(named, &body)?;
+                    continue;
                 }
                 Attempt::Refused(error) => return Err(attempts.refusal(error)),
                 Attempt::Failed(failure) => failure,
@@ -409,9 +424,14 @@ impl Inner {
             Some(addr) => self.call(addr, body, deadline).await,
             None => self.call_node(route.node, body, deadline).await,
         };
-        if answer.is_err() {
+        match &answer {
+            Ok(answer) => {
+                if let Some(Revision(revision)) = answer.revision() {
+                    self.seen.fetch_max(revision, Ordering::Relaxed);
+                }
+            }
             // Dialled again next time, perhaps at another address.
-            lock(&self.peers).forget_session(peer);
+            Err(_) => lock(&self.peers).forget_session(peer),
         }
         answer
     }
@@ -457,12 +477,17 @@ impl Inner {
 
     /// A name for the request if it is one that must not be applied twice.
     fn name(&self, request: &Request) -> Result<Named<'_>, ApiError> {
-        if request.purpose() != Purpose::Write {
-            return Ok(Named { inner: self, id: RequestId::UNNAMED });
+        match request.purpose() {
+            Purpose::Write => self.new_name(),
+            _ => Ok(Named { inner: self, id: RequestId::UNNAMED }),
         }
+    }
+
+    fn new_name(&self) -> Result<Named<'_>, ApiError> {
+        let since = Revision(self.seen.load(Ordering::Relaxed));
         let mut client = [0; 16];
         let mut failed = None;
-        let id = lock(&self.ids).open(|| {
+        let id = lock(&self.ids).open(since, || {
             failed = OsRng.try_fill_bytes(&mut client).err();
             ClientId(client)
         });
@@ -474,6 +499,24 @@ impl Inner {
                 ErrorCode::InternalError,
                 format!("the system's random source failed: {error}"),
             )),
+        }
+    }
+
+    /// Gives the write in `body`, which was not carried out, a new name instead of `old`.
+    fn rename<'a>(&'a self, old: Named<'a>, body: &Bytes) -> Result<(Named<'a>, Bytes), ApiError> {
+        drop(old);
+        let named = self.new_name()?;
+        let framed = AuthenticatedRequest::decode(body.clone()).map_err(ApiError::from)?;
+        let framed = AuthenticatedRequest { request_id: named.id, ..framed };
+        Ok((named, framed.encode()))
+    }
+
+    /// Asks a peer how far it has applied the log, which [`Inner::ask`] takes note of.
+    async fn look_at_revision(&self, peer: usize, until: tokio::time::Instant) {
+        let left = until.saturating_duration_since(tokio::time::Instant::now());
+        let body = self.frame(GetRaftMetrics {}.into(), RequestId::UNNAMED);
+        if let Err(error) = self.ask(peer, body, left).await {
+            tracing::debug!(peer, %error, "the newest revision is not known");
         }
     }
 
@@ -496,6 +539,13 @@ impl Inner {
 }
 
 impl Attempts {
+    /// Whether a write that was refused for its old name can be asked again under a new one: no
+    /// attempt can have been carried out.
+    fn may_be_renamed(&self, error: &ApiError) -> bool {
+        let is_unheard = self.is_write && !self.is_open && self.names < MAX_NAMES;
+        is_unheard && error.code == ErrorCode::SessionExpired
+    }
+
     /// The error of a request that was refused for good, perhaps after other attempts.
     fn refusal(self, error: ApiError) -> ApiError {
         if !self.is_open || !self.is_write || is_definitive(error.code) {

@@ -4,7 +4,7 @@
 //! a client of its own to the cluster, and a lane is full while the span from its oldest open
 //! request to its next one would exceed the window.
 
-use aspen_api::{ClientId, RequestId};
+use aspen_api::{ClientId, RequestId, Revision};
 use net_types::limits::DEDUP_WINDOW_REQUESTS;
 
 #[derive(Debug)]
@@ -24,14 +24,14 @@ impl Lane {
         Self { client, base: 1, open: 0, next: 1 }
     }
 
-    fn open(&mut self) -> Option<RequestId> {
+    fn open(&mut self, since: Revision) -> Option<RequestId> {
         let at = self.next - self.base;
         if at >= DEDUP_WINDOW_REQUESTS {
             return None;
         }
         self.open |= 1 << at;
         self.next += 1;
-        Some(RequestId { client: self.client, counter: self.next - 1 })
+        Some(RequestId { client: self.client, counter: self.next - 1, since })
     }
 
     fn close(&mut self, counter: u64) {
@@ -49,18 +49,18 @@ pub(crate) struct RequestIds {
 }
 
 impl RequestIds {
-    /// A name for a new write. `draw` gives random client ids; it is called when every lane is
-    /// full.
-    pub(crate) fn open(&mut self, draw: impl FnOnce() -> ClientId) -> RequestId {
+    /// A name for a new write; `since` is the newest revision seen. `draw` gives random client ids;
+    /// it is called when every lane is full.
+    pub(crate) fn open(&mut self, since: Revision, draw: impl FnOnce() -> ClientId) -> RequestId {
         // The lane used last stands first, so that one search step is the rule.
         for at in 0..self.lanes.len() {
-            if let Some(id) = self.lanes[at].open() {
+            if let Some(id) = self.lanes[at].open(since) {
                 self.lanes.swap(0, at);
                 return id;
             }
         }
         let mut lane = Lane::new(draw());
-        let id = lane.open().expect("a new lane has room");
+        let id = lane.open(since).expect("a new lane has room");
         self.lanes.insert(0, lane);
         id
     }
@@ -77,6 +77,8 @@ impl RequestIds {
 mod tests {
     use super::*;
 
+    const SINCE: Revision = Revision(7);
+
     fn client(n: u8) -> impl Fn() -> ClientId {
         move || ClientId([n; 16])
     }
@@ -89,7 +91,7 @@ mod tests {
     fn counters_go_up_in_one_lane_while_requests_finish() {
         let mut ids = RequestIds::default();
         for n in 1..1_000 {
-            let id = ids.open(client(1));
+            let id = ids.open(SINCE, client(1));
             assert_eq!((id.client, id.counter), (ClientId([1; 16]), n));
             ids.close(id);
         }
@@ -99,29 +101,29 @@ mod tests {
     #[test]
     fn a_request_that_stays_open_is_never_128_behind() {
         let mut ids = RequestIds::default();
-        let slow = ids.open(client(1));
+        let slow = ids.open(SINCE, client(1));
         for _ in 1..128 {
-            let id = ids.open(unexpected);
+            let id = ids.open(SINCE, unexpected);
             ids.close(id);
         }
-        let other = ids.open(client(2));
+        let other = ids.open(SINCE, client(2));
         assert_eq!((other.client, other.counter), (ClientId([2; 16]), 1));
         ids.close(slow);
         ids.close(other);
         assert_eq!(ids.lanes.iter().map(|lane| lane.open).sum::<u128>(), 0);
-        let again = ids.open(unexpected);
+        let again = ids.open(SINCE, unexpected);
         assert!(again.counter == 129 || again.counter == 2);
     }
 
     #[test]
     fn requests_may_finish_in_any_order() {
         let mut ids = RequestIds::default();
-        let mut open: Vec<_> = (0..128).map(|_| ids.open(client(1))).collect();
+        let mut open: Vec<_> = (0..128).map(|_| ids.open(SINCE, client(1))).collect();
         open.reverse();
         for id in open.drain(..) {
             ids.close(id);
         }
         assert_eq!((ids.lanes[0].base, ids.lanes[0].next), (129, 129));
-        assert_eq!(ids.open(unexpected).counter, 129);
+        assert_eq!(ids.open(SINCE, unexpected).counter, 129);
     }
 }

@@ -4,8 +4,8 @@
 //! number.
 //!
 //! ```text
-//! proposal  version u8 = 1 · log time LEB128 ms · request id (0, or 1 and client [16] · counter)
-//!           · command number u8 · body
+//! proposal  version u8 = 1 · log time LEB128 ms · request id (0, or 1 and client [16]
+//!           · counter LEB128 · since LEB128) · command number u8 · body
 //! ```
 
 use aspen_api::codec::{DecodeError, Input, Wire, put_varint, within};
@@ -172,6 +172,6 @@ impl Wire for Proposal {
     }
 
     fn size_hint(&self) -> usize {
-        32 + self.command.size_hint()
+        36 + self.command.size_hint()
     }
 }

@@ -149,6 +149,7 @@ pub fn proposals(seed: u64, entries: u64) -> Vec<(Revision, Proposal)> {
             let request_id = (random.below(4) > 0).then(|| RequestId {
                 client: ClientId([random.below(5) as u8; 16]),
                 counter: 1 + index / 3,
+                since: Revision(index.saturating_sub(random.below(9))),
             });
             let command = random.command(index);
             // What stands in a log has been through the codec.

@@ -3,6 +3,13 @@
 //! Each client has 128 slots; the answer to its request `n` stands in slot `n mod 128`. A request
 //! whose slot holds a later number is too old to be judged and is refused.
 //!
+//! Whole clients are forgotten when they were silent for long, as log time has it, and when there are
+//! too many. The store keeps the newest revision whose answer went that way, and every name says
+//! after which revision it was given. A name without an answer that is older than what was forgotten
+//! is refused: it cannot be told from one that was carried out. So no request is ever carried out
+//! twice, however many clients come, however far log time jumps and however late a copy arrives;
+//! what a client loses is the answer.
+//!
 //! Refusals and failed comparisons are recorded as well: a copy of the request may still be on its
 //! way, and must not be carried out once its sender was told that it failed.
 //!
@@ -10,12 +17,12 @@
 //! every write; it is forgotten a minute later than the window promises.
 
 use aspen_api::codec::{Wire, put_varint};
-use aspen_api::{ClientId, ErrorCode, RequestId};
+use aspen_api::{ClientId, ErrorCode, RequestId, Revision};
 use bytes::Bytes;
 use net_types::limits::{DEDUP_WINDOW_AGE, MAX_DEDUP_CLIENTS, MAX_RECORDED_REPLY_BYTES};
 
 use crate::applier::{Applier, refused};
-use crate::layout::{client_age, reply_key, split_be, split_client_age, take_varint};
+use crate::layout::{Damaged, client_age, reply_key, split_be, split_client_age, take_varint};
 use crate::{Reply, StateError, TableId, WriteTables};
 
 /// Steps in which a client's age is kept.
@@ -23,28 +30,37 @@ const AGE_STEP_MS: u64 = 60_000;
 /// Silence after which a client is forgotten.
 const FORGET_AFTER_MS: u64 = DEDUP_WINDOW_AGE.as_millis() as u64 + AGE_STEP_MS;
 
+/// A row of the answers.
+struct Recorded<'r> {
+    counter: u64,
+    /// The entry that was answered.
+    revision: Revision,
+    reply: &'r [u8],
+}
+
+fn split_reply(row: &[u8]) -> Result<Recorded<'_>, Damaged> {
+    let mut reply = row;
+    let mut number = || take_varint(&mut reply).ok_or(Damaged(TableId::Replies));
+    let (counter, revision) = (number()?, Revision(number()?));
+    Ok(Recorded { counter, revision, reply })
+}
+
 impl<T: WriteTables> Applier<'_, T> {
     /// The answer to a request that was applied before, or a refusal if that cannot be known.
     pub(crate) fn recorded(&self, id: RequestId) -> Result<Option<Reply>, StateError<T::Error>> {
         let row_key = reply_key(id.client, id.counter);
-        let Some(row) = self.tables.get(TableId::Replies, &row_key).map_err(StateError::Tables)?
-        else {
-            return Ok(None);
+        let row = self.tables.get(TableId::Replies, &row_key).map_err(StateError::Tables)?;
+        let recorded = row.as_ref().map(|row| split_reply(row.as_ref())).transpose()?;
+        let is_too_old = match recorded {
+            Some(found) if found.counter == id.counter => {
+                let reply = Reply::from_bytes(Bytes::copy_from_slice(found.reply));
+                return reply.map(Some).map_err(|_| StateError::Corrupt(TableId::Replies));
+            }
+            Some(found) if found.counter > id.counter => true,
+            Some(_) | None => id.since < self.header.forgotten_revision,
         };
-        let corrupt = StateError::Corrupt(TableId::Replies);
-        let mut rest = row.as_ref();
-        let Some(counter) = take_varint(&mut rest) else { return Err(corrupt) };
-        if counter < id.counter {
-            return Ok(None);
-        }
-        if counter > id.counter {
-            let message = "the request is older than the answers that are remembered";
-            return Ok(Some(refused(ErrorCode::SessionExpired, message)));
-        }
-        match Reply::from_bytes(Bytes::copy_from_slice(rest)) {
-            Ok(reply) => Ok(Some(reply)),
-            Err(_) => Err(corrupt),
-        }
+        let message = "the request is older than the answers that are remembered";
+        Ok(is_too_old.then(|| refused(ErrorCode::SessionExpired, message)))
     }
 
     /// Records the answer to a request.
@@ -55,6 +71,7 @@ impl<T: WriteTables> Applier<'_, T> {
     ) -> Result<(), StateError<T::Error>> {
         self.row_scratch.clear();
         put_varint(id.counter, &mut self.row_scratch);
+        put_varint(self.revision.0, &mut self.row_scratch);
         if reply.size_hint() > MAX_RECORDED_REPLY_BYTES {
             // Only a failed comparison can be this large, by the value it found.
             let message = "the comparison failed; the value it found is no longer known";
@@ -130,13 +147,15 @@ impl<T: WriteTables> Applier<'_, T> {
         let (_, client) = split_client_age(&age)?;
         let mut end = [0xff; 17];
         end[..16].copy_from_slice(&client.0);
-        let answers: Vec<Vec<u8>> = self
-            .tables
-            .range(TableId::Replies, &client.0, Some(&end))
-            .map_err(StateError::Tables)?
-            .map(|row| row.map(|(row_key, _)| row_key.as_ref().to_vec()))
-            .collect::<Result<_, _>>()
-            .map_err(StateError::Tables)?;
+        let mut answers: Vec<Vec<u8>> = Vec::new();
+        let mut newest = self.header.forgotten_revision;
+        let rows = self.tables.range(TableId::Replies, &client.0, Some(&end));
+        for row in rows.map_err(StateError::Tables)? {
+            let (row_key, row) = row.map_err(StateError::Tables)?;
+            newest = newest.max(split_reply(row.as_ref())?.revision);
+            answers.push(row_key.as_ref().to_vec());
+        }
+        self.header.forgotten_revision = newest;
         *budget = budget.saturating_sub(answers.len() + 1);
         for row_key in answers {
             self.tables.remove(TableId::Replies, &row_key).map_err(StateError::Tables)?;

@@ -11,7 +11,7 @@
 //! LeaseKeys   lease id be · key                       -> (empty)
 //! Clients     client [16]                             -> last write be
 //! ClientAges  last write be · client [16]             -> (empty)
-//! Replies     client [16] · slot u8                   -> counter LEB128 · Reply
+//! Replies     client [16] · slot u8                   -> counter LEB128 · revision LEB128 · Reply
 //!
 //! item        version · create revision · mod revision (LEB128) · flags u8
 //!             · [1: deadline LEB128] · [2: lease id LEB128] · value to the end
@@ -68,6 +68,8 @@ record! {
         pub client_count: u64,
         /// No remembered client wrote last before this.
         pub oldest_client_ms: u64,
+        /// No answer that was forgotten with its client is to a later entry than this.
+        pub forgotten_revision: Revision,
         /// The sweep under way.
         pub sweep: Option<Sweep>,
     }
@@ -100,6 +102,7 @@ impl Default for Header {
             history_bytes: 0,
             client_count: 0,
             oldest_client_ms: u64::MAX,
+            forgotten_revision: Revision(0),
             sweep: None,
         }
     }
@@ -372,7 +375,7 @@ mod tests {
         assert_eq!(prefix_end(b""), None);
         let header = Header::default().to_bytes();
         let top = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
-        let expected = [&[1, 0, 0, 0][..], &top, &[0; 6], &top, &[0]].concat();
+        let expected = [&[1, 0, 0, 0][..], &top, &[0; 6], &top, &[0, 0]].concat();
         assert_eq!(header, expected);
     }
 

@@ -272,7 +272,8 @@ pub const DEDUP_WINDOW_REQUESTS: u64 = 128;
 /// Log time a client's answers are remembered after its last write.
 pub const DEDUP_WINDOW_AGE: Duration = Duration::from_secs(600);
 /// Clients whose answers are remembered; about 100 bytes of disk each and up to 128 answers of
-/// about 40 bytes. Beyond it the one that was silent longest is forgotten.
+/// about 40 bytes. Beyond it the one that was silent longest is forgotten; what it then repeats is
+/// refused, not applied again.
 pub const MAX_DEDUP_CLIENTS: u64 = 65_536;
 /// Bytes of a recorded answer: the reads of a transaction and what stands around them.
 pub const MAX_RECORDED_REPLY_BYTES: usize = MAX_TRANSACTION_READ_BYTES + (16 << 10);

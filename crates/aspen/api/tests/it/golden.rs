@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use aspen_api::{AuthenticatedRequest, ClientId, Request, RequestId, Response};
+use aspen_api::{AuthenticatedRequest, ClientId, Request, RequestId, Response, Revision};
 
 use crate::samples::{requests, responses};
 
@@ -26,7 +26,7 @@ fn requests_are_pinned() {
             let framed = AuthenticatedRequest::new(request, RequestId::UNNAMED);
             let frame = framed.encode();
             assert_eq!(AuthenticatedRequest::decode(frame.clone()).as_ref(), Ok(&framed));
-            line(framed.request.number(), framed.request.name(), &frame[20..])
+            line(framed.request.number(), framed.request.name(), &frame[21..])
         })
         .collect();
     let all: BTreeSet<_> = Request::NUMBERS.iter().map(|(number, _)| *number).collect();
@@ -60,7 +60,7 @@ fn the_frame_of_a_request_is_pinned() {
         proxy_hops: 2,
         ..AuthenticatedRequest::new(
             aspen_api::cluster::Ping {},
-            RequestId { client: ClientId([0xcc; 16]), counter: 300 },
+            RequestId { client: ClientId([0xcc; 16]), counter: 300, since: Revision(200) },
         )
     };
     let frame = framed.encode();
@@ -68,6 +68,7 @@ fn the_frame_of_a_request_is_pinned() {
         &[1, 2][..],       // version, hops
         &[0xcc; 16],       // client
         &[0xac, 2],        // counter
+        &[0xc8, 1],        // since
         &[1, 3],           // token present, its length
         b"tok",            //
         &[0x00, 0x19][..], // 100.0

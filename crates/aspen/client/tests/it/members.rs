@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aspen_api::cluster::{LeaderResult, Member};
+use aspen_api::cluster::{LeaderResult, Member, RaftMetricsResult, RaftState};
 use aspen_api::{
     ApiError, AuthenticatedRequest, ClusterId, ClusterTicket, ErrorCode, MemberId, MeshKey,
     MeshTicket, Request, RequestId, Response, Revision, service,
@@ -43,6 +43,7 @@ struct State {
     addrs: Vec<PeerAddr>,
     tables: MemoryTables,
     revision: u64,
+    now_ms: u64,
     asked: Vec<(usize, &'static str, RequestId)>,
 }
 
@@ -56,6 +57,7 @@ impl State {
         let command = match Command::from_request(framed.request) {
             Ok(command) => command,
             Err(Request::GetLeader(_)) => return LeaderResult { leader: self.leader() }.into(),
+            Err(Request::GetRaftMetrics(_)) => return self.metrics().into(),
             Err(other) => {
                 let view = View::open(&self.tables, 0).unwrap();
                 return view.answer(&other).unwrap().unwrap_or_else(Response::Error);
@@ -63,11 +65,25 @@ impl State {
         };
         self.revision += 1;
         let request_id = framed.request_id.named();
-        let proposal = Proposal { log_time_ms: 0, request_id, command };
+        let proposal = Proposal { log_time_ms: self.now_ms, request_id, command };
         let mut applier = Applier::open(&mut self.tables).unwrap();
         let reply = applier.apply(Revision(self.revision), &proposal).unwrap();
         applier.finish().unwrap();
         reply.into()
+    }
+
+    fn metrics(&self) -> RaftMetricsResult {
+        RaftMetricsResult {
+            node_id: MemberId(0),
+            state: RaftState::Leader,
+            leader: None,
+            term: 1,
+            last_log_index: Some(self.revision),
+            last_applied_index: Some(self.revision),
+            snapshot_index: None,
+            purged_index: None,
+            replication: vec![],
+        }
     }
 
     fn answer(&mut self, member: usize, framed: AuthenticatedRequest) -> Option<Response> {
@@ -135,6 +151,11 @@ impl Members {
             nodes.push((node, handle));
         }
         Self { state, nodes }
+    }
+
+    /// Lets log time pass.
+    pub(crate) fn pass(&self, time: Duration) {
+        self.state.lock().unwrap().now_ms += time.as_millis() as u64;
     }
 
     pub(crate) fn set_mood(&self, member: usize, mood: Mood) {

@@ -173,6 +173,43 @@ async fn a_write_that_a_leader_left_open_stays_open_whatever_is_refused_later() 
     }
 }
 
+/// Long enough that the store forgets its clients.
+const FORGOTTEN: Duration = Duration::from_secs(1_000);
+
+#[tokio::test]
+async fn who_has_seen_nothing_since_answers_were_forgotten_asks_under_a_new_name() {
+    let members = Members::start(&[Mood::Leads]);
+    let early = members.client(&[0], LONG);
+    early.write(key("early"), "v".into()).await.unwrap();
+    members.pass(FORGOTTEN);
+    // The first of these writes forgets the early client, and is refused for it.
+    let late = members.client(&[0], LONG);
+    assert!(late.send(create("k")).await.unwrap().is_success);
+    assert!(late.send(create("l")).await.unwrap().is_success);
+    assert!(early.send(create("m")).await.unwrap().is_success);
+    let asked = members.asked(0);
+    assert_eq!(asked.iter().filter(|name| **name == "CompareAndSwapKey").count(), 4, "{asked:?}");
+    assert_eq!(late.read(key("k")).await.unwrap().item.unwrap().version, 1);
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_was_forgotten_is_not_applied_again_and_stays_open() {
+    let members = Members::start(&[Mood::LosesAnswers, Mood::Follows]);
+    let client = members.client(&[0, 1], LONG);
+    let write = client.send(create("k"));
+    let forget = async {
+        while members.asked(0).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        members.pass(FORGOTTEN);
+        members.set_mood(0, Mood::Silent);
+        members.set_mood(1, Mood::Leads);
+    };
+    let (result, ()) = tokio::join!(write, forget);
+    assert_eq!(result.unwrap_err().code, ErrorCode::SessionExpired);
+    assert_eq!(client.read(key("k")).await.unwrap().item.unwrap().version, 1);
+}
+
 #[tokio::test]
 async fn what_has_no_name_is_not_asked_again_once_it_is_left_open() {
     let members = Members::start(&[Mood::LeavesOpen, Mood::Leads]);

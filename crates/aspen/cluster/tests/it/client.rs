@@ -4,7 +4,7 @@ use aspen_api::kv::{
     CompareAndSwapKey, Consistency, ReadKey, ReadResult, ScanKeys, WriteKey, WriteKeyWithTtl,
 };
 use aspen_api::{
-    ApiError, AuthenticatedRequest, ClientId, Exchange, Key, Prefix, RequestId, Response,
+    ApiError, AuthenticatedRequest, ClientId, Exchange, Key, Prefix, RequestId, Response, Revision,
 };
 use aspen_cluster::ClusterNode;
 use bytes::Bytes;
@@ -89,5 +89,5 @@ pub(crate) async fn keys(node: &ClusterNode, consistency: Consistency) -> Vec<St
 }
 
 pub(crate) fn request_id(counter: u64) -> RequestId {
-    RequestId { client: ClientId([3; 16]), counter }
+    RequestId { client: ClientId([3; 16]), counter, since: Revision(0) }
 }

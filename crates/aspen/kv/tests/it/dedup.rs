@@ -1,16 +1,21 @@
 //! Repeated requests are answered, not applied again.
 
-use aspen_api::kv::Lifetime;
+use aspen_api::kv::{Lifetime, WriteResult};
 use aspen_api::{ClientId, ErrorCode, LeaseId, RequestId, Revision};
 use aspen_kv::conformance::dump;
 use aspen_kv::{Applier, Command, MemoryTables, Proposal, Reply, TableId};
 use bytes::Bytes;
 use net_types::limits::{DEDUP_WINDOW_REQUESTS, MAX_DEDUP_CLIENTS};
+use proptest::prelude::*;
 
 use crate::store::{Store, key, refusal};
 
 fn id(client: u8, counter: u64) -> Option<RequestId> {
-    Some(RequestId { client: ClientId([client; 16]), counter })
+    id_since(client, counter, 0)
+}
+
+fn id_since(client: u8, counter: u64, since: u64) -> Option<RequestId> {
+    Some(RequestId { client: ClientId([client; 16]), counter, since: Revision(since) })
 }
 
 fn set(value: &'static str) -> Command {
@@ -105,6 +110,7 @@ fn a_silent_client_is_forgotten_after_ten_minutes_and_not_before() {
     store.now_ms += 2 * minute;
     store.tick();
     assert_eq!(store.header().client_count, 0);
+    assert_eq!(store.header().forgotten_revision, Revision(2), "the newest that was answered");
     let dedup_tables = [TableId::Clients, TableId::ClientAges, TableId::Replies];
     assert!(dump(&store.tables).iter().all(|row| !dedup_tables.contains(&row.0)));
 }
@@ -127,22 +133,93 @@ fn the_number_of_clients_is_bounded_and_the_most_silent_one_goes_first() {
     let mut applier = Applier::open(&mut tables).unwrap();
     for n in 0..=MAX_DEDUP_CLIENTS {
         let client = ClientId(u128::from(n).to_be_bytes());
-        let request_id = Some(RequestId { client, counter: 1 });
+        let request_id = Some(RequestId { client, counter: 1, since: Revision(n) });
         let log_time_ms = n / 1_000;
         let proposal = Proposal { log_time_ms, request_id, command: set("v") };
         applier.apply(Revision(n + 1), &proposal).unwrap();
     }
     assert_eq!(applier.header().client_count, MAX_DEDUP_CLIENTS);
-    let mut repeat = |n: u64, revision| {
+    let mut ask = |n: u64, since, revision| {
         let client = ClientId(u128::from(n).to_be_bytes());
-        let request_id = Some(RequestId { client, counter: 1 });
+        let request_id = Some(RequestId { client, counter: 1, since: Revision(since) });
         let proposal = Proposal { log_time_ms: 0, request_id, command: set("w") };
-        match applier.apply(Revision(revision), &proposal).unwrap() {
-            Reply::Write { result } => result.revision.0,
-            other => panic!("{other:?}"),
-        }
+        applier.apply(Revision(revision), &proposal).unwrap()
     };
     let newest = MAX_DEDUP_CLIENTS + 2;
-    assert_eq!(repeat(1, newest), 2, "remembered");
-    assert_eq!(repeat(0, newest + 1), newest + 1, "forgotten, hence applied");
+    let written = |revision| Reply::Write { result: WriteResult { revision: Revision(revision) } };
+    assert_eq!(ask(1, 1, newest), written(2), "remembered");
+    let lost = ask(0, 0, newest + 1);
+    assert_eq!(refusal(lost), ErrorCode::SessionExpired, "forgotten, hence not applied again");
+    let other = ask(u64::MAX, 1, newest + 2);
+    assert_eq!(other, written(newest + 2), "named after what was forgotten");
+}
+
+/// A request that may arrive any number of times, at any time.
+#[derive(Clone, Copy, Debug)]
+struct Ask {
+    id: RequestId,
+    first: Option<Revision>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// A client names a new request; it may never arrive.
+    Name(u8),
+    /// One of the requests arrives, counted from the newest.
+    Arrive(usize),
+    /// Log time goes on, perhaps so far that clients are forgotten.
+    Pass(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (0..3u8).prop_map(Step::Name),
+        5 => (0..8usize).prop_map(Step::Arrive),
+        1 => (0..200usize).prop_map(Step::Arrive),
+        1 => prop::sample::select(vec![1_000, 59_000, 600_000, 900_000]).prop_map(Step::Pass),
+    ]
+}
+
+proptest! {
+    /// Every arrival would write: the key's version counts the effects.
+    #[test]
+    fn no_request_takes_effect_twice_and_a_new_name_always_does(
+        steps in prop::collection::vec(step(), 1..300)
+    ) {
+        let mut store = Store::default();
+        let mut asks: Vec<Ask> = Vec::new();
+        let (mut counters, mut effects) = ([0; 3], 0);
+        for step in steps {
+            match step {
+                Step::Name(client) => {
+                    counters[usize::from(client)] += 1;
+                    let counter = counters[usize::from(client)];
+                    let id = id_since(client, counter, store.revision).unwrap();
+                    asks.push(Ask { id, first: None });
+                }
+                Step::Pass(ms) => store.now_ms += ms,
+                Step::Arrive(from_newest) => {
+                    let Some(at) = asks.len().checked_sub(from_newest + 1) else { continue };
+                    let ask = asks[at];
+                    let newest = Revision(store.revision + 1);
+                    let is_new = ask.first.is_none() && ask.id.since.0 == store.revision;
+                    match store.apply_named(set("v"), Some(ask.id)) {
+                        Reply::Write { result } if result.revision == newest => {
+                            prop_assert_eq!(ask.first, None, "applied again");
+                            asks[at].first = Some(newest);
+                            effects += 1;
+                        }
+                        Reply::Write { result } => {
+                            prop_assert_eq!(Some(result.revision), ask.first);
+                        }
+                        other => {
+                            prop_assert_eq!(refusal(other), ErrorCode::SessionExpired);
+                            prop_assert!(!is_new, "nothing newer was forgotten");
+                        }
+                    }
+                    prop_assert_eq!(store.item("k").map_or(0, |item| item.version), effects);
+                }
+            }
+        }
+    }
 }

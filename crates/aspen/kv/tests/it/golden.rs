@@ -144,11 +144,11 @@ fn replies_are_pinned() {
 
 #[test]
 fn proposals_are_pinned() {
-    let request_id = RequestId { client: ClientId([0xcc; 16]), counter: 300 };
+    let request_id = RequestId { client: ClientId([0xcc; 16]), counter: 300, since: Revision(200) };
     let command = Command::Delete { key: key("k") };
     let named = Proposal { log_time_ms: 1, request_id: Some(request_id), command: command.clone() };
     let unnamed = Proposal { log_time_ms: 1_000, request_id: None, command };
-    let pinned = "010101cccccccccccccccccccccccccccccccc ac02 02016b 01e80700 02016b";
+    let pinned = "010101cccccccccccccccccccccccccccccccc ac02 c801 02016b 01e80700 02016b";
     let pinned: String = pinned.split_whitespace().collect();
     assert_eq!(hex(&named.to_bytes()) + &hex(&unnamed.to_bytes()), pinned);
 }

@@ -4,9 +4,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aspen_api::cluster::GetRaftMetrics;
 use aspen_api::kv::{CompareAndSwapKey, Consistency, DeleteKey, ReadKey, WriteKey};
 use aspen_api::{
-    ApiError, AuthenticatedRequest, ClientId, ErrorCode, Exchange, RequestId, Response, service,
+    ApiError, AuthenticatedRequest, ClientId, ErrorCode, Exchange, RequestId, Response, Revision,
+    service,
 };
 use bytes::Bytes;
 use net_sim::SimRng;
@@ -37,6 +39,22 @@ enum Failure {
     Error(ApiError),
 }
 
+impl Failure {
+    /// Whether what was asked may have been carried out, or may yet be.
+    fn is_open(&self) -> bool {
+        match self {
+            Self::NoAnswer => true,
+            Self::Error(error) => {
+                matches!(error.code, ErrorCode::Timeout | ErrorCode::InternalError)
+            }
+        }
+    }
+
+    fn is_code(&self, code: ErrorCode) -> bool {
+        matches!(self, Self::Error(error) if error.code == code)
+    }
+}
+
 pub(crate) struct Client {
     number: usize,
     net: SimNet,
@@ -44,6 +62,8 @@ pub(crate) struct Client {
     rng: SimRng,
     consistency: Consistency,
     requests: u64,
+    /// The newest revision seen in an answer.
+    revision: Revision,
     values: u64,
     target: HostId,
     /// What it last saw of each shared key.
@@ -65,6 +85,7 @@ impl Client {
             rng: SimRng::new(seed, &format!("client {number}")),
             consistency,
             requests: 0,
+            revision: Revision(0),
             values: 0,
             target: NODES[number % NODES.len()],
             seen: [None; SHARED_KEYS.len()],
@@ -110,13 +131,11 @@ impl Client {
 
     /// Performs `action` until it is answered or patience ends.
     pub(crate) async fn perform(&mut self, name: &str, action: Action) -> Option<Outcome> {
-        let id = match action {
+        let mut id = match action {
             Action::Read => RequestId::UNNAMED,
-            _ => {
-                self.requests += 1;
-                RequestId { client: self.id(), counter: self.requests }
-            }
+            _ => self.new_name(),
         };
+        let mut is_open = false;
         let invocation = self.history.lock().unwrap().invoke(self.number, name, action);
         let end = Instant::now() + PATIENCE;
         if action == Action::Read && self.consistency == Consistency::Lease {
@@ -130,13 +149,32 @@ impl Client {
                     self.net.record(format_args!("{} {action:?} {outcome:?}", self.number));
                     return Some(outcome);
                 }
-                Err(Failure::Error(error)) if error.code == ErrorCode::SessionExpired => {
-                    return None;
+                Err(failure) if failure.is_code(ErrorCode::SessionExpired) => {
+                    if is_open {
+                        return None;
+                    }
+                    id = self.newer_name().await;
                 }
-                Err(failure) => self.turn_elsewhere(&failure).await,
+                Err(failure) => {
+                    is_open |= failure.is_open();
+                    self.turn_elsewhere(&failure).await;
+                }
             }
         }
         None
+    }
+
+    fn new_name(&mut self) -> RequestId {
+        self.requests += 1;
+        RequestId { client: self.id(), counter: self.requests, since: self.revision }
+    }
+
+    /// A name for a request that was refused for the age of the one it had.
+    async fn newer_name(&mut self) -> RequestId {
+        if let Ok(metrics) = self.ask(GetRaftMetrics {}, RequestId::UNNAMED).await {
+            self.revision = self.revision.max(Revision(metrics.last_applied_index.unwrap_or(0)));
+        }
+        self.new_name()
     }
 
     /// Sends a request until it is answered with a reply or, about what it names, with an error; or
@@ -145,8 +183,8 @@ impl Client {
         &mut self,
         request: R,
     ) -> Option<Result<R::Reply, ErrorCode>> {
-        self.requests += 1;
-        let id = RequestId { client: self.id(), counter: self.requests };
+        let mut id = self.new_name();
+        let mut is_open = false;
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
             match self.ask(request.clone(), id).await {
@@ -156,7 +194,16 @@ impl Client {
                 {
                     return Some(Err(error.code));
                 }
-                Err(failure) => self.turn_elsewhere(&failure).await,
+                Err(failure) if failure.is_code(ErrorCode::SessionExpired) => {
+                    if is_open {
+                        return None;
+                    }
+                    id = self.newer_name().await;
+                }
+                Err(failure) => {
+                    is_open |= failure.is_open();
+                    self.turn_elsewhere(&failure).await;
+                }
             }
         }
         None
@@ -230,6 +277,8 @@ impl Client {
         let own = 100 + self.number as HostId;
         let call = self.net.call(own, self.target, service::CLIENT, body, ATTEMPT_DEADLINE);
         let answer = call.await.map_err(|_| Failure::NoAnswer)?;
-        R::reply(Response::decode(answer).unwrap()).map_err(Failure::Error)
+        let response = Response::decode(answer).unwrap();
+        self.revision = self.revision.max(response.revision().unwrap_or_default());
+        R::reply(response).map_err(Failure::Error)
     }
 }

@@ -35,8 +35,8 @@ pub(crate) enum Trouble {
     Members,
     /// A wall clock is set.
     Clock,
-    /// A wall clock is set by up to an hour. Not for runs in which requests are repeated and must
-    /// still take effect once; see [`MAX_CLOCK_STEP_MS`].
+    /// A wall clock is set by up to an hour: further than answers to requests are remembered, so that
+    /// those of all clients may be forgotten at once.
     FarClock,
 }
 
@@ -54,11 +54,11 @@ impl Trouble {
         Self::NoSpace,
         Self::Members,
         Self::Clock,
+        Self::FarClock,
     ];
 }
 
-/// Largest step of a wall clock. Beyond the time for which answers are remembered, a repeated
-/// request may be applied again; see `net_types::limits::DEDUP_WINDOW_AGE`.
+/// Largest steps of a wall clock.
 const MAX_CLOCK_STEP_MS: u64 = 60_000;
 const FAR_CLOCK_STEP_MS: u64 = 3_600_000;
 

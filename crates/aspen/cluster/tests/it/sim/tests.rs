@@ -46,6 +46,15 @@ survives! {
 }
 
 #[test]
+fn repeated_requests_take_effect_once_though_log_time_jumps_and_answers_are_forgotten() {
+    net_sim::seeds!(3, |seed| {
+        let troubles = &[Trouble::FarClock, Trouble::FarClock, Trouble::FarClock, Trouble::Weather];
+        let summary = passes(Plan::new(seed, troubles));
+        assert!(summary.troubles > 0 && summary.answered > 30, "{summary:?}");
+    });
+}
+
+#[test]
 fn clients_see_one_copy_whatever_goes_wrong() {
     net_sim::seeds!(6, |seed| {
         let summary = passes(Plan { has_spares: seed % 2 == 0, ..Plan::new(seed, Trouble::ALL) });

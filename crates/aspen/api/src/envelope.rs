@@ -52,6 +52,15 @@ pub enum EnvelopeError {
     Malformed(#[from] DecodeError),
 }
 
+impl EnvelopeError {
+    /// The error of a request whose answer is not one: `INTERNAL_ERROR`, whatever is wrong with the
+    /// answer, since the request may have been carried out.
+    pub fn of_answer(&self) -> ApiError {
+        ApiError::new(ErrorCode::InternalError, format!("the answer cannot be read: {self}"))
+    }
+}
+
+/// The error of a request that cannot be read, and was not carried out.
 impl From<EnvelopeError> for ApiError {
     fn from(error: EnvelopeError) -> Self {
         match error {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use aspen_api::cluster::{GetLeader, GetRaftMetrics};
 use aspen_api::{
-    ApiError, AuthenticatedRequest, ClientId, ClusterTicket, EnvelopeError, ErrorCode, Exchange,
-    KeyValueStore, Purpose, Request, RequestId, Response, Revision, StoreRequest, service,
+    ApiError, AuthenticatedRequest, ClientId, ClusterTicket, ErrorCode, Exchange, KeyValueStore,
+    Purpose, Request, RequestId, Response, Revision, StoreRequest, service,
 };
 use bytes::Bytes;
 use net_node::{
@@ -461,13 +461,7 @@ impl Inner {
     ) -> Result<Response, RpcError> {
         let options = CallOptions::with_deadline(deadline);
         let reply = self.node.call(node, &self.service, body, options).await?;
-        Ok(Response::decode(reply.body).unwrap_or_else(|error| {
-            let code = match error {
-                EnvelopeError::Unsupported(_) => ErrorCode::Unsupported,
-                EnvelopeError::Malformed(_) => ErrorCode::InternalError,
-            };
-            Response::Error(ApiError::new(code, format!("the answer cannot be read: {error}")))
-        }))
+        Ok(Response::decode(reply.body).unwrap_or_else(|error| error.of_answer().into()))
     }
 
     fn frame(&self, request: Request, id: RequestId) -> Bytes {

@@ -35,6 +35,8 @@ pub(crate) enum Mood {
     /// Carries them out and answers that the outcome is unknown, as a leader does whose consensus
     /// ends after it has sent the entry to the others.
     LeavesOpen,
+    /// Carries them out and answers with a number that is not in this build.
+    AnswersUnreadably,
 }
 
 #[derive(Default)]
@@ -86,11 +88,20 @@ impl State {
         }
     }
 
-    fn answer(&mut self, member: usize, framed: AuthenticatedRequest) -> Option<Response> {
+    fn answer(&mut self, member: usize, framed: AuthenticatedRequest) -> Option<Bytes> {
+        let is_unreadable = self.moods[member] == Mood::AnswersUnreadably;
+        let response = self.respond(member, framed)?;
+        match is_unreadable {
+            true => Some(Bytes::from_static(&[1, 0xff, 0xff])),
+            false => Some(response.encode()),
+        }
+    }
+
+    fn respond(&mut self, member: usize, framed: AuthenticatedRequest) -> Option<Response> {
         self.asked.push((member, framed.request.name(), framed.request_id));
         let is_leader_question = matches!(framed.request, Request::GetLeader(_));
         match self.moods[member] {
-            Mood::Leads => Some(self.carry_out(framed)),
+            Mood::Leads | Mood::AnswersUnreadably => Some(self.carry_out(framed)),
             Mood::Follows if is_leader_question || is_stale(&framed.request) => {
                 Some(self.carry_out(framed))
             }
@@ -142,7 +153,7 @@ impl Members {
             let handler = move |_: RpcContext, body: Bytes| {
                 let framed = AuthenticatedRequest::decode(body).unwrap();
                 match shared.lock().unwrap().answer(member, framed) {
-                    Some(response) => HandlerFuture::ready(Ok(response.encode())),
+                    Some(answer) => HandlerFuture::ready(Ok(answer)),
                     None => HandlerFuture::later(std::future::pending()),
                 }
             };

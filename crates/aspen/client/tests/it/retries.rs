@@ -173,6 +173,16 @@ async fn a_write_that_a_leader_left_open_stays_open_whatever_is_refused_later() 
     }
 }
 
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_leaves_open_what_happened() {
+    let members = Members::start(&[Mood::AnswersUnreadably]);
+    let client = members.client(&[0], LONG);
+    let error = client.send(create("k")).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::InternalError, "not UNSUPPORTED: it was carried out");
+    members.set_mood(0, Mood::Leads);
+    assert_eq!(client.read(key("k")).await.unwrap().item.unwrap().version, 1);
+}
+
 /// Long enough that the store forgets its clients.
 const FORGOTTEN: Duration = Duration::from_secs(1_000);
 

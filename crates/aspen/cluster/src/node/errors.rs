@@ -36,10 +36,11 @@ pub(crate) fn stopped() -> ApiError {
     ApiError::new(ErrorCode::ServiceUnavailable, "the node has stopped")
 }
 
-/// A write that was proposed and may still be carried out, by this node or another. The other codes
-/// say that it was not proposed, so this is the only one for it, also if it may be repeated.
+/// A write or a change of the members that was proposed and may still be carried out, by this node
+/// or another. The other codes say that it was not proposed, so this is the only one for it, also if
+/// it may be repeated.
 pub(crate) fn unknown() -> ApiError {
-    ApiError::new(ErrorCode::Timeout, "the outcome of the write is unknown")
+    ApiError::new(ErrorCode::Timeout, "the outcome is unknown: it was proposed, and not confirmed")
 }
 
 /// The answer of a node that does not lead.
@@ -81,13 +82,12 @@ fn of_membership(
     ApiError::new(code, text)
 }
 
-/// What a failed change of the members means to the caller, who may ask for it again: it is judged
-/// anew by what the members are then.
+/// What a failed change of the members means to the caller.
 pub(crate) fn of_raft_write(error: RaftError<Types, ClientWriteError<Types>>) -> ApiError {
     match error {
-        RaftError::APIError(ClientWriteError::LogEntryDiscarded(forward)) => not_leader(&forward),
         RaftError::APIError(error) => of_write(error),
-        RaftError::Fatal(_) => stopped(),
+        // Consensus may have ended with the change in its log.
+        RaftError::Fatal(_) => unknown(),
     }
 }
 

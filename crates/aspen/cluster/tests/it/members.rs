@@ -156,6 +156,31 @@ async fn leadership_is_handed_on_without_an_election_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_is_left_open_if_consensus_ends_or_the_lead_is_lost_after_the_append() {
+    for is_stopped in [true, false] {
+        let mut cluster = TestCluster::formed(3).await;
+        cluster.settle().await;
+        let old = cluster.nodes[&1].clone();
+        let appended = old.raft_metrics().last_log_index;
+        cluster.mesh.cut(1, 2);
+        cluster.mesh.cut(1, 3);
+        let caller = old.clone();
+        let voters = [MemberId(1), MemberId(2)];
+        let stuck = tokio::spawn(async move { caller.change_membership(&voters).await });
+        until(|| (old.raft_metrics().last_log_index > appended).then_some(())).await;
+        if is_stopped {
+            cluster.stop(1).await;
+        } else {
+            until(|| [2, 3].into_iter().find(|n| cluster.nodes[n].is_leader())).await;
+            cluster.mesh.heal();
+        }
+        let error = stuck.await.unwrap().unwrap_err();
+        assert_eq!(error.code, ErrorCode::Timeout, "{error}");
+        assert!(error.message.contains("unknown"), "told at once, not after a wait: {error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_ticket_names_this_node_first_and_all_members() {
     let cluster = TestCluster::formed(3).await;
     cluster.settle().await;

@@ -352,6 +352,13 @@ impl Endpoint {
         }
     }
 
+    /// Says whether something is still waited for on a session that another one took over from.
+    pub fn hold_session(&mut self, now: Instant, session: SessionId, is_held: bool) {
+        if let Some(slot) = self.slot_of(session) {
+            self.with_session(now, slot, |s, ctx| s.hold(ctx.now, is_held));
+        }
+    }
+
     /// Ends a session.
     pub fn close_session(&mut self, now: Instant, session: SessionId, reason: CloseReason) {
         if let Some(slot) = self.slot_of(session) {

@@ -22,6 +22,12 @@ pub enum Event {
         /// Whether this side dialled.
         is_initiator: bool,
     },
+    /// Another session took over from this one, which ends when nothing is under way on it.
+    /// [`crate::Endpoint::hold_session`] keeps it for what is still waited for.
+    Draining {
+        /// The session.
+        session: SessionId,
+    },
     /// A session is over. Another one with the same peer may be up already.
     Disconnected {
         /// The peer.

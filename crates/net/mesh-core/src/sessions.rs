@@ -162,7 +162,11 @@ impl Endpoint {
     }
 
     fn drain(&mut self, now: Instant, slot: usize, peer: NodeId) {
-        self.with_session(now, slot, |session, ctx| session.drain(ctx.now));
+        let session = self.with_session(now, slot, |session, ctx| {
+            session.drain(ctx.now);
+            session.id()
+        });
+        self.events.extend(session.map(|session| Event::Draining { session }));
         let peer = self.peers.entry(peer).or_default();
         peer.draining.push_back(slot);
         if peer.draining.len() > MAX_DRAINING_PER_PEER

@@ -31,6 +31,11 @@ impl WaitingReplies {
         !self.queues.is_empty() && self.queues.contains_key(&(session, stream))
     }
 
+    /// Whether anything waits for a session.
+    pub(crate) fn has_session(&self, session: SessionId) -> bool {
+        self.by_session.contains_key(&session)
+    }
+
     /// Whether so much waits for a session that it is to make no more calls.
     pub(crate) fn is_choked(&self, session: SessionId) -> bool {
         !self.queues.is_empty()

@@ -56,6 +56,8 @@ pub(crate) struct Core {
     pub(crate) entities: IdMap<SessionId, EntityId>,
     /// Replies that found their stream full.
     pub(crate) replies: WaitingReplies,
+    /// Sessions that others took over from.
+    draining: Vec<SessionId>,
     pub(crate) origin: OriginHash,
     pub(crate) rng: Seeded,
     /// The driver, while it waits.
@@ -116,6 +118,7 @@ impl Core {
             waiters: BTreeMap::new(),
             entities: IdMap::default(),
             replies: WaitingReplies::default(),
+            draining: Vec::new(),
             origin,
             rng,
             waker: None,
@@ -164,6 +167,11 @@ impl Core {
                 Event::DialFailed { peer, error } => {
                     self.tell_waiters(peer, Err(error));
                 }
+                Event::Draining { session } => {
+                    // It may have been taken into use again meanwhile.
+                    self.draining.retain(|s| *s != session);
+                    self.draining.push(session);
+                }
                 Event::Disconnected { session, .. } => self.on_disconnected(session),
                 Event::Session { peer, session, event } => {
                     self.on_session_event(now, peer, session, event);
@@ -171,6 +179,17 @@ impl Core {
             }
         }
         self.taken.settle(&mut self.endpoint, now);
+        self.hold_draining(now);
+    }
+
+    /// Keeps sessions that others took over from while calls on them are open.
+    fn hold_draining(&mut self, now: Instant) {
+        for session in &self.draining {
+            let is_held = self.services.has_session(*session)
+                || self.replies.has_session(*session)
+                || self.calls.has_session(*session);
+            self.endpoint.hold_session(now, *session, is_held);
+        }
     }
 
     fn tell_waiters(&mut self, peer: NodeId, result: Result<(), DialError>) {
@@ -197,6 +216,7 @@ impl Core {
 
     fn on_disconnected(&mut self, session: SessionId) {
         self.entities.remove(&session);
+        self.draining.retain(|s| *s != session);
         for caller in self.calls.fail_session(session) {
             let _ = caller.send(Err(RpcError::Transport));
         }

@@ -136,6 +136,11 @@ impl<U> Calls<U> {
         Some(Instant::from_nanos(tick.saturating_mul(1 << TICK_BITS)))
     }
 
+    /// Whether a call to a session is open; looks at all calls.
+    pub fn has_session(&self, session: SessionId) -> bool {
+        self.slots.iter().flatten().any(|call| call.session == session)
+    }
+
     /// Ends every call that went to a session.
     pub fn fail_session(&mut self, session: SessionId) -> Vec<U> {
         let slots: Vec<u32> = (0..self.slots.len() as u32)
@@ -247,6 +252,8 @@ mod tests {
             assert_eq!(calls.len(), model.len());
         }
         let of_one = model.values().filter(|m| m.0 == SESSION).count();
+        assert_eq!(calls.has_session(SESSION), of_one > 0);
         assert_eq!(calls.fail_session(SESSION).len(), of_one);
+        assert!(!calls.has_session(SESSION));
     }
 }

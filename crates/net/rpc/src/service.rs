@@ -212,6 +212,11 @@ impl<H: Clone> Services<H> {
         calls.into_iter().for_each(|call| self.cancel(session, call));
     }
 
+    /// Whether a session has calls that are not answered yet.
+    pub fn has_session(&self, session: SessionId) -> bool {
+        self.per_caller.contains_key(&session)
+    }
+
     /// Calls that are not answered yet.
     pub fn in_flight(&self) -> usize {
         self.open.len()
@@ -268,6 +273,7 @@ mod tests {
         let one_more = begin(&mut services, u64::MAX - 1, &name);
         assert_eq!(one_more, Err(Some(Status::BACKPRESSURE)));
         assert_eq!(services.in_flight(), MAX_IN_FLIGHT_PER_CALLER);
+        assert!(services.has_session(SESSION) && !services.has_session(SessionId(2)));
         services.fail_session(SESSION);
         assert_eq!((services.in_flight(), services.per_caller.len()), (0, 0));
     }

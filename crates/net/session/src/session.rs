@@ -12,7 +12,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use net_crypto::{DirectionSecret, Suite};
 use net_types::limits::{
-    DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HEADER_BYTES, MAX_SESSION_QUEUE_BYTES, TAG_BYTES,
+    DRAIN_HELD_TIMEOUT, DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HEADER_BYTES, MAX_SESSION_QUEUE_BYTES,
+    TAG_BYTES,
 };
 use net_types::{EntityId, Instant, SessionId, StreamId};
 use net_wire::{CloseReason, Heartbeat, ResetReason, StreamReset, StreamWindow};
@@ -186,6 +187,8 @@ struct Drain {
     next_word: Instant,
     /// Whether the peer has nothing under way.
     is_peer_done: bool,
+    /// Whether the owner waits for something on the session.
+    is_held: bool,
 }
 
 /// One encrypted session; see the crate's documentation for the order of calls.
@@ -273,7 +276,7 @@ impl Session {
             created: now,
             last_sent: now,
             last_received: now,
-            drain: Drain { started: now, next_word: now, is_peer_done: false },
+            drain: Drain { started: now, next_word: now, is_peer_done: false, is_held: false },
             is_peer_draining: false,
             peer_status_us: 0,
             jump_since: None,
@@ -431,7 +434,7 @@ impl Session {
     ///
     /// Both sides tell each other with heartbeats whether they are done. The session ends when both
     /// are, when the peer is silent because it no longer knows the session, or after
-    /// [`DRAIN_TIMEOUT`].
+    /// [`DRAIN_TIMEOUT`]; see [`Session::hold`].
     pub fn drain(&mut self, now: Instant) {
         if self.phase != Phase::Established {
             return;
@@ -449,8 +452,24 @@ impl Session {
         }
         self.phase = Phase::Draining(now + DRAIN_TIMEOUT);
         let next_word = now + self.rtt.base_timeout();
-        self.drain = Drain { started: now, next_word, is_peer_done: false };
+        self.drain = Drain { started: now, next_word, is_peer_done: false, is_held: false };
         self.is_heartbeat_due = true;
+    }
+
+    /// Says whether the owner of a draining session still waits for something on it, such as the
+    /// reply to a call. The session then lives for up to [`DRAIN_HELD_TIMEOUT`].
+    pub fn hold(&mut self, now: Instant, is_held: bool) {
+        let Phase::Draining(_) = self.phase else { return };
+        if self.drain.is_held == is_held {
+            return;
+        }
+        self.drain.is_held = is_held;
+        let longest = self.drain.started + DRAIN_HELD_TIMEOUT;
+        // What was waited for may just have been sent.
+        self.phase =
+            Phase::Draining(if is_held { longest } else { longest.min(now + DRAIN_TIMEOUT) });
+        // The other end hears at once that nothing is waited for.
+        self.is_heartbeat_due |= !is_held;
     }
 
     /// Takes a draining session into use again.
@@ -466,8 +485,12 @@ impl Session {
         self.is_peer_draining
     }
 
-    /// Whether nothing of this side's is under way and nothing of the peer's is missing.
+    /// Whether nothing of this side's is under way, nothing of the peer's is missing and nothing is
+    /// waited for.
     fn is_done(&self) -> bool {
+        if self.drain.is_held {
+            return false;
+        }
         let mut streams = self.streams.slots().filter_map(|s| self.streams.get(s));
         streams.all(|s| s.send.is_idle() && s.recv.is_idle())
     }

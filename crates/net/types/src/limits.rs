@@ -168,6 +168,8 @@ pub const INITIAL_CWND_PACKETS: u32 = 16;
 /// Longest life of a session after another one took over: three of the longest timeouts. It ends
 /// earlier when both sides have nothing under way.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(6);
+/// The same while its owner still waits for something on it, such as the reply to a call.
+pub const DRAIN_HELD_TIMEOUT: Duration = Duration::from_secs(36);
 /// Timeouts, and at least a heartbeat's interval, after which a peer that did not answer on a
 /// draining session is taken to know nothing of it.
 pub const DRAIN_SILENT_RTOS: u32 = 8;
@@ -188,6 +190,10 @@ const _: () = assert!(2 * ACK_EVERY_PACKETS <= INITIAL_CWND_PACKETS);
 const _: () = assert!(ACK_EVERY_BULK_PACKETS <= MIN_CWND_PACKETS);
 const _: () = assert!(RTO_MIN.as_millis() > ACK_DELAY.as_millis());
 const _: () = assert!(DRAIN_TIMEOUT.as_millis() == 3 * RTO_MAX.as_millis());
+// A call with the default deadline can end on the session that it was made on.
+const _: () = assert!(
+    DRAIN_HELD_TIMEOUT.as_millis() >= DEFAULT_CALL_DEADLINE.as_millis() + DRAIN_TIMEOUT.as_millis()
+);
 
 // ---- calls ------------------------------------------------------------------------------------
 

@@ -26,24 +26,28 @@ fn addr(i: u8) -> SocketAddr {
 
 /// Moves datagrams between `core`, which is node 0, and node `i` until both are silent.
 fn exchange(core: &mut Core, i: u8, other: &mut Endpoint) {
+    exchange_at(NOW, core, i, other);
+}
+
+fn exchange_at(now: Instant, core: &mut Core, i: u8, other: &mut Endpoint) {
     let mut buffer = Vec::new();
     loop {
         let mut is_silent = true;
-        while let Some(sent) = core.endpoint.poll_transmit(NOW, &mut buffer, 1) {
+        while let Some(sent) = core.endpoint.poll_transmit(now, &mut buffer, 1) {
             is_silent = false;
             let at = buffer.len() - sent.len;
             if sent.to == addr(i) {
-                other.handle_datagram(NOW, addr(0), &mut buffer[at..]);
+                other.handle_datagram(now, addr(0), &mut buffer[at..]);
             }
             buffer.clear();
         }
-        while let Some(sent) = other.poll_transmit(NOW, &mut buffer, 1) {
+        while let Some(sent) = other.poll_transmit(now, &mut buffer, 1) {
             is_silent = false;
             let at = buffer.len() - sent.len;
-            core.endpoint.handle_datagram(NOW, addr(i), &mut buffer[at..]);
+            core.endpoint.handle_datagram(now, addr(i), &mut buffer[at..]);
             buffer.clear();
         }
-        core.process_events(NOW);
+        core.process_events(now);
         if is_silent {
             return;
         }
@@ -135,4 +139,39 @@ fn a_peer_that_takes_no_replies_is_refused_more_and_gets_them_when_it_does() {
     assert_eq!((messages, core.replies.bytes()), (enough + 1, 0));
     core.on_frame(NOW, peer, session, Class::Foreground, request(1_001));
     assert_eq!(core.inbox.len(), 1);
+}
+
+#[test]
+fn a_late_reply_arrives_on_a_session_that_was_replaced() {
+    let mut others = [endpoint(1)];
+    let (mut core, [old]) = served_by(&mut others);
+    let [other] = &mut others;
+    // A handler works on a call when the caller makes a new session.
+    let begun = core.services.begin(old, CallId(1), net_types::ChannelHash(1));
+    assert!(matches!(begun, Admission::Run(())));
+    let me = PeerAddr::direct(core.endpoint.entity_id(), addr(0));
+    other.dial(NOW, &me).unwrap();
+    exchange(&mut core, 1, other);
+    assert_ne!(core.endpoint.live_session(other.node_id()), Some(old));
+    while other.poll_event().is_some() {}
+    assert!(core.services.finish(old, CallId(1)));
+    core.reply(NOW, reply_to(old, 1), Ok(Bytes::from_static(b"late")));
+    exchange(&mut core, 1, other);
+    let events: Vec<Event> = core::iter::from_fn(|| other.poll_event()).collect();
+    let is_reply = |event: &Event| match event {
+        Event::Session { session, event: SessionEvent::Message { message, .. }, .. } => {
+            *session == old && message.ends_with(b"late")
+        }
+        _ => false,
+    };
+    assert!(events.iter().any(is_reply), "{events:?}");
+    // Now that nothing is waited for, the session ends once the reply is acknowledged.
+    for ms in [30, 60, 90] {
+        let now = NOW + core::time::Duration::from_millis(ms);
+        core.endpoint.handle_timeout(now);
+        other.handle_timeout(now);
+        exchange_at(now, &mut core, 1, other);
+    }
+    assert_eq!(core.endpoint.is_initiator(old), None);
+    assert!(core.draining.is_empty());
 }

@@ -353,7 +353,8 @@ impl Session {
             window_bytes: open.window_bytes,
             subprotocol,
         };
-        if config.check().is_err() || self.phase != Phase::Established {
+        // Of a draining session too: the first reply to a call may come after the session was replaced.
+        if config.check().is_err() || !self.is_open() {
             return refuse(self, ctx, ResetReason::TooMany);
         }
         let Some(slot) = self.streams.accept(stream_id, config) else {

@@ -68,11 +68,11 @@ impl Grant {
     }
 
     /// Whether a request may be carried out. What it reads to decide, it must be allowed to read.
-    /// `lease_keys` are the keys that live with a lease.
+    /// `lease_keys` are the keys that live with a lease; `None` if they are too many to be judged.
     pub fn permits(
         &self,
         request: &Request,
-        lease_keys: impl FnOnce(LeaseId) -> Vec<Key>,
+        lease_keys: impl FnOnce(LeaseId) -> Option<Vec<Key>>,
     ) -> Result<(), Denied> {
         if let Some(prefix) = reserved_prefix_of(request) {
             return self.admin(&format!("reach keys under the reserved prefix {prefix:?}"));
@@ -129,11 +129,14 @@ impl Grant {
         }
     }
 
-    fn keys(&self, action: Action, keys: Vec<Key>) -> Result<(), Denied> {
+    fn keys(&self, action: Action, keys: Option<Vec<Key>>) -> Result<(), Denied> {
         if self.is_admin() {
             return Ok(());
         }
         self.some(action)?;
+        let Some(keys) = keys else {
+            return Err(Denied(format!("{action} all keys of so large a lease")));
+        };
         keys.iter().try_for_each(|key| self.key(action, key))
     }
 }
@@ -157,7 +160,7 @@ mod tests {
 
     fn may(capabilities: &[&str], request: impl Into<Request>) -> bool {
         let grant = Grant::new(capabilities.iter().map(|text| text.parse().unwrap()).collect());
-        grant.permits(&request.into(), |_| vec![key("app/1"), key("app/2")]).is_ok()
+        grant.permits(&request.into(), |_| Some(vec![key("app/1"), key("app/2")])).is_ok()
     }
 
     fn write(text: &str) -> WriteKey {

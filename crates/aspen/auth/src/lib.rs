@@ -15,5 +15,5 @@ mod verify;
 
 pub use access::{Denied, Grant};
 pub use capability::{Capability, CapabilityError};
-pub use token::{Audience, Claims, Fact, Token, TokenError, TokenId};
+pub use token::{Audience, Claims, Fact, Token, TokenError, TokenId, revocation_key};
 pub use verify::{Rejection, Verified, Verifier};

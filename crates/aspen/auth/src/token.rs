@@ -7,8 +7,8 @@
 use core::fmt;
 use core::str::FromStr;
 
-use aspen_api::SecretText;
 use aspen_api::codec::{DecodeError, Input, Wire};
+use aspen_api::{Key, SecretText};
 use bytes::Bytes;
 use data_encoding::BASE32_NOPAD;
 use net_crypto::{EntityKeypair, SIGNATURE_BYTES, verify};
@@ -131,6 +131,19 @@ impl fmt::Debug for TokenId {
     }
 }
 
+impl TokenId {
+    /// The name of the token with this record.
+    pub fn of(record: &[u8]) -> Self {
+        Self(*blake3::hash(record).as_bytes())
+    }
+}
+
+/// The key of the store whose presence says that a token was revoked. It is to live as long as the
+/// token would, so that nothing is kept of tokens that have expired.
+pub fn revocation_key(token: &TokenId) -> Key {
+    Key::new(format!("_sys:revoked-token/{token}")).expect("shorter than any limit, and ASCII")
+}
+
 /// A token whose signature is its issuer's. Whether the issuer may say so is for a verifier.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token {
@@ -200,7 +213,7 @@ impl Token {
 
     /// Its name.
     pub fn id(&self) -> TokenId {
-        TokenId(*blake3::hash(&self.record).as_bytes())
+        TokenId::of(&self.record)
     }
 
     /// Its text.

@@ -41,6 +41,8 @@ pub struct Verified {
     pub chain: Vec<TokenId>,
     /// First and last Unix second at which it holds, clock skew included.
     pub valid: (u64, u64),
+    /// The trusted issuer at the end of the chain.
+    pub root: EntityId,
 }
 
 /// Whom to trust, and when and by whom a token is used.
@@ -63,7 +65,9 @@ impl Verifier<'_> {
             _ => {}
         }
         let grant = Grant::new(token.claims().capabilities.clone());
-        let mut verified = Verified { grant, chain: vec![token.id()], valid: (0, u64::MAX) };
+        let chain = vec![token.id()];
+        let root = token.claims().issuer;
+        let mut verified = Verified { grant, chain, valid: (0, u64::MAX), root };
         self.in_time(token, &mut verified)?;
         let mut child = token.clone();
         while let Some(proof) = child.claims().proof.clone() {
@@ -74,12 +78,13 @@ impl Verifier<'_> {
             is_narrower(&child, &parent)?;
             self.in_time(&parent, &mut verified)?;
             verified.chain.push(parent.id());
+            verified.root = parent.claims().issuer;
             child = parent;
         }
         if child.claims().delegation_depth != 0 {
             return Err(Rejection::Chain("its depth is not that of its chain"));
         }
-        match self.roots.contains(&child.claims().issuer) {
+        match self.roots.contains(&verified.root) {
             true => Ok(verified),
             false => Err(Rejection::Untrusted),
         }
@@ -98,6 +103,13 @@ impl Verifier<'_> {
         verified.valid.0 = verified.valid.0.max(from);
         verified.valid.1 = verified.valid.1.min(until - 1);
         Ok(())
+    }
+}
+
+impl Token {
+    /// Whether `parent` let its holder hand this on.
+    pub fn narrows(&self, parent: &Token) -> Result<(), Rejection> {
+        is_narrower(self, parent)
     }
 }
 

@@ -3,6 +3,7 @@
 mod cluster;
 mod kv;
 mod lease;
+mod token;
 
 use aspen_api::Revision;
 use aspen_api::kv::Consistency;
@@ -12,6 +13,7 @@ use clap_complete::Shell;
 pub(crate) use cluster::ClusterCommand;
 pub(crate) use kv::{KvCommand, LifetimeOptions};
 pub(crate) use lease::LeaseCommand;
+pub(crate) use token::{Issue, OfflineTokenCommand, TokenCommand};
 
 /// The command line of an Aspen cluster.
 #[derive(Debug, Parser)]
@@ -38,8 +40,8 @@ pub(crate) struct Cli {
     #[arg(long, env = "ASPEN_TICKET", global = true, hide_env_values = true)]
     pub(crate) ticket: Option<String>,
 
-    /// Capability token to send with each request. Stands before the command, as some commands have
-    /// a --token of their own.
+    /// Capability token to send with each request: its text, or a file that only you can read with
+    /// it. Stands before the command, as some commands have a --token of their own.
     #[arg(long, env = "ASPEN_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
 
@@ -75,6 +77,9 @@ pub(crate) enum Command {
     /// Look at and change the cluster.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Issue, look at, hand on and take back capability tokens.
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Print a script that completes this tool's commands in a shell.
     #[command(after_help = "\
 Examples:

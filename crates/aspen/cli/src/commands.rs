@@ -4,10 +4,11 @@ mod cluster;
 pub(crate) mod completions;
 mod kv;
 mod lease;
+pub(crate) mod token;
 
 use aspen_client::Client;
 
-use crate::args::Command;
+use crate::args::{Command, TokenCommand};
 use crate::outcome::{Failure, Outcome};
 
 /// Refuses what was typed if it cannot be meant, before any cluster is asked.
@@ -15,7 +16,7 @@ pub(crate) fn check(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Kv(command) => kv::check(command),
         Command::Cluster(command) => cluster::check(command),
-        Command::Lease(_) | Command::Completions { .. } => Ok(()),
+        Command::Lease(_) | Command::Token(_) | Command::Completions { .. } => Ok(()),
     }
 }
 
@@ -25,6 +26,8 @@ pub(crate) async fn run(client: &Client, command: Command) -> Result<Outcome, Fa
         Command::Kv(command) => kv::run(client, command).await,
         Command::Lease(command) => lease::run(client, command).await,
         Command::Cluster(command) => cluster::run(client, command).await,
+        Command::Token(TokenCommand::Offline(command)) => token::offline(&command),
+        Command::Token(TokenCommand::Revoke { token }) => token::revoke(client, &token).await,
         Command::Completions { shell } => Ok(completions::script(shell)),
     }
 }

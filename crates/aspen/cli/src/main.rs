@@ -9,6 +9,7 @@ mod input;
 mod outcome;
 mod print;
 mod ticket;
+mod token;
 mod values;
 
 use std::process::ExitCode;
@@ -19,7 +20,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, TokenCommand};
 use crate::outcome::{Failure, Outcome};
 use crate::print::Printer;
 use crate::ticket::TicketSource;
@@ -52,10 +53,15 @@ fn run(cli: Cli, source: TicketSource) -> Result<Outcome, Failure> {
     if let Command::Completions { shell } = cli.command {
         return Ok(commands::completions::script(shell));
     }
+    if let Command::Token(TokenCommand::Offline(command)) = &cli.command {
+        return commands::token::offline(command);
+    }
+    let token = cli.token.as_deref().filter(|given| !given.trim().is_empty());
+    let token = token.map(|given| token::token_from("--token", given)).transpose()?;
     let ticket = ticket::find(cli.ticket.as_deref(), source)?;
     let options = ClientOptions {
         deadline: Duration::from_millis(cli.timeout),
-        token: cli.token.map(Into::into),
+        token: token.map(|token| token.record().clone()),
         ..ClientOptions::default()
     };
     let runtime = tokio::runtime::Builder::new_current_thread()

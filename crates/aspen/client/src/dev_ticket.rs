@@ -25,7 +25,7 @@ pub enum TicketFileError {
     },
     /// Another user owns it or could read or write it; its ticket may be known or planted.
     #[error(
-        "the ticket file {} is not a file that only you can read (chmod 600, owned by you)",
+        "{} is not a file that only you can read (chmod 600, owned by you)",
         path.display()
     )]
     Unsafe {
@@ -90,6 +90,13 @@ pub fn ticket_from(given: &str) -> Result<ClusterTicket, TicketFileError> {
 
 /// Reads a ticket from a file that only this user can read; `None` if there is no file.
 pub fn read_ticket_file(path: &Path) -> Result<Option<ClusterTicket>, TicketFileError> {
+    let malformed = |source| TicketFileError::Malformed { path: path.to_owned(), source };
+    let text = read_secret_file(path)?;
+    text.map(|text| text.expose().trim().parse().map_err(malformed)).transpose()
+}
+
+/// Reads a text from a file that only this user can read; `None` if there is no file.
+pub fn read_secret_file(path: &Path) -> Result<Option<SecretText>, TicketFileError> {
     let io = |source| TicketFileError::Io { path: path.to_owned(), source };
     let unsafe_file = || TicketFileError::Unsafe { path: path.to_owned() };
     // Not following a link: in a shared folder it could be another user's.
@@ -109,9 +116,7 @@ pub fn read_ticket_file(path: &Path) -> Result<Option<ClusterTicket>, TicketFile
     }
     let mut text = String::new();
     file.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(io)?;
-    let text = SecretText::new(text);
-    let malformed = |source| TicketFileError::Malformed { path: path.to_owned(), source };
-    text.expose().trim().parse().map(Some).map_err(malformed)
+    Ok(Some(SecretText::new(text)))
 }
 
 #[cfg(test)]

@@ -13,5 +13,7 @@ mod request_ids;
 mod rotation;
 
 pub use client::{Client, ClientOptions, ConnectError};
-pub use dev_ticket::{TicketFileError, dev_ticket_path, read_ticket_file, ticket_from};
+pub use dev_ticket::{
+    TicketFileError, dev_ticket_path, read_secret_file, read_ticket_file, ticket_from,
+};
 pub use rotation::{Failure, Rotation, Step};

@@ -24,8 +24,8 @@ pub use net::{
     ClusterServices, MeshTransport, Transport, TransportError, TransportFuture, decode_anything,
 };
 pub use node::{
-    Authorizer, CheckpointPolicy, ClusterConfig, ClusterNode, MembersWatch, StartError, Timing,
-    TrustMesh,
+    Authorizer, CheckTokens, CheckpointPolicy, ClusterConfig, ClusterNode, MembersWatch,
+    StartError, Timing, TrustMesh,
 };
 pub use runtime::seed_this_thread;
 pub use state::{Blocking, Rows, Slice, StoreError, StoreTables, StoreView};

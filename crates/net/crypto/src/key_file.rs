@@ -64,7 +64,7 @@ pub fn load_or_create(
     path: &Path,
     seed: impl FnOnce() -> [u8; 32],
 ) -> Result<KeyFile, KeyFileError> {
-    if let Some(found) = load(path)? {
+    if let Some(found) = load_key_file(path)? {
         return Ok(found);
     }
     let mut bytes = seed();
@@ -74,14 +74,14 @@ pub fn load_or_create(
     match created {
         Ok(()) => Ok(KeyFile { keypair, was_created: true, is_readable_by_others: false }),
         // Another process was faster: its identity is this folder's.
-        Err(source) if source.kind() == ErrorKind::AlreadyExists => {
-            load(path)?.ok_or_else(|| KeyFileError::Create { path: path.to_owned(), source })
-        }
+        Err(source) if source.kind() == ErrorKind::AlreadyExists => load_key_file(path)?
+            .ok_or_else(|| KeyFileError::Create { path: path.to_owned(), source }),
         Err(source) => Err(KeyFileError::Create { path: path.to_owned(), source }),
     }
 }
 
-fn load(path: &Path) -> Result<Option<KeyFile>, KeyFileError> {
+/// Reads the identity at `path`; `None` if no file exists.
+pub fn load_key_file(path: &Path) -> Result<Option<KeyFile>, KeyFileError> {
     let read = |source| KeyFileError::Read { path: path.to_owned(), source };
     let file = match File::open(path) {
         Ok(file) => file,

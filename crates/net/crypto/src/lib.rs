@@ -25,7 +25,7 @@ pub use entity::{
     EntityIdError, EntityKeypair, SIGNATURE_BYTES, VerifyError, check_entity_id, verify,
     x25519_public,
 };
-pub use key_file::{KeyFile, KeyFileError, load_or_create};
+pub use key_file::{KeyFile, KeyFileError, load_key_file, load_or_create};
 pub use mac::{COOKIE_NONCE_BYTES, Cookie, CookieJar, MAC_BYTES, MacKeys, SEALED_COOKIE_BYTES};
 pub use name_hash::{channel_hash, origin_hash};
 pub use noise::{

@@ -164,7 +164,7 @@ impl ClusterNode {
         }
     }
 
-    fn is_member(&self, entity: EntityId) -> bool {
+    pub(super) fn is_member(&self, entity: EntityId) -> bool {
         self.with_membership(|members| members.nodes().any(|(_, m)| m.0.entity_id == entity))
     }
 }

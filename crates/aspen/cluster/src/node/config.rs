@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aspen_api::{ApiError, AuthenticatedRequest, MemberId, MeshKey};
+use aspen_api::{MemberId, MeshKey};
+use net_types::PeerAddr;
 use net_types::limits::DEFAULT_MAX_CLIENTS;
-use net_types::{EntityId, PeerAddr};
 
+use super::auth::{Authorizer, TrustMesh};
 use crate::clock::{Clock, SystemClock};
 use crate::disk::Disk;
 use crate::log::{LogOptions, WriterDrive};
@@ -79,26 +80,6 @@ impl Default for CheckpointPolicy {
             age: Duration::from_secs(60),
             kept_entries: 10_000,
         }
-    }
-}
-
-/// Decides whether a caller may do what it asks, before anything is done.
-pub trait Authorizer: Send + Sync + 'static {
-    /// `caller` is the identity that the transport has authenticated; `None` within the process.
-    fn authorize(
-        &self,
-        caller: Option<EntityId>,
-        request: &AuthenticatedRequest,
-    ) -> Result<(), ApiError>;
-}
-
-/// Trusts everyone who holds the mesh's secret, reserved prefixes included.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TrustMesh;
-
-impl Authorizer for TrustMesh {
-    fn authorize(&self, _: Option<EntityId>, _: &AuthenticatedRequest) -> Result<(), ApiError> {
-        Ok(())
     }
 }
 

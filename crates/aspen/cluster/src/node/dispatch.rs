@@ -69,7 +69,7 @@ impl ClusterNode {
         caller: Option<EntityId>,
         request: AuthenticatedRequest,
     ) -> Result<Response, ApiError> {
-        self.0.config.authorizer.authorize(caller, &request)?;
+        self.0.config.authorizer.authorize(self, caller, &request)?;
         if self.0.is_draining.load(Ordering::Relaxed) || self.0.is_stopping.load(Ordering::Relaxed)
         {
             return Err(super::errors::stopped());

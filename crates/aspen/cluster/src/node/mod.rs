@@ -1,6 +1,7 @@
 //! A member of the cluster: log, state, consensus and the answers to clients, as one object.
 
 mod admission;
+mod auth;
 mod barrier;
 mod config;
 mod dispatch;
@@ -26,7 +27,8 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-pub use config::{Authorizer, CheckpointPolicy, ClusterConfig, Timing, TrustMesh};
+pub use auth::{Authorizer, CheckTokens, TrustMesh};
+pub use config::{CheckpointPolicy, ClusterConfig, Timing};
 pub use errors::StartError;
 
 use crate::log::EntryId;

@@ -1,0 +1,139 @@
+//! `token`. All but `revoke` work without a cluster.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aspen_api::kv::WriteKeyWithTtl;
+use aspen_auth::{Audience, Claims, Token, revocation_key};
+use aspen_client::Client;
+use bytes::Bytes;
+use net_crypto::{EntityKeypair, load_key_file};
+use net_types::limits::TOKEN_CLOCK_SKEW;
+use rand_core::{OsRng, RngCore};
+use serde_json::{Value, json};
+
+use crate::args::{Issue, OfflineTokenCommand};
+use crate::outcome::{Failure, Outcome};
+use crate::token::token_from;
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Carries out a command that needs no cluster.
+pub(crate) fn offline(command: &OfflineTokenCommand) -> Result<Outcome, Failure> {
+    match command {
+        OfflineTokenCommand::Generate { issue } => generate(issue, None),
+        OfflineTokenCommand::Delegate { token, issue } => {
+            generate(issue, Some(&token_from("TOKEN", token)?))
+        }
+        OfflineTokenCommand::Inspect { token } => Ok(inspected(&token_from("TOKEN", token)?)),
+    }
+}
+
+fn keypair(issue: &Issue) -> Result<EntityKeypair, Failure> {
+    match load_key_file(&issue.key_file) {
+        Ok(Some(found)) => Ok(found.keypair),
+        Ok(None) => {
+            let path = issue.key_file.display();
+            Err(Failure::usage(format!("--key-file: {path} does not exist")))
+        }
+        Err(error) => Err(Failure::usage(format!("--key-file: {error}"))),
+    }
+}
+
+/// A token of the key's owner: a root's, or one that rests on `parent`, which it does not outlive.
+fn generate(issue: &Issue, parent: Option<&Token>) -> Result<Outcome, Failure> {
+    let keypair = keypair(issue)?;
+    let issued_at = now();
+    let wanted = issued_at.saturating_add(issue.expires_in.as_secs());
+    let expires_at = parent.map_or(wanted, |parent| wanted.min(parent.claims().expires_at));
+    let mut nonce = vec![0; 16];
+    OsRng.fill_bytes(&mut nonce);
+    let claims = Claims {
+        nonce: Some(Bytes::from(nonce)),
+        ..Claims::root(
+            keypair.entity_id(),
+            issue.audience.clone(),
+            issue.capabilities.clone(),
+            issued_at,
+            expires_at,
+        )
+    };
+    let token = match parent {
+        Some(parent) => parent.delegate(&keypair, claims),
+        None => Token::sign(&keypair, claims),
+    };
+    let token = token.map_err(|error| Failure::usage(error.to_string()))?;
+    if let Some(parent) = parent {
+        token.narrows(parent).map_err(|error| Failure::usage(error.to_string()))?;
+    }
+    let text = token.to_text();
+    let mut json = described(&token);
+    json["token"] = text.expose().into();
+    Ok(Outcome::new(json, text.expose()))
+}
+
+fn described(token: &Token) -> Value {
+    let claims = token.claims();
+    let audience = match &claims.audience {
+        Audience::Key { key } => key.to_string(),
+        Audience::Bearer {} => "bearer".to_owned(),
+    };
+    let capabilities: Vec<_> = claims.capabilities.iter().map(ToString::to_string).collect();
+    json!({
+        "token_id": token.id().to_string(),
+        "issuer": claims.issuer.to_string(),
+        "audience": audience,
+        "capabilities": capabilities,
+        "issued_at": claims.issued_at,
+        "expires_at": claims.expires_at,
+        "delegation_depth": claims.delegation_depth,
+    })
+}
+
+fn date(unix_seconds: u64) -> String {
+    match UNIX_EPOCH.checked_add(Duration::from_secs(unix_seconds)) {
+        Some(time) if unix_seconds < 253_402_300_800 => {
+            humantime::format_rfc3339_seconds(time).to_string()
+        }
+        _ => format!("{unix_seconds} s after 1970"),
+    }
+}
+
+fn inspected(token: &Token) -> Outcome {
+    let claims = token.claims();
+    let json = described(token);
+    let is_over = claims.expires_at.saturating_add(TOKEN_CLOCK_SKEW.as_secs()) <= now();
+    let word = |name: &str| json[name].as_str().unwrap_or_default().to_owned();
+    let capabilities: Vec<_> = claims.capabilities.iter().map(ToString::to_string).collect();
+    let lines = [
+        format!("token_id\t{}", word("token_id")),
+        format!("issuer\t{}", claims.issuer),
+        format!("audience\t{}", word("audience")),
+        format!("capabilities\t{}", capabilities.join(" ")),
+        format!("issued_at\t{}", date(claims.issued_at)),
+        format!("expires_at\t{}", date(claims.expires_at)),
+        format!("delegation_depth\t{}", claims.delegation_depth),
+    ];
+    let outcome = Outcome::new(json, lines.join("\n"));
+    match is_over {
+        true => outcome.with_note("the token has expired"),
+        false => outcome.with_note("whether a cluster trusts the issuer, only it can say"),
+    }
+}
+
+/// Writes the key that names the token as revoked; it lives as long as the token would.
+pub(crate) async fn revoke(client: &Client, given: &str) -> Result<Outcome, Failure> {
+    let token = token_from("TOKEN", given)?;
+    let until = token.claims().expires_at.saturating_add(2 * TOKEN_CLOCK_SKEW.as_secs());
+    let id = token.id().to_string();
+    let json = json!({ "status": "success", "token_id": id });
+    let left = until.saturating_sub(now());
+    if left == 0 {
+        return Ok(Outcome::new(json, id).with_note("the token had expired already"));
+    }
+    let key = revocation_key(&token.id());
+    let ttl_ms = left.saturating_mul(1_000);
+    client.send(WriteKeyWithTtl { key, value: Bytes::new(), ttl_ms }).await?;
+    Ok(Outcome::new(json, id))
+}

@@ -1,0 +1,182 @@
+//! Who may do what, decided before anything is done.
+//!
+//! Members are trusted in each other's requests by the identity of their sessions. Everybody else
+//! shows a capability token (`aspen-auth`), or is trusted for holding the mesh's secret where tokens
+//! are not required.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use aspen_api::kv::{Consistency, ReadKey};
+use aspen_api::lease::LeaseTimeToLive;
+use aspen_api::{ApiError, AuthenticatedRequest, ErrorCode, Key, LeaseId, Request};
+use aspen_auth::{Rejection, Token, TokenId, Verified, Verifier, revocation_key};
+use bytes::Bytes;
+use net_types::EntityId;
+use net_types::limits::MAX_REMEMBERED_TOKENS;
+
+use super::ClusterNode;
+
+/// Decides whether a caller may do what it asks, before anything is done.
+pub trait Authorizer: Send + Sync + 'static {
+    /// `caller` is the identity that the transport has authenticated; `None` within the process.
+    fn authorize(
+        &self,
+        node: &ClusterNode,
+        caller: Option<EntityId>,
+        request: &AuthenticatedRequest,
+    ) -> Result<(), ApiError>;
+}
+
+/// Trusts everyone who holds the mesh's secret, reserved prefixes included.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TrustMesh;
+
+impl Authorizer for TrustMesh {
+    fn authorize(
+        &self,
+        _: &ClusterNode,
+        _: Option<EntityId>,
+        _: &AuthenticatedRequest,
+    ) -> Result<(), ApiError> {
+        Ok(())
+    }
+}
+
+/// Checks the tokens of requests.
+#[derive(Debug)]
+pub struct CheckTokens {
+    /// Issuers that are trusted; none means this node and the members, so that a token of one of
+    /// them holds wherever a client is sent.
+    roots: Vec<EntityId>,
+    /// Whether a request without a token is refused, instead of trusted.
+    is_required: bool,
+    /// Tokens whose signatures were checked, each for the identity that used it.
+    verified: Mutex<HashMap<(TokenId, EntityId), Verified>>,
+}
+
+fn unauthorized(text: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorCode::Unauthorized, text)
+}
+
+/// What everybody may ask: whether somebody is there, and who.
+fn is_open(request: &Request, is_initialized: bool) -> bool {
+    match request {
+        Request::Ping(_) | Request::GetHealth(_) | Request::GetNodeInfo(_) => true,
+        // A leader asks this of a node that is to join and does not know it yet.
+        Request::GetClusterState(_) => !is_initialized,
+        _ => false,
+    }
+}
+
+impl CheckTokens {
+    /// Trusts `roots`, or the members if there are none.
+    pub fn new(roots: Vec<EntityId>, is_required: bool) -> Self {
+        Self { roots, is_required, verified: Mutex::default() }
+    }
+
+    fn verify(
+        &self,
+        node: &ClusterNode,
+        caller: EntityId,
+        record: &Bytes,
+    ) -> Result<Verified, Rejection> {
+        let now = node.0.config.clock.wall().0 / 1_000;
+        let roots = match self.roots.is_empty() {
+            true => node.members_and_self(),
+            false => self.roots.clone(),
+        };
+        let name = (TokenId::of(record), caller);
+        let known = self.lock().get(&name).cloned();
+        let holds = |known: &Verified| {
+            (known.valid.0..=known.valid.1).contains(&now) && roots.contains(&known.root)
+        };
+        let verified = match known.filter(holds) {
+            Some(known) => known,
+            None => {
+                let token = Token::decode(record.clone())?;
+                let verified = Verifier { roots: &roots, caller, now }.verify(&token)?;
+                self.remember(name, &verified);
+                verified
+            }
+        };
+        match verified.chain.iter().any(|token| node.is_revoked(token)) {
+            true => Err(Rejection::Revoked),
+            false => Ok(verified),
+        }
+    }
+
+    fn remember(&self, name: (TokenId, EntityId), verified: &Verified) {
+        let mut all = self.lock();
+        if all.len() >= MAX_REMEMBERED_TOKENS {
+            all.clear();
+        }
+        all.insert(name, verified.clone());
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(TokenId, EntityId), Verified>> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Authorizer for CheckTokens {
+    fn authorize(
+        &self,
+        node: &ClusterNode,
+        caller: Option<EntityId>,
+        request: &AuthenticatedRequest,
+    ) -> Result<(), ApiError> {
+        let Some(caller) = caller else { return Ok(()) };
+        if is_open(&request.request, node.is_initialized()) || node.is_member(caller) {
+            return Ok(());
+        }
+        match &request.token {
+            None if self.is_required => {
+                Err(unauthorized("a token is required: give one with --token or ASPEN_TOKEN"))
+            }
+            None => Ok(()),
+            Some(record) => {
+                let verified = self.verify(node, caller, record);
+                let verified = verified.map_err(|error| unauthorized(error.to_string()))?;
+                let lease_keys = |lease| node.lease_keys(lease);
+                verified
+                    .grant
+                    .permits(&request.request, lease_keys)
+                    .map_err(|error| ApiError::new(ErrorCode::Forbidden, error.to_string()))
+            }
+        }
+    }
+}
+
+impl ClusterNode {
+    fn members_and_self(&self) -> Vec<EntityId> {
+        let own = self.0.config.addr.entity_id;
+        self.with_membership(|membership| {
+            let members = membership.nodes().map(|(_, member)| member.0.entity_id);
+            members.chain([own]).collect()
+        })
+    }
+
+    /// Whether this node has seen a token be revoked. If its state cannot be read, it was.
+    fn is_revoked(&self, token: &TokenId) -> bool {
+        let read =
+            ReadKey { key: revocation_key(token), consistency: Consistency::Stale, revision: None };
+        let Ok(view) = self.local_view() else { return true };
+        view.view().read(&read).map_or(true, |found| found.item.is_some())
+    }
+
+    /// The keys of a lease as this node has applied them; none of one that does not exist, and
+    /// `None` if they are too many to list or cannot be read.
+    fn lease_keys(&self, lease_id: LeaseId) -> Option<Vec<Key>> {
+        let view = self.local_view().ok()?;
+        let request = LeaseTimeToLive { lease_id, should_include_keys: true };
+        match view.view().lease_time_to_live(&request) {
+            Ok(lease) if lease.key_count == lease.keys.len() as u64 => Some(lease.keys),
+            Ok(_) => None,
+            Err(error) => {
+                let is_absent = ApiError::from(error).code == ErrorCode::NotFound;
+                is_absent.then(Vec::new)
+            }
+        }
+    }
+}

@@ -2,8 +2,8 @@
 //!
 //! A message is paid for with its whole length when it begins, and never holds more bytes than
 //! that: what began can always end, whatever else begins. Memory itself follows the bytes that
-//! arrived: at most what is counted, and as much again while early fragments are missing. A sender
-//! that counts alike begins nothing that is refused.
+//! arrived, in whatever order, and stays below what is counted. A sender that counts alike begins
+//! nothing that is refused.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -46,13 +46,23 @@ fn limit(index: u16, count: u16, len: usize) -> usize {
     (fragment_bytes * usize::from(count)).min(MAX_MESSAGE_BYTES)
 }
 
+/// A message under way.
+///
+/// All fragments but the last are equally long, so each has its place in the buffer. One that comes
+/// early waits in the stash until the buffer reaches its place: the two never hold more than the
+/// message has.
 #[derive(Debug)]
 struct Partial {
-    /// Fragments `0..next`, joined.
-    prefix: Vec<u8>,
+    /// Fragments at their places, with zeros where one is missing.
+    buffer: Vec<u8>,
+    /// Fragments `0..next` are in the buffer.
     next: u16,
     count: u16,
-    /// Fragments beyond `next`.
+    /// Bytes of every fragment but the last; 0 until one of them is here.
+    fragment_bytes: usize,
+    /// Fragments above `next` that are in the buffer, one bit each; empty while none is.
+    placed: Vec<u64>,
+    /// Fragments whose place is beyond the buffer's capacity, or not known.
     stash: BTreeMap<u16, Vec<u8>>,
     stash_bytes: usize,
     /// Bytes that the message has at most.
@@ -67,9 +77,11 @@ struct Partial {
 impl Partial {
     fn new(now: Instant, count: u16, limit: usize) -> Self {
         Self {
-            prefix: Vec::new(),
+            buffer: Vec::new(),
             next: 0,
             count,
+            fragment_bytes: 0,
+            placed: Vec::new(),
             stash: BTreeMap::new(),
             stash_bytes: 0,
             limit,
@@ -89,39 +101,110 @@ impl Partial {
 
     fn cost(&self) -> usize {
         PARTIAL_OVERHEAD_BYTES
-            + self.prefix.capacity()
+            + self.buffer.capacity()
             + self.stash_bytes
             + self.stash.len() * STASHED_OVERHEAD_BYTES
+            + size_of_val(&self.placed[..])
+    }
+
+    fn is_placed(&self, index: u16) -> bool {
+        let word = self.placed.get(usize::from(index / 64));
+        word.is_some_and(|word| word & (1 << (index % 64)) != 0)
+    }
+
+    /// Whether a fragment agrees with what is known of the message and is not here yet.
+    fn fits(&self, index: u16, fragment: &[u8]) -> bool {
+        let is_here = index < self.next || self.is_placed(index) || self.stash.contains_key(&index);
+        let last = self.count - 1;
+        let of_last = self.stash.get(&last).map_or(0, Vec::len);
+        let agrees = match self.fragment_bytes {
+            0 if index == last => true,
+            0 => fragment.len() >= of_last.max(1),
+            known if index == last => fragment.len() <= known,
+            known => fragment.len() == known,
+        };
+        let end = usize::from(index) * self.fragment_bytes + fragment.len();
+        !is_here && agrees && end <= self.limit
     }
 
     fn add(&mut self, index: u16, fragment: &[u8]) {
-        if index != self.next {
+        if index + 1 < self.count {
+            self.fragment_bytes = fragment.len();
+        }
+        if index == self.next {
+            self.append(fragment);
+            loop {
+                if let Some(stashed) = self.stash.remove(&self.next) {
+                    self.stash_bytes -= stashed.len();
+                    self.append(&stashed);
+                } else if self.is_placed(self.next) {
+                    self.next += 1;
+                } else {
+                    return;
+                }
+            }
+        }
+        let end = usize::from(index) * self.fragment_bytes + fragment.len();
+        if self.fragment_bytes > 0 && end <= self.buffer.capacity() {
+            self.place(index, fragment);
+            self.note_placed(index);
+        } else {
             self.stash_bytes += fragment.len();
             self.stash.insert(index, fragment.to_vec());
-            return;
-        }
-        self.append(fragment);
-        while let Some(stashed) = self.stash.remove(&self.next) {
-            self.stash_bytes -= stashed.len();
-            self.append(&stashed);
         }
     }
 
-    /// Joins the next fragment. The buffer grows by [`GROWTH`], but never beyond what the message may
-    /// have.
     fn append(&mut self, fragment: &[u8]) {
-        let (len, capacity) = (self.prefix.len(), self.prefix.capacity());
-        if capacity - len < fragment.len() {
-            let (growth, first) = match self.is_paid {
-                true => (GROWTH, FIRST_RESERVE_FRAGMENTS),
-                false => (UNPAID_GROWTH, 1),
-            };
-            let wanted = (capacity * growth).max(first * fragment.len());
-            let wanted = wanted.min(self.limit).max(len + fragment.len());
-            self.prefix.reserve_exact(wanted - len);
-        }
-        self.prefix.extend_from_slice(fragment);
+        self.grow(fragment.len());
+        self.place(self.next, fragment);
         self.next += 1;
+    }
+
+    fn note_placed(&mut self, index: u16) {
+        if self.placed.is_empty() {
+            self.placed = vec![0; usize::from(self.count).div_ceil(64)];
+        }
+        self.placed[usize::from(index / 64)] |= 1 << (index % 64);
+    }
+
+    /// Writes a fragment to its place, for which there is capacity.
+    fn place(&mut self, index: u16, fragment: &[u8]) {
+        let start = usize::from(index) * self.fragment_bytes;
+        if self.buffer.len() < start {
+            self.buffer.resize(start, 0);
+        }
+        if self.buffer.len() == start {
+            self.buffer.extend_from_slice(fragment);
+        } else {
+            self.buffer[start..start + fragment.len()].copy_from_slice(fragment);
+        }
+    }
+
+    /// Makes room for the next fragment. The buffer grows by [`GROWTH`], but never beyond what the
+    /// message may have; what waited for the new room moves in.
+    fn grow(&mut self, len: usize) {
+        let capacity = self.buffer.capacity();
+        let end = usize::from(self.next) * self.fragment_bytes + len;
+        if end <= capacity {
+            return;
+        }
+        let (growth, first) = match self.is_paid {
+            true => (GROWTH, FIRST_RESERVE_FRAGMENTS),
+            false => (UNPAID_GROWTH, 1),
+        };
+        let wanted = (capacity * growth).max(first * len).min(self.limit).max(end);
+        self.buffer.reserve_exact(wanted - self.buffer.len());
+        while let Some(stashed) = self.stash.first_entry() {
+            let index = *stashed.key();
+            let end = usize::from(index) * self.fragment_bytes + stashed.get().len();
+            if end > self.buffer.capacity() {
+                return;
+            }
+            let fragment = stashed.remove();
+            self.stash_bytes -= fragment.len();
+            self.place(index, &fragment);
+            self.note_placed(index);
+        }
     }
 }
 
@@ -213,9 +296,7 @@ impl Reassembly {
         };
         partial.is_paid |= is_paid;
         partial.limit = partial.limit.min(limit);
-        let held = partial.prefix.len() + partial.stash_bytes;
-        let is_new = index >= partial.next && !partial.stash.contains_key(&index);
-        if partial.count != count || !is_new || held + bytes.len() > partial.limit {
+        if partial.count != count || !partial.fits(index, bytes) {
             self.partials.remove(&message);
             return Joined::Refused;
         }
@@ -232,7 +313,7 @@ impl Reassembly {
         match self.partials.remove(&message) {
             Some(whole) => {
                 self.counted.remove(whole.counted());
-                Joined::Whole(whole.prefix, whole.credit)
+                Joined::Whole(whole.buffer, whole.credit)
             }
             None => Joined::Refused,
         }
@@ -339,7 +420,7 @@ mod tests {
         for message in 0..1_000 {
             r.add(Instant::ZERO, 0, fragment(message * 100_000, 0, u16::MAX, &[1]));
         }
-        let allocated: usize = r.partials.values().map(|p| p.prefix.capacity()).sum();
+        let allocated: usize = r.partials.values().map(|p| p.buffer.capacity()).sum();
         assert!(allocated <= 1_000 * FIRST_RESERVE_FRAGMENTS);
         assert!(r.counted().paid >= allocated + 1_000 * PARTIAL_OVERHEAD_BYTES);
         // A long message ends without slack.
@@ -386,9 +467,57 @@ mod tests {
                 assert_eq!(usize::from(index), MAX_MESSAGE_BYTES / MAX_EVENT_BYTES);
                 return;
             }
-            assert!(r.partials[&0].prefix.capacity() <= MAX_MESSAGE_BYTES);
+            assert!(r.partials[&0].buffer.capacity() <= MAX_MESSAGE_BYTES);
         }
         panic!("a message grew beyond the largest");
+    }
+
+    #[test]
+    fn no_order_makes_a_message_hold_more_than_it_has() {
+        const COUNT: u16 = 300;
+        let in_turn = |upto: u16| (0..upto).chain((upto..COUNT).rev()).collect::<Vec<_>>();
+        let last_first = [COUNT - 1].into_iter().chain(0..COUNT - 1).collect::<Vec<_>>();
+        let odd_first = (0..COUNT).filter(|i| i % 2 == 1).chain((0..COUNT).step_by(2)).collect();
+        let orders = [in_turn(0), in_turn(9), in_turn(130), last_first, odd_first];
+        for is_paid in [true, false] {
+            for order in &orders {
+                let mut r = Reassembly::default();
+                for (at, index) in order.iter().enumerate() {
+                    let len = if *index == COUNT - 1 { 7 } else { 100 };
+                    let bytes = vec![(index % 251) as u8; len];
+                    let part = Fragment { is_paid, ..fragment(0, *index, COUNT, &bytes) };
+                    let joined = r.add(Instant::ZERO, 0, part);
+                    if at + 1 < order.len() {
+                        assert_eq!(joined, Joined::Waiting);
+                        let p = &r.partials[&0];
+                        let held = p.buffer.capacity() + p.stash_bytes;
+                        assert!(held <= 100 * usize::from(COUNT), "{held} bytes");
+                        continue;
+                    }
+                    let Joined::Whole(whole, credit) = joined else { panic!("{joined:?}") };
+                    assert_eq!((whole.len(), credit), (100 * 299 + 7, 300));
+                    assert!((0..299).all(|i| whole[i * 100..][..100] == [(i % 251) as u8; 100]));
+                    assert_eq!(whole[29_900..], [(299 % 251) as u8; 7]);
+                }
+                assert_eq!(r.counted(), Counted::default());
+            }
+        }
+    }
+
+    #[test]
+    fn fragments_that_are_not_equally_long_are_refused() {
+        for [first, second] in [
+            [fragment(0, 0, 4, &[1; 10]), fragment(0, 1, 4, &[1; 9])],
+            [fragment(0, 1, 4, &[1; 10]), fragment(0, 3, 4, &[1; 11])],
+            [fragment(0, 3, 4, &[1; 10]), fragment(0, 1, 4, &[1; 9])],
+            [fragment(0, 3, 4, &[]), fragment(0, 1, 4, &[])],
+            [fragment(0, 2, 4, &[1; 9]), fragment(0, 2, 4, &[1; 9])],
+        ] {
+            let mut r = Reassembly::default();
+            assert_eq!(r.add(Instant::ZERO, 0, first), Joined::Waiting);
+            assert_eq!(r.add(Instant::ZERO, 0, second), Joined::Refused);
+            assert_eq!(r.counted(), Counted::default());
+        }
     }
 
     #[test]
@@ -397,7 +526,7 @@ mod tests {
         let unpaid = |index| Fragment { is_paid: false, ..fragment(0, index, 50, &[1; 100]) };
         for index in 0..20 {
             r.add(Instant::ZERO, 0, unpaid(index));
-            let allocated = r.partials[&0].prefix.capacity() + PARTIAL_OVERHEAD_BYTES;
+            let allocated = r.partials[&0].buffer.capacity() + PARTIAL_OVERHEAD_BYTES;
             assert_eq!(r.counted(), Counted { paid: 0, unpaid: allocated });
             assert!(allocated <= PARTIAL_OVERHEAD_BYTES + 200 * (usize::from(index) + 1));
         }

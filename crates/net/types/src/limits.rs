@@ -145,8 +145,7 @@ pub const MAX_STREAM_QUEUE_PACKETS: usize = 1_024;
 /// Bytes queued for sending on one session before a send is refused.
 pub const MAX_SESSION_QUEUE_BYTES: usize = 64 << 20;
 /// Bytes of partly received messages per session. Each counts with its whole length from its first
-/// fragment on, so that what began can end; while early fragments are missing, buffers may take
-/// twice as much.
+/// fragment on, so that what began can end.
 pub const MAX_REASSEMBLY_BYTES: usize = 64 << 20;
 /// Bytes per session of packets that arrived before their turn, or in pieces.
 pub const MAX_HELD_BYTES: usize = 32 << 20;

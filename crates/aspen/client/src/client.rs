@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aspen_api::cluster::{GetLeader, GetRaftMetrics};
+use aspen_api::cluster::GetRaftMetrics;
 use aspen_api::{
     ApiError, AuthenticatedRequest, ClientId, ClusterTicket, ErrorCode, Exchange, KeyValueStore,
     Purpose, Request, RequestId, Response, Revision, StoreRequest, service,
@@ -26,10 +26,6 @@ use crate::peers::Peers;
 use crate::request_ids::RequestIds;
 use crate::rotation::{Failure, Rotation, Step};
 
-/// Silence of a peer after which the others are asked who leads.
-const SUSPECT_AFTER: Duration = Duration::from_millis(250);
-/// Longest wait for the answer to that question.
-const PROBE_DEADLINE: Duration = Duration::from_millis(1_000);
 /// Names that one write is given at most. More than one only if the store has forgotten answers
 /// since the last that this client has seen of it.
 const MAX_NAMES: u32 = 4;
@@ -81,22 +77,22 @@ pub struct Client {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     node: MeshNode,
     service: ServiceName,
     deadline: Duration,
     token: Option<Bytes>,
     should_follow_leader: bool,
-    peers: Mutex<Peers>,
+    pub(crate) peers: Mutex<Peers>,
     /// The peer to ask first: the one that answered last, or was found to lead.
-    preferred: watch::Sender<usize>,
+    pub(crate) preferred: watch::Sender<usize>,
     ids: Mutex<RequestIds>,
     /// The newest revision seen in an answer.
     seen: AtomicU64,
     /// As many requests under way as a node takes from one client.
     turns: Semaphore,
     /// When somebody may ask again who leads.
-    next_probe: Mutex<Option<tokio::time::Instant>>,
+    pub(crate) next_probe: Mutex<Option<tokio::time::Instant>>,
     origin: tokio::time::Instant,
 }
 
@@ -296,7 +292,7 @@ impl Inner {
     }
 
     /// How many peers may be asked.
-    fn known(&self, audience: Audience) -> usize {
+    pub(crate) fn known(&self, audience: Audience) -> usize {
         match audience {
             Audience::First => 1,
             Audience::Leader | Audience::Any => lock(&self.peers).len(),
@@ -313,10 +309,11 @@ impl Inner {
         attempts: &mut Attempts,
     ) -> Attempt {
         let left = until.saturating_duration_since(tokio::time::Instant::now());
+        let patience = self.patience(peer);
         let answer = tokio::select! {
             biased;
             answer = self.ask(peer, body.clone(), left) => answer,
-            by = self.better_than(peer, audience) => {
+            by = self.better_than(peer, audience, patience) => {
                 attempts.is_open = true;
                 return Attempt::Failed(Failure::Superseded { by });
             }
@@ -358,59 +355,8 @@ impl Inner {
         Attempt::Failed(failure)
     }
 
-    /// Waits until `peer`, which does not answer, is known not to be the best one to ask: another
-    /// one leads or, for a request that any can answer, another one answers.
-    async fn better_than(&self, peer: usize, audience: Audience) -> usize {
-        if audience == Audience::First {
-            return std::future::pending().await;
-        }
-        // Only news count: what was known before led to this peer.
-        let mut preferred = self.preferred.subscribe();
-        let mut candidate = peer;
-        loop {
-            tokio::select! {
-                Ok(()) = preferred.changed(), if audience == Audience::Leader => {
-                    let found = *preferred.borrow_and_update();
-                    if found != peer {
-                        return found;
-                    }
-                }
-                () = tokio::time::sleep(SUSPECT_AFTER) => {}
-            }
-            if !self.may_probe() {
-                continue;
-            }
-            candidate = (candidate + 1) % self.known(audience);
-            if candidate == peer {
-                continue;
-            }
-            let body = self.frame(GetLeader {}.into(), RequestId::UNNAMED);
-            let Ok(answer) = self.ask(candidate, body, PROBE_DEADLINE).await else { continue };
-            let leader = match answer {
-                Response::Leader(answer) => answer.leader.and_then(|it| self.learn(it.addr)),
-                _ => None,
-            };
-            match leader.filter(|leader| *leader != peer) {
-                Some(leader) if audience == Audience::Leader => self.prefer(leader),
-                _ if audience == Audience::Any => return candidate,
-                _ => {}
-            }
-        }
-    }
-
-    /// One question about the leader in each quarter of a second, however many requests wait.
-    fn may_probe(&self) -> bool {
-        let now = tokio::time::Instant::now();
-        let mut next = lock(&self.next_probe);
-        if next.is_some_and(|next| now < next) {
-            return false;
-        }
-        *next = Some(now + SUSPECT_AFTER);
-        true
-    }
-
     /// Calls a member by index, with a session of its own if there is none.
-    async fn ask(
+    pub(crate) async fn ask(
         &self,
         peer: usize,
         body: Bytes,
@@ -464,7 +410,7 @@ impl Inner {
         Ok(Response::decode(reply.body).unwrap_or_else(|error| error.of_answer().into()))
     }
 
-    fn frame(&self, request: Request, id: RequestId) -> Bytes {
+    pub(crate) fn frame(&self, request: Request, id: RequestId) -> Bytes {
         AuthenticatedRequest { request, token: self.token.clone(), proxy_hops: 0, request_id: id }
             .encode()
     }
@@ -515,11 +461,11 @@ impl Inner {
     }
 
     /// The index of a member that was named as the leader.
-    fn learn(&self, leader: PeerAddr) -> Option<usize> {
+    pub(crate) fn learn(&self, leader: PeerAddr) -> Option<usize> {
         lock(&self.peers).learn(leader, self.should_follow_leader)
     }
 
-    fn prefer(&self, peer: usize) {
+    pub(crate) fn prefer(&self, peer: usize) {
         self.preferred.send_if_modified(|preferred| {
             let is_new = *preferred != peer;
             *preferred = peer;
@@ -587,7 +533,7 @@ fn bind_address(peers: &[PeerAddr]) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, 0))
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Every critical section leaves its state whole, also when it panics.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

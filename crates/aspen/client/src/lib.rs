@@ -8,6 +8,7 @@
 mod client;
 mod dev_ticket;
 mod judgement;
+mod lookout;
 mod peers;
 mod request_ids;
 mod rotation;

@@ -65,6 +65,11 @@ impl Peers {
         Route { node, dial, end }
     }
 
+    /// Whether there is a session with a peer, as far as is known.
+    pub(crate) fn has_session(&self, peer: usize) -> bool {
+        self.sessions.contains(&self.peers[peer].entity_id)
+    }
+
     /// Notes that a session was ended.
     pub(crate) fn forget_session(&mut self, peer: usize) {
         let entity = self.peers[peer].entity_id;

@@ -1,16 +1,17 @@
 //! What a caller sees when members fail, move or lose answers.
 
 use std::collections::BTreeSet;
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use aspen_api::cluster::InitCluster;
 use aspen_api::kv::{Compact, CompareAndSwapKey, ReadKey, WriteKey};
 use aspen_api::{ErrorCode, Key, KeyValueStore, Revision};
 use aspen_client::{Client, ClientOptions};
-use net_node::PeerAddr;
+use net_node::{EntityKeypair, PeerAddr};
 use net_types::limits::MAX_REQUESTS_PER_CLIENT;
 
-use crate::members::{Members, Mood, mesh_node, ticket};
+use crate::members::{Members, Mood, loopback, mesh_node, ticket};
 
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(600);
@@ -76,6 +77,43 @@ async fn a_leader_that_stops_is_replaced() {
     members.set_mood(1, Mood::Leads);
     client.write(key("k"), "2".into()).await.unwrap();
     assert_eq!(client.read(key("k")).await.unwrap().item.unwrap().version, 2);
+}
+
+/// Members that take what they are sent and never answer.
+fn gone(count: u8) -> (Vec<UdpSocket>, Vec<PeerAddr>) {
+    let sockets: Vec<_> = (0..count).map(|_| UdpSocket::bind(loopback()).unwrap()).collect();
+    let addr = |(n, socket): (usize, &UdpSocket)| {
+        let entity = EntityKeypair::from_seed([100 + n as u8; 32]).entity_id();
+        PeerAddr::direct(entity, socket.local_addr().unwrap())
+    };
+    let addrs = sockets.iter().enumerate().map(addr).collect();
+    (sockets, addrs)
+}
+
+#[tokio::test]
+async fn members_that_are_gone_are_passed_by_together_and_the_write_is_sent_once() {
+    let members = Members::start(&[Mood::Leads]);
+    let (_sockets, mut peers) = gone(6);
+    peers.extend(members.ticket(&[0]).peers().to_vec());
+    // Waiting for each of them in turn would take longer.
+    let deadline = Duration::from_millis(2_500);
+    let options = ClientOptions { deadline, ..ClientOptions::default() };
+    let client = Client::connect(&ticket(peers), options).unwrap();
+    assert!(client.send(create("k")).await.unwrap().is_success);
+    assert_eq!(members.asked(0), ["CompareAndSwapKey"]);
+    client.write(key("k"), "w".into()).await.unwrap();
+    assert_eq!(members.asked(0).len(), 2, "who leads is known from then on");
+}
+
+#[tokio::test]
+async fn a_read_that_any_member_can_answer_passes_by_those_that_are_gone() {
+    let members = Members::start(&[Mood::Follows]);
+    let (_sockets, mut peers) = gone(6);
+    peers.extend(members.ticket(&[0]).peers().to_vec());
+    let deadline = Duration::from_millis(2_500);
+    let options = ClientOptions { deadline, ..ClientOptions::default() };
+    let client = Client::connect(&ticket(peers), options).unwrap();
+    assert_eq!(client.read_local(key("k")).await.unwrap().item, None);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! While something has a deadline, log time goes on from the newest stamp at the rate of the
 //! monotonic clock: a new leader whose wall clock is ahead never shortens a lease, and lengthens it
-//! by no more than the time since that stamp. While nothing has one, log time catches up with the
+//! by no more than the time for which it cannot tell how long ago that stamp was made. While nothing has one, log time catches up with the
 //! wall clock; it never goes back.
 
 use net_types::{Instant, UnixMillis};

@@ -1,17 +1,20 @@
-//! What a leader proposes on its own: removal of what has ended, and compaction.
+//! What a leader proposes on its own: removal of what has ended, stamps of log time, and compaction.
 //!
 //! A follower proposes nothing, and nothing that readers see depends on when a leader does.
 
 use aspen_api::Revision;
-use net_types::limits::{KEPT_REVISIONS, MAX_HISTORY_BYTES};
+use net_types::limits::{KEPT_REVISIONS, MAX_HISTORY_BYTES, STAMP_INTERVAL};
 
 use crate::{Command, Header};
+
+const STAMP_INTERVAL_MS: u64 = STAMP_INTERVAL.as_millis() as u64;
 
 /// The command to propose now, if one is due. Ask again once it is applied.
 ///
 /// `now_ms` is the leader's log clock ([`crate::LogClock`]).
 pub fn maintenance(header: &Header, now_ms: u64) -> Option<Command> {
-    if header.next_deadline_ms <= now_ms || header.sweep.is_some() {
+    let is_due = next_maintenance_ms(header).is_some_and(|due_ms| due_ms <= now_ms);
+    if is_due || header.sweep.is_some() {
         return Some(Command::Tick {});
     }
     let (newest, oldest) = (header.applied_revision.0, header.oldest_revision.0);
@@ -28,7 +31,8 @@ pub fn maintenance(header: &Header, now_ms: u64) -> Option<Command> {
 
 /// The log time at which [`maintenance`] must be asked again although no entry was applied.
 pub fn next_maintenance_ms(header: &Header) -> Option<u64> {
-    (header.next_deadline_ms < u64::MAX).then_some(header.next_deadline_ms)
+    let stamp_ms = header.log_time_ms.saturating_add(STAMP_INTERVAL_MS);
+    (header.next_deadline_ms < u64::MAX).then(|| header.next_deadline_ms.min(stamp_ms))
 }
 
 #[cfg(test)]
@@ -49,12 +53,15 @@ mod tests {
     }
 
     #[test]
-    fn a_passed_deadline_or_an_open_sweep_asks_for_a_tick() {
+    fn a_passed_deadline_an_old_stamp_or_an_open_sweep_asks_for_a_tick() {
         let mut quiet = header(5, 0, 10);
         assert_eq!((maintenance(&quiet, u64::MAX - 1), next_maintenance_ms(&quiet)), (None, None));
         quiet.next_deadline_ms = 100;
         assert_eq!((maintenance(&quiet, 99), next_maintenance_ms(&quiet)), (None, Some(100)));
         assert_eq!(maintenance(&quiet, 100), Some(Command::Tick {}));
+        let long = Header { next_deadline_ms: 900_000, log_time_ms: 70, ..quiet };
+        assert_eq!((maintenance(&long, 10_069), next_maintenance_ms(&long)), (None, Some(10_070)));
+        assert_eq!(maintenance(&long, 10_070), Some(Command::Tick {}));
         let sweep = Sweep { cursor: Bytes::new(), is_again: false };
         let sweeping = Header { sweep: Some(sweep), ..header(5, 0, 10) };
         assert_eq!(maintenance(&sweeping, 0), Some(Command::Tick {}));

@@ -289,6 +289,10 @@ pub const REMOVED_ROW_BYTES: usize = 8 << 10;
 pub const EXPIRED_PER_ENTRY: usize = 64;
 /// Expired keys and compacted versions that one maintenance entry removes, about 5 ms.
 pub const REMOVED_PER_TICK: usize = 1_000;
+/// Time after which a leader stamps log time again although nothing is written, while something has a
+/// deadline. A node that has restarted since the last stamp and comes to lead takes time for standing
+/// still from then on, so this is how much it may lengthen lives.
+pub const STAMP_INTERVAL: Duration = Duration::from_secs(10);
 /// Superseded revisions that stay readable; twice as many may pile up before a compaction.
 pub const KEPT_REVISIONS: u64 = 100_000;
 /// Bytes of superseded versions above which compaction starts earlier.

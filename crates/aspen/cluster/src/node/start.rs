@@ -110,9 +110,9 @@ impl ClusterNode {
             is_voting: AtomicBool::new(true),
             leader_heard: LastHeard::default(),
         };
-        let upkeep = Arc::new(Upkeep::new(state.store()));
-        let listening = upkeep.clone();
-        state.store().listen(move |header, memory| listening.applied(header, memory));
+        let upkeep = Arc::new(Upkeep::new(state.store(), started_at));
+        let (listening, clock) = (upkeep.clone(), config.clock.clone());
+        state.store().listen(move |header, news| listening.applied(header, news, clock.now()));
         let node = Self(Arc::new(Inner {
             raft,
             state,

@@ -1,17 +1,18 @@
 //! What a node does without being asked: remove what has expired, make the state durable, watch
 //! the disk, the members and the log.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aspen_kv::{Header, maintenance, next_maintenance_ms};
+use net_types::Instant;
 use net_types::limits::{DISK_FULL_PERCENT, DISK_RESERVE_BYTES};
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::Notify;
 
 use super::ClusterNode;
-use crate::state::Store;
+use crate::state::{News, Store};
 
 /// Time between two looks at the disk and at the age of what is not durable.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -22,9 +23,18 @@ const VERIFY_ENTRIES: u64 = 1_000;
 /// Wait before a proposal of the node itself is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 
+/// Log time as the state has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reached {
+    /// The newest stamp applied, in milliseconds.
+    pub(crate) log_time_ms: u64,
+    /// When an entry with a stamp was last applied, so not before it was stamped.
+    pub(crate) at: Instant,
+}
+
 /// What the state tells after each batch.
 pub(crate) struct Upkeep {
-    log_time_ms: AtomicU64,
+    reached: Mutex<Reached>,
     next_deadline_ms: AtomicU64,
     /// Whether maintenance may be due because of what was applied.
     has_work: AtomicBool,
@@ -42,9 +52,9 @@ pub(crate) struct Upkeep {
 
 impl Upkeep {
     /// Listens to `store`.
-    pub(crate) fn new(store: &Arc<Store>) -> Self {
+    pub(crate) fn new(store: &Arc<Store>, now: Instant) -> Self {
         let upkeep = Self {
-            log_time_ms: AtomicU64::new(0),
+            reached: Mutex::new(Reached { log_time_ms: 0, at: now }),
             next_deadline_ms: AtomicU64::new(u64::MAX),
             has_work: AtomicBool::new(false),
             changed: Notify::new(),
@@ -55,15 +65,17 @@ impl Upkeep {
             checkpoint_due: Notify::new(),
         };
         if let Ok(view) = store.view() {
-            upkeep.applied(view.header(), 0);
+            upkeep.applied(view.header(), News { memory_bytes: 0, is_stamped: true }, now);
         }
         upkeep
     }
 
     /// Takes in the state after a batch. Called while it is applied, so it does not block.
-    /// `memory_bytes` is what a checkpoint begun now would free.
-    pub(crate) fn applied(&self, header: &Header, memory_bytes: usize) {
-        self.log_time_ms.store(header.log_time_ms, Ordering::Relaxed);
+    pub(crate) fn applied(&self, header: &Header, news: News, now: Instant) {
+        if news.is_stamped {
+            let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+            *reached = Reached { log_time_ms: header.log_time_ms, at: now };
+        }
         let before = self.next_deadline_ms.swap(header.next_deadline_ms, Ordering::Relaxed);
         self.is_dirty.store(true, Ordering::Relaxed);
         let has_work = maintenance(header, 0).is_some();
@@ -74,7 +86,7 @@ impl Upkeep {
             self.changed.notify_one();
         }
         let is_long = header.applied_revision.0 >= self.checkpoint_at.load(Ordering::Relaxed);
-        let is_large = memory_bytes >= self.checkpoint_above.load(Ordering::Relaxed);
+        let is_large = news.memory_bytes >= self.checkpoint_above.load(Ordering::Relaxed);
         let was_large = self.was_large.swap(is_large, Ordering::Relaxed);
         if is_long || (is_large && !was_large) {
             self.checkpoint_at.store(u64::MAX, Ordering::Relaxed);
@@ -82,10 +94,10 @@ impl Upkeep {
         }
     }
 
-    /// Log time of the state in milliseconds, and whether anything in it expires.
-    pub(crate) fn log_time(&self) -> (u64, bool) {
+    /// Log time of the state, and whether anything in it expires.
+    pub(crate) fn log_time(&self) -> (Reached, bool) {
         let deadline = self.next_deadline_ms.load(Ordering::Relaxed);
-        (self.log_time_ms.load(Ordering::Relaxed), deadline < u64::MAX)
+        (*self.reached.lock().unwrap_or_else(PoisonError::into_inner), deadline < u64::MAX)
     }
 }
 
@@ -98,7 +110,7 @@ impl ClusterNode {
             tokio::spawn(self.clone().keep_members()),
             tokio::spawn(self.clone().keep_log()),
         ];
-        let mut running = self.0.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut running = self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         running.extend(tasks);
         if let Some(patience) = patience {
             let node = self.clone();
@@ -130,6 +142,10 @@ impl ClusterNode {
     /// Proposes what is due and returns when to look again.
     async fn maintain(&self) -> Option<Duration> {
         self.0.upkeep.has_work.store(false, Ordering::Relaxed);
+        if !self.has_applied_own_term() {
+            // It knows neither what is due nor what time it is.
+            return Some(RETRY);
+        }
         let view = self.local_view().ok()?;
         let now_ms = self.log_now_ms(false);
         if let Some(command) = maintenance(view.header(), now_ms) {
@@ -226,11 +242,7 @@ impl ClusterNode {
             let has_begun = |before: &Vec<u64>| before.is_empty();
             if voters.as_ref().is_some_and(|before| *before != now_voting && !has_begun(before)) {
                 tracing::info!(voters = ?now_voting, "voters changed");
-                *self
-                    .0
-                    .voters_changed_at
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner) =
+                *self.0.voters_changed_at.lock().unwrap_or_else(PoisonError::into_inner) =
                     Some(self.0.config.clock.now());
             }
             voters = Some(now_voting);

@@ -16,6 +16,7 @@ use openraft::impls::ProgressResponder;
 
 use super::ClusterNode;
 use super::errors::{of_write, stopped, unknown};
+use super::upkeep::Reached;
 use crate::types::Proposed;
 
 /// Longest time between a proposal and its effect on the state, with room to spare.
@@ -42,8 +43,8 @@ struct Moment {
     /// Term of the last entry applied. Until it is the present one, entries of leaders before may be
     /// missing in the state.
     applied_term: Option<u64>,
-    /// Log time that the state has reached.
-    newest_ms: u64,
+    /// Log time that the state has reached, and since when it is known.
+    reached: Reached,
     /// Whether anything in the state expires.
     has_deadlines: bool,
 }
@@ -51,7 +52,7 @@ struct Moment {
 impl LogTime {
     /// The stamp of an entry proposed at `moment`; `brings_deadline` is noted for those after it.
     fn stamp_ms(&mut self, moment: Moment, brings_deadline: bool) -> u64 {
-        let Moment { term, now, wall, newest_ms, .. } = moment;
+        let Moment { term, now, wall, reached, .. } = moment;
         let proposed = self
             .deadline_proposed_at
             .is_some_and(|at| now.since(at).as_millis() < u128::from(PROPOSAL_LIFE_MS));
@@ -63,15 +64,21 @@ impl LogTime {
         let has_deadlines = moment.has_deadlines || may_inherit || proposed;
         let clock = match &mut self.clock {
             Some((of, clock)) if *of == term => clock,
-            other => &mut other.insert((term, LogClock::start(newest_ms, now))).1,
+            other => &mut other.insert((term, LogClock::start(reached.log_time_ms, now))).1,
         };
         let stamp_ms = clock.now_ms(now, wall, has_deadlines);
-        if stamp_ms >= newest_ms {
+        let least_ms = match may_inherit {
+            true => reached.log_time_ms,
+            // Nobody has stamped anything later, and time went on for whoever stamped it: what was
+            // quiet under the leader before does not live longer for that.
+            false => LogClock::start(reached.log_time_ms, reached.at).now_ms(now, wall, true),
+        };
+        if stamp_ms >= least_ms {
             return stamp_ms;
         }
-        // Entries of the leader before were applied since this clock was started.
-        *clock = LogClock::start(newest_ms, now);
-        newest_ms
+        // The leader before was further when this clock was started.
+        *clock = LogClock::start(least_ms, now);
+        least_ms
     }
 }
 
@@ -103,18 +110,30 @@ fn brings_deadline(command: &Command) -> bool {
 }
 
 impl ClusterNode {
+    /// The term, and that of the last entry applied.
+    fn terms(&self) -> (u64, Option<u64>) {
+        let term = self.0.raft.server_metrics().borrow_watched().vote.leader_id.term;
+        let applied = self.0.raft.data_metrics().borrow_watched().last_applied;
+        (term, applied.map(|id| id.committed_leader_id().term))
+    }
+
+    /// Whether this node, if it leads, has applied all that the leaders before it wrote.
+    pub(super) fn has_applied_own_term(&self) -> bool {
+        let (term, applied_term) = self.terms();
+        applied_term == Some(term)
+    }
+
     /// Log time now, as this node would stamp an entry.
     pub(super) fn log_now_ms(&self, brings_deadline: bool) -> u64 {
-        let term = self.0.raft.server_metrics().borrow_watched().vote.leader_id.term;
         // Asked before the state's log time, so that the state is not older than this says.
-        let applied = self.0.raft.data_metrics().borrow_watched().last_applied;
-        let (newest_ms, has_deadlines) = self.0.upkeep.log_time();
+        let (term, applied_term) = self.terms();
+        let (reached, has_deadlines) = self.0.upkeep.log_time();
         let moment = Moment {
             term,
             now: self.0.config.clock.now(),
             wall: self.0.config.clock.wall(),
-            applied_term: applied.map(|id| id.committed_leader_id().term),
-            newest_ms,
+            applied_term,
+            reached,
             has_deadlines,
         };
         let mut time = self.0.log_time.lock().unwrap_or_else(PoisonError::into_inner);
@@ -201,9 +220,11 @@ mod tests {
         Instant::from_nanos(ms * 1_000_000)
     }
 
-    fn moment(term: u64, newest_ms: u64, now: Instant, wall: u64, has_deadlines: bool) -> Moment {
+    /// A moment at which `log_time_ms` was applied just now.
+    fn moment(term: u64, log_time_ms: u64, now: Instant, wall: u64, has_deadlines: bool) -> Moment {
         let (wall, applied_term) = (UnixMillis(wall), Some(term));
-        Moment { term, now, wall, applied_term, newest_ms, has_deadlines }
+        let reached = Reached { log_time_ms, at: now };
+        Moment { term, now, wall, applied_term, reached, has_deadlines }
     }
 
     #[test]
@@ -216,6 +237,17 @@ mod tests {
         assert_eq!(time.stamp_ms(moment(2, 8_000, at(17), 1, true), false), 8_000);
         let later = at(PROPOSAL_LIFE_MS + 1);
         assert_eq!(time.stamp_ms(moment(2, 8_000, later, 900_000, false), false), 900_000);
+    }
+
+    #[test]
+    fn a_new_leader_goes_on_from_when_the_last_stamp_was_applied() {
+        let mut time = LogTime::default();
+        let reached = Reached { log_time_ms: 1_000, at: at(50) };
+        let quiet = |now| Moment { reached, ..moment(2, 0, at(now), 0, true) };
+        let inheriting = Moment { applied_term: Some(1), ..quiet(60_050) };
+        assert_eq!(time.stamp_ms(inheriting, false), 1_000, "a later stamp may be on its way");
+        assert_eq!(time.stamp_ms(quiet(60_060), false), 61_010);
+        assert_eq!(time.stamp_ms(quiet(60_065), false), 61_015);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, Raf
 use openraft::{OptionalSend, Snapshot};
 
 use super::tables::StoreTables;
-use super::{Current, Progress, Store, StoreError, StoreView};
+use super::{Current, News, Progress, Store, StoreError, StoreView};
 use crate::raft_log::{RaftLog, flush};
 use crate::snapshot::{SnapshotData, Spool};
 use crate::types::{Applied, LogId, SnapshotMeta, StoredMembership, Types, entry_id, log_id};
@@ -165,11 +165,12 @@ impl Store {
         let Current { tables, progress, .. } = &mut *current;
         match apply_all(tables, progress, entries) {
             Ok((header, replies)) => {
-                let memory_bytes = tables.newest_bytes();
+                let is_stamped = replies.iter().any(|reply| reply.0.is_some());
+                let news = News { memory_bytes: tables.newest_bytes(), is_stamped };
                 current.header = header.clone();
                 current.view = None;
                 drop(current);
-                self.tell(&header, memory_bytes);
+                self.tell(&header, news);
                 Ok(replies)
             }
             Err(error) => {

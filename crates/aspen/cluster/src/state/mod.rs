@@ -179,8 +179,17 @@ impl StoreView {
     }
 }
 
-/// Told after each batch: the store's header, and the memory that a checkpoint begun now frees.
-type Listener = Box<dyn Fn(&Header, usize) + Send + Sync>;
+/// What a batch brought, beside the store's header.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct News {
+    /// Memory that a checkpoint begun now frees, about.
+    pub memory_bytes: usize,
+    /// Whether it held commands, each with a stamp of log time; or replaced the state.
+    pub is_stamped: bool,
+}
+
+/// Told after each batch.
+type Listener = Box<dyn Fn(&Header, News) + Send + Sync>;
 
 /// The newest state.
 struct Current {
@@ -289,13 +298,13 @@ impl Store {
     }
 
     /// Tells `listener` of each batch from now on; the first call counts.
-    pub(crate) fn listen(&self, listener: impl Fn(&Header, usize) + Send + Sync + 'static) {
+    pub(crate) fn listen(&self, listener: impl Fn(&Header, News) + Send + Sync + 'static) {
         let _ = self.listener.set(Box::new(listener));
     }
 
-    fn tell(&self, header: &Header, memory_bytes: usize) {
+    fn tell(&self, header: &Header, news: News) {
         if let Some(listener) = self.listener.get() {
-            listener(header, memory_bytes);
+            listener(header, news);
         }
     }
 }

@@ -6,6 +6,8 @@ use aspen_api::ErrorCode;
 use aspen_api::cluster::{GetClusterState, HealthStatus, Ping, RaftState};
 use aspen_api::kv::Consistency;
 use aspen_api::{ApiError, KeyValueStore};
+use aspen_cluster::Timing;
+use net_types::limits::STAMP_INTERVAL;
 
 use crate::client::{cas, get, get_at, keys, put, put_for, request_id, send};
 use crate::mesh::{TestCluster, addr, until};
@@ -189,6 +191,40 @@ async fn keys_with_a_time_to_live_end_on_every_node_without_another_write() {
     for node in cluster.nodes.values() {
         assert_eq!(keys(node, Consistency::Stale).await, ["long"]);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_leader_lengthens_a_life_by_no_more_than_its_election() {
+    let mut cluster = TestCluster::formed(3).await;
+    put_for(&cluster.nodes[&1], "k", 600_000).await.unwrap();
+    let ends = tokio::time::Instant::now() + Duration::from_secs(600);
+    // Just before the next stamp.
+    tokio::time::sleep(Duration::from_secs(599)).await;
+    cluster.stop(1).await;
+    let node = cluster.nodes[&cluster.leader().await].clone();
+    tokio::time::sleep_until(ends + 2 * Timing::default().election_max).await;
+    assert_eq!(get(&node, "k").await.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaders_that_have_restarted_lengthen_a_life_by_the_time_between_two_stamps() {
+    let mut cluster = TestCluster::formed(3).await;
+    let minute = Duration::from_secs(60);
+    put_for(&cluster.nodes[&1], "k", 600_000).await.unwrap();
+    let ends = tokio::time::Instant::now() + 10 * minute;
+    cluster.settle().await;
+    // Nothing is written meanwhile, and leaders come and go.
+    for n in [1, 2] {
+        tokio::time::sleep(4 * minute).await;
+        cluster.stop(n).await;
+        cluster.leader().await;
+        cluster.start(n).await;
+    }
+    let node = cluster.nodes[&cluster.leader().await].clone();
+    assert!(get(&node, "k").await.unwrap().is_some());
+    let late = 2 * (Timing::default().election_max + STAMP_INTERVAL);
+    tokio::time::sleep_until(ends + late).await;
+    assert_eq!(get(&node, "k").await.unwrap(), None);
 }
 
 #[tokio::test(start_paused = true)]

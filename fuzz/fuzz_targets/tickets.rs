@@ -1,11 +1,13 @@
-//! Arbitrary text, and arbitrary records with a correct checksum, as tickets of meshes and
-//! clusters; a ticket that parses prints as a text that parses to the same ticket.
+//! Arbitrary text, and arbitrary records with a correct checksum or signature, as tickets of meshes
+//! and clusters and as capability tokens; what parses prints as a text that parses to the same.
 
 #![no_main]
 
 use aspen_api::ClusterTicket;
+use aspen_auth::{Token, Verifier};
 use data_encoding::BASE32_NOPAD;
 use libfuzzer_sys::fuzz_target;
+use net_crypto::EntityKeypair;
 use net_wire::MeshTicket;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -17,13 +19,28 @@ fuzz_target!(|input: &[u8]| {
     let record = BASE32_NOPAD.encode(&[input, &checksum].concat()).to_ascii_lowercase();
     parse(&format!("net1{record}"));
     parse(&format!("aspen{record}"));
+    token(&EntityKeypair::from_seed([1; 32]), input);
 });
 
 fn parse(text: &str) {
     if let Ok(ticket) = text.parse::<MeshTicket>() {
         assert_eq!(ticket.to_string().parse(), Ok(ticket));
     }
+    if let Ok(token) = text.parse::<Token>() {
+        assert_eq!(token.to_text().expose().parse(), Ok(token));
+    }
     if let Ok(ticket) = text.parse::<ClusterTicket>() {
         assert_eq!(ticket.to_text().expose().parse(), Ok(ticket));
+    }
+}
+
+/// Arbitrary claims behind the right issuer, rightly signed, and what a verifier makes of them.
+fn token(key: &EntityKeypair, claims: &[u8]) {
+    let issuer = key.entity_id();
+    let record = [&[1], &issuer.as_bytes()[..], claims].concat();
+    let signature = key.sign(b"aspen-token-v1", &record);
+    if let Ok(token) = Token::decode([&record[..], &signature].concat().into()) {
+        assert_eq!(token.to_text().expose().parse().as_ref(), Ok(&token));
+        let _ = Verifier { roots: &[issuer], caller: issuer, now: 0 }.verify(&token);
     }
 }

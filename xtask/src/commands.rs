@@ -48,6 +48,18 @@ pub(crate) fn clippy(repo: &Repo) -> Result<Vec<Violation>, String> {
     )
 }
 
+/// `cargo check` of the fuzz targets, which are a workspace of their own and build nowhere else but in
+/// the nightly run.
+pub(crate) fn fuzz(repo: &Repo) -> Result<Vec<Violation>, String> {
+    let arguments = ["check", "--quiet", "--locked", "--manifest-path", "fuzz/Cargo.toml"];
+    judge(
+        &mut cargo(&repo.root, &arguments),
+        "cargo check of fuzz",
+        "mend the target; if only the lock file is behind, run cargo check --manifest-path \
+         fuzz/Cargo.toml and commit it",
+    )
+}
+
 /// `cargo doc` over the workspace with warnings denied.
 pub(crate) fn doc(repo: &Repo) -> Result<Vec<Violation>, String> {
     let mut command =

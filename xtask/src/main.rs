@@ -40,6 +40,7 @@ const STEPS: &[Step] = &[
     Step { name: "links", about: "links of the documents resolve", run: links::run },
     Step { name: "fmt", about: "cargo fmt --check", run: commands::fmt },
     Step { name: "clippy", about: "cargo clippy, warnings denied", run: commands::clippy },
+    Step { name: "fuzz", about: "the fuzz targets compile", run: commands::fuzz },
     Step { name: "doc", about: "cargo doc, warnings denied", run: commands::doc },
 ];
 

@@ -4,6 +4,7 @@
 //! for, 2 for settings that cannot be used, and 1 for everything else.
 #![allow(clippy::print_stdout, reason = "a program whose results are what it prints")]
 
+mod auth;
 mod dev;
 mod http;
 mod identity;

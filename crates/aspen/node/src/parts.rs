@@ -57,6 +57,9 @@ pub(crate) enum RunError {
     /// The ticket cannot be written.
     #[error("cannot write the ticket file: {0}")]
     Ticket(io::Error),
+    /// The root token cannot be written.
+    #[error("--output-root-token: {0}")]
+    RootToken(io::Error),
     /// The node cannot go on.
     #[error(
         "consensus has ended: {0}; nothing that was acknowledged is lost: if the data disk is full \
@@ -125,6 +128,8 @@ impl Parts {
             .map_err(|source| RunError::Locked { path: path(), source })?;
         let joins = settings.ticket.is_some() || !settings.peers.is_empty();
         let identity = Identity::load(&folder, &settings, joins)?;
+        let root_token = settings.tokens.write_root_token(&identity.keypair);
+        root_token.map_err(RunError::RootToken)?;
         let known = Identity::known_address(&folder)?;
         let mesh = bind(known, &identity, settings.bind)?;
         let own = reachable(mesh.local_addr());
@@ -266,6 +271,7 @@ async fn start_node(
         mesh_key: Some(identity.mesh_key.clone()),
         timing: settings.timing,
         max_clients: settings.max_clients,
+        authorizer: settings.tokens.authorizer(),
         ..ClusterConfig::new(identity.member_id, addr, disk)
     };
     let transport = Arc::new(MeshTransport::new(mesh.clone()));

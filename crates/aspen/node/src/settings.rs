@@ -18,6 +18,7 @@ use net_types::{EntityId, PeerAddr};
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::auth::TokenSettings;
 use crate::dev::DevArguments;
 
 /// A node of an Aspen cluster.
@@ -94,6 +95,19 @@ pub(crate) struct NodeArguments {
     /// Where data is kept [default: redb]
     #[arg(long, env = "ASPEN_STORAGE_BACKEND")]
     storage_backend: Option<StorageBackend>,
+    /// Check the capability tokens of requests. Without it whoever holds the ticket is trusted.
+    #[arg(long, env = "ASPEN_ENABLE_TOKEN_AUTH", num_args = 0..=1, default_missing_value = "true")]
+    enable_token_auth: Option<bool>,
+    /// Refuse requests without a token, other members' apart.
+    #[arg(long, env = "ASPEN_REQUIRE_TOKEN_AUTH", num_args = 0..=1, default_missing_value = "true")]
+    require_token_auth: Option<bool>,
+    /// Entity ids whose tokens are trusted, separated by commas [default: the members']
+    #[arg(long, env = "ASPEN_TRUSTED_ROOT_KEY", value_delimiter = ',')]
+    trusted_root_key: Option<Vec<String>>,
+    /// Write a token that allows everything to this file, readable by its owner alone, unless it
+    /// exists.
+    #[arg(long, env = "ASPEN_OUTPUT_ROOT_TOKEN")]
+    output_root_token: Option<PathBuf>,
 }
 
 /// Why settings cannot be used.
@@ -144,6 +158,10 @@ impl NodeArguments {
             election_timeout_max_ms: self.election_timeout_max_ms.or(below.election_timeout_max_ms),
             max_clients: self.max_clients.or(below.max_clients),
             storage_backend: self.storage_backend.or(below.storage_backend),
+            enable_token_auth: self.enable_token_auth.or(below.enable_token_auth),
+            require_token_auth: self.require_token_auth.or(below.require_token_auth),
+            trusted_root_key: self.trusted_root_key.or(below.trusted_root_key),
+            output_root_token: self.output_root_token.or(below.output_root_token),
         }
     }
 }
@@ -160,6 +178,7 @@ pub(crate) struct Settings {
     pub(crate) timing: Timing,
     pub(crate) max_clients: usize,
     pub(crate) storage_backend: StorageBackend,
+    pub(crate) tokens: TokenSettings,
 }
 
 impl Settings {
@@ -186,6 +205,7 @@ impl Settings {
         if all.cookie.as_deref() == Some("") {
             return Err(value("--cookie", "must not be empty"));
         }
+        let tokens = tokens(&all)?;
         let peers = all.peers.unwrap_or_default();
         let peers = peers.iter().map(|text| parse_peer(text)).collect::<Result<_, _>>()?;
         let host = all.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -204,8 +224,28 @@ impl Settings {
             )?,
             max_clients: all.max_clients.map_or(DEFAULT_MAX_CLIENTS, usize::from),
             storage_backend: all.storage_backend.unwrap_or(StorageBackend::Redb),
+            tokens,
         })
     }
+}
+
+fn tokens(all: &NodeArguments) -> Result<TokenSettings, SettingsError> {
+    let is_required = all.require_token_auth.unwrap_or(false);
+    let is_enabled = is_required || all.enable_token_auth.unwrap_or(false);
+    let bad = |text: &String| value("--trusted-root-key", format!("{text:?} is no entity id"));
+    let keys = all.trusted_root_key.iter().flatten();
+    let roots = keys.map(|text| text.trim().parse().map_err(|_| bad(text)));
+    let roots = roots.collect::<Result<Vec<EntityId>, _>>()?;
+    for (name, is_given) in [
+        ("--trusted-root-key", !roots.is_empty()),
+        ("--output-root-token", all.output_root_token.is_some()),
+    ] {
+        if is_given && !is_enabled {
+            let text = "tokens are not checked; add --enable-token-auth or --require-token-auth";
+            return Err(value(name, text));
+        }
+    }
+    Ok(TokenSettings { is_enabled, is_required, roots, root_token: all.output_root_token.clone() })
 }
 
 fn timing(
@@ -270,6 +310,10 @@ mod tests {
         assert!(with("cookie = \"\"").contains("--cookie"));
         assert!(Settings::resolve(file("data-dir = \"/d\"\nticket = \"\"")).is_ok());
         assert!(with("node-id = 0").contains("--node-id"));
+        assert!(
+            with("require-token-auth = true\ntrusted-root-key = [\"x\"]").contains("entity id")
+        );
+        assert!(with("output-root-token = \"/t\"").contains("--enable-token-auth"));
         assert!(with("heartbeat-interval-ms = 2000").contains("half"));
         assert!(
             with("election-timeout-min-ms = 10\nelection-timeout-max-ms = 10").contains("below")

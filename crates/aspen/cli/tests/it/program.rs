@@ -7,6 +7,7 @@ use std::path::Path;
 use aspen_api::cluster::Pong;
 use aspen_api::kv::ReadResult;
 use aspen_api::{ApiError, ErrorCode, Response, Revision};
+use aspen_auth::Token;
 
 use crate::member::{Member, program};
 use crate::ran::Ran;
@@ -54,10 +55,26 @@ fn an_answer_to_another_question_is_an_error_and_not_a_result() {
 #[test]
 fn a_token_is_sent_with_the_request() {
     let member = Member::start(absent());
-    assert_eq!(member.run(&["--token", "cap", "kv", "get", "k"]).code, 0);
-    assert_eq!(member.last_token().as_deref(), Some(&b"cap"[..]));
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, format!("{}\n", "ab".repeat(32))).unwrap();
+    let key = key.display().to_string();
+    let issued = run(&["token", "generate", "--key-file", &key, "--capability", "read:"]);
+    let text = issued.text().trim();
+    let token: Token = text.parse().unwrap();
+    assert_eq!(member.run(&["--token", text, "kv", "get", "k"]).code, 0);
+    assert_eq!(member.last_token().as_deref(), Some(&token.record()[..]));
     assert_eq!(member.run(&["kv", "get", "k"]).code, 0);
     assert_eq!(member.last_token(), None);
+    // A text that is no token, and a file that others can read.
+    assert_eq!(member.run(&["--token", &text[..99], "kv", "get", "k"]).code, 2);
+    let file = folder.path().join("token");
+    std::fs::write(&file, text).unwrap();
+    for (mode, code) in [(0o644, 2), (0o600, 0)] {
+        std::fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+        let ran = member.run(&["--token", file.to_str().unwrap(), "kv", "get", "k"]);
+        assert_eq!(ran.code, code, "{}", ran.stderr);
+    }
 }
 
 #[test]

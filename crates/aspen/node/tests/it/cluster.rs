@@ -23,15 +23,27 @@ pub(crate) fn start(folder: &TempDir, name: &str, flags: &[&str]) -> Node {
 
 /// Starts a node with another one's ticket and adds it with the command that it logs.
 pub(crate) fn join(folder: &TempDir, name: &str, cli: &Cli, first: &Node) -> (Node, u64) {
+    join_with(folder, name, cli, first, &[], &[])
+}
+
+/// The same with flags of the node and options of the command.
+pub(crate) fn join_with(
+    folder: &TempDir,
+    name: &str,
+    cli: &Cli,
+    first: &Node,
+    flags: &[&str],
+    options: &[&str],
+) -> (Node, u64) {
     let ticket = first.folder().join("cluster-ticket.txt");
-    let mut node = start(folder, name, &["--ticket", ticket.to_str().unwrap()]);
+    let mut node = start(folder, name, &[&["--ticket", ticket.to_str().unwrap()], flags].concat());
     let advice = node.next_line();
     let (_, command) = advice.split_once("aspen-cli ").expect("the log says how to add the node");
     let (words, addr) = command.split_once('\'').unwrap();
     let addr = addr.trim_end().strip_suffix('\'').unwrap();
     let words: Vec<_> = words.split_whitespace().chain([addr]).collect();
     let id = node.field("node_id").parse().unwrap();
-    let added = cli.json(&words).json();
+    let added = cli.json(&[options, &words].concat()).json();
     assert_eq!(added["status"], "success");
     let learner = added["nodes"].as_array().unwrap().iter().find(|n| n["node_id"] == id).unwrap();
     let entity = node.field("entity_id");

@@ -14,5 +14,6 @@ mod process;
 mod ran;
 mod refusals;
 mod single;
+mod tokens;
 mod tour;
 mod transactions;

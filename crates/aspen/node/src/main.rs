@@ -9,6 +9,7 @@ mod dev;
 mod http;
 mod identity;
 mod parts;
+mod run_error;
 mod settings;
 mod ticket_file;
 
@@ -80,7 +81,7 @@ fn on_one_thread<T>(work: impl Future<Output = T>) -> Option<T> {
     Some(runtime.block_on(work))
 }
 
-async fn run(settings: Settings) -> Result<(), parts::RunError> {
+async fn run(settings: Settings) -> Result<(), run_error::RunError> {
     let parts = Parts::start(settings).await?;
     let end = parts.wait_for_end().await;
     parts.stop().await;

@@ -1,22 +1,19 @@
 //! Every part of a node, in the order in which it starts. They stop in the reverse order.
 
-use std::error::Error;
-use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aspen_cluster::disk::{Disk, FolderLock, FsDisk, LockError, MemoryDisk};
-use aspen_cluster::log::LogError;
-use aspen_cluster::{ClusterConfig, ClusterNode, ClusterServices, MeshTransport, StartError};
-use net_node::{BindError, MeshConfig, MeshNode, PeerAddr, ServeError};
-use thiserror::Error;
+use aspen_cluster::disk::{Disk, FolderLock, FsDisk, MemoryDisk};
+use aspen_cluster::{ClusterConfig, ClusterNode, ClusterServices, MeshTransport};
+use net_node::{MeshConfig, MeshNode, PeerAddr};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use crate::http::HttpDoor;
-use crate::identity::{Identity, IdentityError};
+use crate::identity::Identity;
+use crate::run_error::RunError;
 use crate::settings::{Settings, StorageBackend};
 use crate::ticket_file::TicketFile;
 
@@ -24,79 +21,6 @@ use crate::ticket_file::TicketFile;
 const DRAIN: Duration = Duration::from_secs(30);
 /// Time for another node to take the lead when this one stops.
 const HAND_OVER: Duration = Duration::from_secs(5);
-
-/// Why a node does not run.
-#[derive(Debug, Error)]
-pub(crate) enum RunError {
-    /// The data folder cannot be used.
-    #[error("data folder {path}: {source}")]
-    Folder { path: String, source: io::Error },
-    /// Another process has it.
-    #[error("data folder {path}: {source}; stop it, or name another folder with --data-dir")]
-    Locked { path: String, source: LockError },
-    /// The identity cannot be used.
-    #[error("data folder: {0}")]
-    Identity(#[from] IdentityError),
-    /// The mesh did not start.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// Log or state cannot be used.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// A service name is taken.
-    #[error(transparent)]
-    Serve(#[from] ServeError),
-    /// The HTTP port cannot be used.
-    #[error(
-        "cannot listen on TCP port {port} of 127.0.0.1: {source}; name another with --http-port"
-    )]
-    Http { port: u16, source: io::Error },
-    /// The new cluster did not form.
-    #[error("the new cluster did not form: {0}")]
-    Init(aspen_api::ApiError),
-    /// The ticket cannot be written.
-    #[error("cannot write the ticket file: {0}")]
-    Ticket(io::Error),
-    /// The root token cannot be written.
-    #[error("--output-root-token: {0}")]
-    RootToken(io::Error),
-    /// The node cannot go on.
-    #[error(
-        "consensus has ended: {0}; nothing that was acknowledged is lost: if the data disk is full \
-         or failing, see to that, then start again"
-    )]
-    Ended(String),
-    /// Signals cannot be caught.
-    #[error("cannot catch signals: {0}")]
-    Signal(io::Error),
-}
-
-impl RunError {
-    /// What can be done about a reason of the system, which says only what happened.
-    pub(crate) fn advice(&self) -> &'static str {
-        if matches!(self, Self::Start(StartError::Log(LogError::Foreign))) {
-            return "; node_key or node_id changed: restore them, or begin with an empty folder";
-        }
-        let mut reason: Option<&dyn Error> = Some(self);
-        while let Some(error) = reason {
-            match error.downcast_ref::<io::Error>().map(io::Error::kind) {
-                Some(ErrorKind::StorageFull) => {
-                    return "; nothing that was acknowledged is lost: free some space, then start again";
-                }
-                Some(ErrorKind::PermissionDenied)
-                    if !matches!(self, Self::Bind(_) | Self::Http { .. }) =>
-                {
-                    return "; run the node as the folder's owner, or name another with --data-dir";
-                }
-                Some(ErrorKind::AlreadyExists | ErrorKind::NotADirectory) => {
-                    return "; it is not a folder: name another with --data-dir";
-                }
-                _ => reason = error.source(),
-            }
-        }
-        ""
-    }
-}
 
 /// A running node.
 pub(crate) struct Parts {

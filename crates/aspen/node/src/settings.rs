@@ -135,9 +135,18 @@ impl NodeArguments {
     fn read_file(path: &Path) -> Result<Self, SettingsError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| SettingsError::File { path: path.to_owned(), source })?;
-        toml::from_str(&text).map_err(|error| SettingsError::Syntax {
-            path: path.to_owned(),
-            text: error.message().to_owned(),
+        Self::parse(&text).map_err(|text| SettingsError::Syntax { path: path.to_owned(), text })
+    }
+
+    /// The settings in a file's text, or what is wrong with it and in which line. The line itself is
+    /// not shown, as it may hold a secret.
+    fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| match error.span() {
+            Some(span) => {
+                let before = text.get(..span.start).unwrap_or(text);
+                format!("line {}: {}", before.matches('\n').count() + 1, error.message())
+            }
+            None => error.message().to_owned(),
         })
     }
 
@@ -301,7 +310,10 @@ mod tests {
 
     #[test]
     fn unknown_keys_and_impossible_values_are_named() {
-        assert!(toml::from_str::<NodeArguments>("bind-prot = 1").is_err());
+        let unknown = NodeArguments::parse("host = \"::1\"\nbind-prot = 1").unwrap_err();
+        assert!(unknown.starts_with("line 2: ") && unknown.contains("bind-prot"), "{unknown}");
+        let secret = NodeArguments::parse("cookie = 'secret").unwrap_err();
+        assert!(secret.starts_with("line 1: ") && !secret.contains("secret"), "{secret}");
         let resolve = |text: &str| Settings::resolve(file(text)).err().unwrap().to_string();
         assert!(resolve("").contains("--data-dir"));
         let with = |text: &str| resolve(&format!("data-dir = \"/d\"\n{text}"));

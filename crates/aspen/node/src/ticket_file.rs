@@ -17,7 +17,9 @@ pub(crate) struct TicketFile {
 impl TicketFile {
     /// The ticket file in `folder`, not written yet.
     pub(crate) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), written: String::new() }
+        // Absolute, as it is shown to people who may stand in another folder.
+        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        Self { folder, written: String::new() }
     }
 
     /// Where the file is.

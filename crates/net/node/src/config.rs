@@ -30,7 +30,7 @@ impl MeshConfig {
 #[derive(Debug, Error)]
 pub enum BindError {
     /// The address cannot be used.
-    #[error("cannot listen on UDP {addr}: {source}; is another process using the port?")]
+    #[error("cannot listen on UDP {addr}: {source}")]
     Socket {
         /// The address.
         addr: SocketAddr,

@@ -81,19 +81,29 @@ impl RangeSet {
         Some(end)
     }
 
-    /// The missing sequences from `next` up to the highest received one, as far as one frame holds.
-    pub(crate) fn gaps(&self, next: u64) -> Vec<Gap> {
-        let mut from = next;
+    /// What is missing from `from` on, as far as one frame holds, and the end of what that
+    /// describes; `None` if nothing above `from` is missing.
+    pub(crate) fn gaps(&self, from: u64) -> Option<(Vec<Gap>, u64)> {
+        let first = self.0.partition_point(|r| r.1 <= from);
+        let mut at = from;
         let mut gaps = Vec::new();
-        for &(start, end) in &self.0 {
-            while from < start && gaps.len() < MAX_NACK_GAPS {
-                let length = (start - from).min(u16::MAX.into()) as u16;
-                gaps.push(Gap { start: from, length });
-                from += u64::from(length);
+        for &(start, end) in &self.0[first..] {
+            while at < start {
+                if gaps.len() >= MAX_NACK_GAPS {
+                    return Some((gaps, at));
+                }
+                let length = (start - at).min(u16::MAX.into()) as u16;
+                gaps.push(Gap { start: at, length });
+                at += u64::from(length);
             }
-            from = end;
+            at = end;
         }
-        gaps
+        (!gaps.is_empty()).then_some((gaps, at))
+    }
+
+    /// The end of the highest range.
+    pub(crate) fn end(&self) -> Option<u64> {
+        self.0.last().map(|r| r.1)
     }
 }
 
@@ -127,10 +137,30 @@ mod tests {
         for v in [3, 5, 6, 100_000] {
             ranges.insert(v);
         }
-        let gaps: Vec<_> = ranges.gaps(1).iter().map(|g| (g.start, g.length)).collect();
+        let (gaps, below) = ranges.gaps(1).unwrap();
+        let gaps: Vec<_> = gaps.iter().map(|g| (g.start, g.length)).collect();
         assert_eq!(gaps, [(1, 2), (4, 1), (7, 65_535), (65_542, 34_458)]);
+        assert_eq!((below, ranges.end()), (100_001, Some(100_001)));
+        let (gaps, below) = ranges.gaps(5).unwrap();
+        assert_eq!((gaps[0].start, gaps.len(), below), (7, 2, 100_001));
+        assert_eq!((ranges.gaps(100_000), ranges.gaps(100_001)), (None, None));
         assert_eq!(ranges.take_from(2), None);
         assert_eq!(ranges.take_from(3), Some(4));
+    }
+
+    #[test]
+    fn reports_that_follow_each_other_describe_everything() {
+        let mut ranges = RangeSet::default();
+        for value in (1..400).step_by(2).chain([200_000]) {
+            assert_eq!(ranges.insert(value), Inserted::New);
+        }
+        let (mut from, mut missing) = (0, 0);
+        while let Some((gaps, below)) = ranges.gaps(from) {
+            assert!(gaps.len() <= MAX_NACK_GAPS && below > from);
+            missing += gaps.iter().map(|g| u64::from(g.length)).sum::<u64>();
+            from = below;
+        }
+        assert_eq!((from, missing), (200_001, 200_000 - 200));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The receiving half of a stream: which sequences arrived, what is delivered, what is owed.
 
 use core::cmp::Ordering;
+use core::ops::Range;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -255,9 +256,9 @@ impl RecvStream {
         self.losses.messages += self.reassembly.drop_below(self.next);
     }
 
-    /// The gaps are being reported.
-    pub(crate) fn note_report(&mut self) {
-        self.reported_below = self.highest;
+    /// The gaps below `end` are being reported.
+    pub(crate) fn note_report(&mut self, end: u64) {
+        self.reported_below = self.reported_below.max(end);
     }
 
     /// Gives up what an unreliable stream still misses of what was reported: the sender gave it up
@@ -411,8 +412,15 @@ impl RecvStream {
         StreamWindow { stream_id, total_consumed: self.consumed_bytes, ack_seq: self.next }
     }
 
-    pub(crate) fn gaps(&self) -> Vec<Gap> {
-        self.above.gaps(self.next)
+    /// What is missing from `from` on, as much as one report holds, with the range it describes.
+    pub(crate) fn gaps(&self, from: u64) -> Option<(Range<u64>, Vec<Gap>)> {
+        let from = from.max(self.next);
+        self.above.gaps(from).map(|(gaps, below)| (from..below, gaps))
+    }
+
+    /// Whether more is missing than a report of what is below `end` says.
+    pub(crate) fn has_gaps_from(&self, end: u64) -> bool {
+        self.above.end().is_some_and(|last| last > end)
     }
 
     pub(crate) fn next_expected(&self) -> u64 {

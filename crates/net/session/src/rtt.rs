@@ -42,6 +42,11 @@ impl Rtt {
         self.backoff > 0
     }
 
+    /// Timeouts in a row without any progress between them.
+    pub(crate) fn backoff(&self) -> u32 {
+        self.backoff
+    }
+
     /// The timeout of a path that is not known to be down.
     pub(crate) fn base_timeout(&self) -> Duration {
         // The next acknowledgement may be held back although those before were not (RFC 9002,

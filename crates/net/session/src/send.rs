@@ -19,6 +19,7 @@ use crate::reassembly::first_charge;
 pub(crate) use body::Body;
 use body::{EVENT_PREFIX, RIDER_BYTES, fragmentation};
 use flight::{Lost, Sent, State};
+pub(crate) use timers::Resend;
 use timers::WindowProbe;
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use net_types::limits::{MAX_MESSAGE_BYTES, MAX_STREAM_WINDOW_BYTES};
 
 use crate::node::SimNode;
 use crate::world::{
-    A, B, act, assert_quiet, assert_same_messages, bad_link, connected, fire_and_forget, message,
-    messages, millis, node, ordered, reliable, run_until_received, secs,
+    A, B, Net, act, assert_quiet, assert_same_messages, bad_link, connected, fire_and_forget,
+    message, messages, millis, node, ordered, reliable, run_until_received, secs,
 };
 
 #[test]
@@ -152,6 +152,58 @@ fn a_lossless_path_sees_no_resends() {
         let counters = node(&net, A).counters();
         assert_eq!((counters.retransmits_nack, counters.retransmits_timeout), (0, 0));
         assert_eq!(node(&net, B).drops(DropReason::DuplicatePacket), 0);
+    });
+}
+
+#[test]
+fn a_burst_of_losses_is_made_good_in_a_few_round_trips() {
+    net_sim::seeds!(3, |seed| {
+        // Slow start overshoots a queue that holds a fraction of the stream's window: hundreds of
+        // packets are missing, more than one report of gaps holds.
+        let rate = 10 << 20;
+        let link =
+            LinkConfig { rate_bytes_per_s: Some(rate), ..LinkConfig::with_latency(millis(10)) };
+        let mut net = connected(seed, link);
+        let sent = messages(seed, [8 << 20]);
+        let started = net.now();
+        act(&mut net, A, |n, now| n.send_all(now, 2, reliable(4 << 20), &sent));
+        run_until_received(&mut net, B, 1, secs(10));
+        let counters = node(&net, A).counters();
+        assert!(counters.retransmits_nack > 200, "{} losses", counters.retransmits_nack);
+        assert_eq!(counters.retransmits_timeout, 0);
+        let took = net.now().since(started);
+        assert!(took < millis(1_100), "{took:?} for what the path carries in 800 ms");
+    });
+}
+
+#[test]
+fn a_flight_whose_acknowledgements_are_lost_does_not_close_the_window() {
+    net_sim::seeds!(3, |seed| {
+        let mut net = connected(seed, LinkConfig::with_latency(millis(20)));
+        net.run_for(secs(1)).unwrap();
+        let sent = messages(seed, [60_000, 60_000]);
+        let stream = act(&mut net, A, |n, now| n.send_all(now, 2, reliable(1 << 20), &sent[..1]));
+        run_until_received(&mut net, B, 1, secs(1));
+        net.run_for(secs(1)).unwrap();
+        let window = |net: &Net| {
+            let n = node(net, A);
+            n.endpoint.session_stats(n.session_with(2).unwrap()).unwrap().cwnd_packets
+        };
+        let before = window(&net);
+        let (a, b) = (net.addr(A), net.addr(B));
+        net.network().cut_one_way(b, a);
+        act(&mut net, A, |n, now| {
+            let session = n.session_with(2).unwrap();
+            n.endpoint.send(now, session, stream, sent[1].clone()).unwrap();
+        });
+        run_until_received(&mut net, B, 2, secs(1));
+        net.run_for(millis(30)).unwrap();
+        net.network().heal_all();
+        net.run_for(millis(200)).unwrap();
+        assert!(window(&net) >= before, "{before} packets, then {}", window(&net));
+        // The oldest packet and the newest asked; nothing else was sent again.
+        assert_eq!(node(&net, A).counters().retransmits_timeout, 2);
+        assert_eq!(node(&net, B).drops(DropReason::DuplicatePacket), 2);
     });
 }
 

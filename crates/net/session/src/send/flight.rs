@@ -114,7 +114,7 @@ impl SendStream {
         let mut arrived = Arrived::default();
         let is_reliable = self.is_reliable();
         let end = self.base + self.in_flight.len() as u64;
-        let mut received_from = nack.next_expected.max(self.base);
+        let mut received_from = nack.from.max(self.base);
         for gap in &nack.gaps {
             self.mark_received(received_from, gap.start.min(end), &mut arrived);
             let gap_end = gap.start.saturating_add(gap.length.into());
@@ -134,10 +134,7 @@ impl SendStream {
             }
             received_from = received_from.max(gap_end);
         }
-        // Something above the last gap made it one.
-        if !nack.gaps.is_empty() {
-            self.mark_received(received_from.min(end), (received_from + 1).min(end), &mut arrived);
-        }
+        self.mark_received(received_from.min(end), nack.below.min(end), &mut arrived);
         if !is_reliable {
             self.forget_settled();
         }

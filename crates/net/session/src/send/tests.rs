@@ -67,12 +67,12 @@ fn a_lost_packet_keeps_its_sequence_and_fails_after_its_retries() {
     for _ in 0..MAX_RETRIES {
         now += Duration::from_secs(1);
         let mut lost = 0;
-        assert!(s.on_timeout(now, Duration::from_secs(1), |_| lost += 1));
+        assert!(s.on_timeout(now, Duration::from_secs(1), Resend::All, |_| lost += 1));
         assert_eq!((lost, s.packets_in_flight()), (1, 0));
         assert_eq!(s.take(now), Some(0));
     }
     now += Duration::from_secs(1);
-    assert!(!s.on_timeout(now, Duration::from_secs(1), |_| {}));
+    assert!(!s.on_timeout(now, Duration::from_secs(1), Resend::All, |_| {}));
 }
 
 #[test]
@@ -83,11 +83,30 @@ fn a_peer_that_answers_is_not_given_up() {
     s.take(now);
     for _ in 0..5 * MAX_RETRIES {
         now += Duration::from_secs(1);
-        assert!(s.on_timeout(now, Duration::from_secs(1), |_| {}));
+        assert!(s.on_timeout(now, Duration::from_secs(1), Resend::All, |_| {}));
         assert_eq!(s.take(now), Some(0));
         // It has no room for the packet.
         assert!(!s.on_window(now, 0, 0).unwrap().is_progress);
     }
+}
+
+#[test]
+fn a_report_takes_everything_that_arrived_above_a_gap_out_of_the_flight() {
+    let mut s = stream(1 << 20);
+    (0..10).for_each(|_| push(&mut s, 1_000));
+    while s.take(Instant::ZERO).is_some() {}
+    let gaps = vec![net_wire::Gap { start: 2, length: 1 }];
+    let stream_id = net_types::StreamId(1);
+    let mut nack = Nack { stream_id, next_expected: 0, from: 0, below: 8, gaps };
+    // The cumulative part is the caller's.
+    let arrived = s.on_nack(Instant::ZERO, SECOND, &nack, |_| ());
+    assert_eq!((arrived.packets, s.packets_in_flight()), (7, 2));
+    // One that claims what was never sent settles only what was.
+    nack.below = u64::MAX;
+    let arrived = s.on_nack(Instant::ZERO, SECOND, &nack, |_| ());
+    assert_eq!((arrived.packets, s.packets_in_flight()), (2, 0));
+    assert_eq!(s.take(Instant::ZERO), Some(2));
+    assert_eq!(s.take(Instant::ZERO), None);
 }
 
 #[test]
@@ -98,7 +117,8 @@ fn a_report_older_than_a_resend_does_not_resend_again() {
     s.take(Instant::ZERO);
     s.take(Instant::ZERO);
     let gaps = vec![net_wire::Gap { start: 0, length: 1 }];
-    let nack = Nack { stream_id: net_types::StreamId(1), next_expected: 0, gaps };
+    let nack =
+        Nack { stream_id: net_types::StreamId(1), next_expected: 0, from: 0, below: 2, gaps };
     let rtt = Duration::from_millis(10);
     let mut count = 0;
     let mut now = Instant::ZERO;
@@ -144,7 +164,7 @@ fn unreliable_packets_are_given_up_and_release_their_credit() {
     assert_eq!(s.take(Instant::ZERO), None);
     let later = Instant::ZERO + SECOND;
     let mut lost = 0;
-    assert!(s.on_timeout(later, SECOND, |_| lost += 1));
+    assert!(s.on_timeout(later, SECOND, Resend::All, |_| lost += 1));
     assert_eq!((lost, s.packets_in_flight()), (1, 0));
     assert_eq!(s.take(later), Some(1));
 }
@@ -155,7 +175,8 @@ fn reported_unreliable_packets_are_given_up_and_never_sent_again() {
     (0..3).for_each(|_| push(&mut s, 900));
     while s.take(Instant::ZERO).is_some() {}
     let gaps = vec![net_wire::Gap { start: 0, length: 1 }];
-    let nack = Nack { stream_id: net_types::StreamId(1), next_expected: 0, gaps };
+    let nack =
+        Nack { stream_id: net_types::StreamId(1), next_expected: 0, from: 0, below: 2, gaps };
     let mut lost = 0;
     let arrived = s.on_nack(Instant::ZERO, SECOND, &nack, |_| lost += 1);
     assert_eq!((arrived.packets, lost, s.packets_in_flight()), (1, 1, 1));
@@ -175,12 +196,12 @@ fn the_end_of_an_unreliable_stream_waits_for_the_rest_and_is_sent_until_it_arriv
     assert!(!s.packet(0).unwrap().1);
     assert_eq!(s.take(now), None);
     now += SECOND;
-    assert!(s.on_timeout(now, SECOND, |_| ()));
+    assert!(s.on_timeout(now, SECOND, Resend::All, |_| ()));
     for _ in 0..3 {
         assert_eq!(s.take(now), Some(1));
         assert!(s.packet(1).unwrap().1);
         now += SECOND;
-        assert!(s.on_timeout(now, SECOND, |_| ()));
+        assert!(s.on_timeout(now, SECOND, Resend::All, |_| ()));
     }
     assert!(!s.is_flushed());
     assert_eq!(s.on_window(now, 2, 0).unwrap().in_flight, 0);
@@ -195,9 +216,11 @@ fn acknowledgements_push_the_timeout_of_what_follows() {
     let half = Instant::ZERO + SECOND / 2;
     s.on_window(half, 1, 0);
     assert_eq!(s.next_timeout(half, SECOND), Some(half + SECOND));
-    assert!(s.on_timeout(Instant::ZERO + SECOND, SECOND, |_| panic!("the path is alive")));
+    assert!(
+        s.on_timeout(Instant::ZERO + SECOND, SECOND, Resend::All, |_| panic!("the path is alive"))
+    );
     let mut lost = 0;
-    assert!(s.on_timeout(half + SECOND, SECOND, |_| lost += 1));
+    assert!(s.on_timeout(half + SECOND, SECOND, Resend::All, |_| lost += 1));
     assert_eq!(lost, 2);
 }
 
@@ -291,14 +314,32 @@ fn a_lost_acknowledgement_above_a_report_is_asked_for() {
     (0..2).for_each(|_| push(&mut s, 1_000));
     while s.take(Instant::ZERO).is_some() {}
     let gaps = vec![net_wire::Gap { start: 0, length: 1 }];
-    let nack = Nack { stream_id: net_types::StreamId(1), next_expected: 0, gaps };
+    let nack =
+        Nack { stream_id: net_types::StreamId(1), next_expected: 0, from: 0, below: 2, gaps };
     assert_eq!(s.on_nack(Instant::ZERO, SECOND, &nack, |_| ()).packets, 1);
     assert_eq!(s.take(Instant::ZERO), Some(0));
     // An acknowledgement from before the report's packet, after it; the next one is lost.
     s.on_window(Instant::ZERO, 1, 0);
     let later = Instant::ZERO + SECOND;
     assert_eq!(s.next_timeout(Instant::ZERO, SECOND), Some(later));
-    assert!(s.on_timeout(later, SECOND, |_| panic!("it is not under way")));
+    assert!(s.on_timeout(later, SECOND, Resend::All, |_| panic!("it is not under way")));
     assert_eq!((s.take(later), s.packets_in_flight()), (Some(1), 1));
     assert_eq!(s.on_window(later, 2, 0).unwrap().in_flight, 1);
+}
+
+#[test]
+fn a_probe_is_the_oldest_and_the_newest_packet_that_had_its_time() {
+    let mut s = stream(1 << 20);
+    (0..6).for_each(|_| push(&mut s, 1_000));
+    assert!((0..5).all(|i| s.take(Instant::ZERO) == Some(i)));
+    let later = Instant::ZERO + SECOND;
+    assert_eq!(s.take(later), Some(5));
+    let mut lost = 0;
+    assert!(s.on_timeout(later, SECOND, Resend::Probe, |_| lost += 1));
+    assert_eq!((lost, s.packets_in_flight()), (2, 4));
+    assert_eq!([s.take(later), s.take(later), s.take(later)], [Some(0), Some(4), None]);
+    // One packet is both.
+    s.on_window(later, 5, 0).unwrap();
+    assert!(s.on_timeout(later + SECOND, SECOND, Resend::Probe, |_| lost += 1));
+    assert_eq!((lost, s.take(later), s.take(later)), (3, Some(5), None));
 }

@@ -1,11 +1,22 @@
 //! What a stream does when nothing arrives: it resends, gives up, or asks for credit.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use net_types::Instant;
 use net_types::limits::{MAX_RETRIES, RTO_MAX};
 
-use super::{Lost, SendStream, State};
+use super::{Lost, SendStream, Sent, State};
+
+/// What is sent again when the timer runs out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resend {
+    /// The oldest packet and the newest: whatever arrives makes the peer say what it has and what it
+    /// misses (RFC 8985, 7; RFC 9002, 6.2.4).
+    Probe,
+    /// Everything: the probe was not answered.
+    All,
+}
 
 /// When a blocked stream asks for its window again.
 #[derive(Clone, Copy, Debug)]
@@ -48,9 +59,9 @@ impl SendStream {
         Some(from.max(self.progress_at) + timeout)
     }
 
-    /// The timer ran out: marks every packet lost that was sent at least `timeout` ago. Unreliable
-    /// packets are given up instead, all but the stream's end. Returns false when it ran out too often
-    /// without a word from the peer about the stream: it has failed.
+    /// The timer ran out: marks packets lost that were sent at least `timeout` ago, all of them or
+    /// those of a probe. Unreliable packets are given up instead, all but the stream's end. Returns
+    /// false when it ran out too often without a word from the peer about the stream: it has failed.
     ///
     /// The timer is that of the oldest packet, and starts anew with every progress (RFC 6298, 5.3).
     /// While it is sent again, later ones may have arrived and cannot be acknowledged.
@@ -58,6 +69,7 @@ impl SendStream {
         &mut self,
         now: Instant,
         timeout: Duration,
+        resend: Resend,
         mut lost: impl FnMut(Lost),
     ) -> bool {
         if self.next_timeout(now, timeout).is_none_or(|at| at > now) {
@@ -66,20 +78,32 @@ impl SendStream {
         if !self.is_reliable() {
             self.give_up_old(now, timeout, &mut lost);
         }
-        let mut is_any_late = false;
-        for (i, sent) in self.in_flight.iter_mut().enumerate() {
+        let is_late = |i: usize, sent: &Sent| {
             let is_kept = self.config.mode.is_reliable || sent.is_fin;
             // The oldest one arrived if a report says so, but not its acknowledgement: sending it
             // again asks for that.
             let is_waiting = sent.state == State::InFlight || (i == 0 && sent.state != State::Lost);
-            if !is_waiting || !is_kept || now.since(sent.sent_at) < timeout {
-                continue;
+            is_kept && is_waiting && now.since(sent.sent_at) >= timeout
+        };
+        let late = |(i, sent): (usize, &Sent)| is_late(i, sent).then_some(i);
+        let packets = || self.in_flight.iter().enumerate();
+        let late: Vec<usize> = match resend {
+            Resend::All => packets().filter_map(late).collect(),
+            Resend::Probe => {
+                let ends = [packets().find_map(late), packets().rev().find_map(late)];
+                BTreeSet::from(ends).into_iter().flatten().collect()
             }
-            if self.timeouts >= MAX_RETRIES {
-                return false;
-            }
-            is_any_late = true;
+        };
+        if late.is_empty() {
+            return true;
+        }
+        if self.timeouts >= MAX_RETRIES {
+            return false;
+        }
+        self.timeouts += 1;
+        for i in late {
             self.lost.insert(self.base + i as u64);
+            let sent = &mut self.in_flight[i];
             if sent.state == State::Settled {
                 sent.state = State::Lost;
             } else {
@@ -87,7 +111,6 @@ impl SendStream {
                 lost(sent.lose());
             }
         }
-        self.timeouts += u32::from(is_any_late);
         true
     }
 

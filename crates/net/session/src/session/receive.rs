@@ -219,7 +219,7 @@ impl Session {
         match stream.recv.accept(header.sequence, payload.len()) {
             Accepted::Yes { order: Order::OpensGap } => {
                 self.acks.on_disorder();
-                self.streams.want_nack(slot);
+                self.streams.want_nack(slot, false);
             }
             Accepted::Yes { order } => {
                 if order == Order::FillsGap {
@@ -230,7 +230,7 @@ impl Session {
                 let stale =
                     stream.nacked_at.is_some_and(|at| at + self.rtt.smoothed() / 2 <= ctx.now);
                 if stale && stream.recv.has_gaps() && stream.recv.mode().is_reliable {
-                    self.streams.want_nack(slot);
+                    self.streams.want_nack(slot, true);
                 }
             }
             refused => return self.on_refused(ctx, slot, &refused),

@@ -1,10 +1,11 @@
 //! The streams of a session: by id, by readiness to send, by owed acknowledgement.
 
+use core::ops::Range;
 use std::collections::VecDeque;
 
 use net_types::limits::{MAX_PEER_STREAMS, MAX_REASSEMBLY_BYTES, MAX_STREAMS};
 use net_types::{IdMap, Instant, StreamId};
-use net_wire::{Class, StreamWindow};
+use net_wire::{Class, Gap, StreamWindow};
 
 use crate::ranges::{Inserted, RangeSet};
 use crate::reassembly::Counted;
@@ -38,6 +39,8 @@ pub(super) struct Stream {
     is_ready: bool,
     is_dirty: bool,
     is_nack_due: bool,
+    /// What is below was reported to the peer, as far as the next report is concerned.
+    nacked_below: u64,
     deficit: i64,
     /// What it holds, as counted in the sum over all streams.
     buffered: Counted,
@@ -109,7 +112,7 @@ impl Streams {
         self.slots.get(slot)?.as_ref()
     }
 
-    pub(super) fn slots(&self) -> core::ops::Range<usize> {
+    pub(super) fn slots(&self) -> Range<usize> {
         0..self.slots.len()
     }
 
@@ -157,6 +160,7 @@ impl Streams {
             is_ready: false,
             is_dirty: false,
             is_nack_due: false,
+            nacked_below: 0,
             deficit: 0,
             buffered: Counted::default(),
             begun_bytes: 0,
@@ -362,26 +366,36 @@ impl Streams {
         }
     }
 
-    /// Has the stream's gaps reported.
-    pub(super) fn want_nack(&mut self, slot: usize) {
-        if let Some(stream) = self.slots.get_mut(slot).and_then(Option::as_mut)
-            && !stream.is_nack_due
-        {
+    /// Has gaps of the stream reported: the new ones, or all.
+    pub(super) fn want_nack(&mut self, slot: usize, is_all: bool) {
+        let Some(stream) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
+        if is_all {
+            stream.nacked_below = 0;
+        }
+        if !stream.is_nack_due {
             stream.is_nack_due = true;
             self.nacks.push_back(slot);
         }
     }
 
-    /// The next stream whose gaps are to be reported and that still has some.
-    pub(super) fn next_nack(&mut self) -> Option<&mut Stream> {
-        loop {
-            let slot = self.nacks.pop_front()?;
+    /// The next stream that still has gaps to report, with as many as one report holds and the
+    /// sequences that it describes. The stream stays in line while there are more.
+    pub(super) fn next_nack(&mut self) -> Option<(&mut Stream, Range<u64>, Vec<Gap>)> {
+        while let Some(&slot) = self.nacks.front() {
             let stream = self.slots.get_mut(slot).and_then(Option::as_mut)?;
-            stream.is_nack_due = false;
-            if stream.recv.has_gaps() {
-                return self.get_mut(slot);
+            let report = stream.recv.gaps(stream.nacked_below);
+            if let Some((range, _)) = &report {
+                stream.nacked_below = range.end;
+            }
+            if report.is_none() || !stream.recv.has_gaps_from(stream.nacked_below) {
+                stream.is_nack_due = false;
+                self.nacks.pop_front();
+            }
+            if let Some((range, gaps)) = report {
+                return self.get_mut(slot).map(|stream| (stream, range, gaps));
             }
         }
+        None
     }
 
     /// Counts what the stream holds now.

@@ -12,6 +12,7 @@ use net_wire::{CloseReason, ResetReason};
 use super::receive::count_losses;
 use super::{Control, Drain, Phase, Session};
 use crate::mtu::Mtu;
+use crate::send::Resend;
 use crate::{CloseCause, Context};
 
 impl Session {
@@ -114,7 +115,7 @@ impl Session {
             let patience = self.gap_patience(is_reliable);
             let is_over = at + patience <= now;
             if is_over && is_reliable {
-                self.streams.want_nack(slot);
+                self.streams.want_nack(slot, true);
             } else if is_over && let Some(stream) = self.streams.get_mut(slot) {
                 stream.recv.give_up_reported();
                 count_losses(ctx, &stream.recv.take_losses());
@@ -131,12 +132,15 @@ impl Session {
 
     fn on_retransmission_timeout(&mut self, ctx: &mut Context<'_>) {
         let (now, timeout) = (ctx.now, self.rtt.timeout());
+        // The first time in a row, an acknowledgement may be all that was lost. That says nothing of
+        // the capacity; what a probe shows to be missing does.
+        let resend = if self.rtt.is_backed_off() { Resend::All } else { Resend::Probe };
         let (mut resends, mut is_large) = (0, false);
         for slot in self.streams.slots() {
             let Some(stream) = self.streams.get_mut(slot) else { continue };
             let congestion = &mut self.congestion;
             let is_reliable = stream.send.config.mode.is_reliable;
-            let survives = stream.send.on_timeout(now, timeout, |lost| {
+            let survives = stream.send.on_timeout(now, timeout, resend, |lost| {
                 is_large |= Mtu::is_large(lost.payload_len);
                 if is_reliable {
                     resends += 1;
@@ -157,7 +161,9 @@ impl Session {
         }
         if resends > 0 {
             ctx.counters.retransmits_timeout += resends;
-            self.congestion.on_timeout(now, self.rtt.is_backed_off());
+            if resend == Resend::All {
+                self.congestion.on_timeout(now, self.rtt.backoff() > 1);
+            }
             self.rtt.back_off();
         }
         if is_large {

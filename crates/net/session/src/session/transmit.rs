@@ -186,17 +186,14 @@ impl Session {
         }
     }
 
-    /// Reports the gaps of the next stream that opened one or was not answered for a while.
+    /// Reports gaps of the next stream that opened one or was not answered for a while.
     fn build_nack(&mut self, ctx: &mut Context<'_>, out: &mut Vec<u8>) -> Option<Outgoing> {
-        let stream = self.streams.next_nack()?;
+        let (stream, range, gaps) = self.streams.next_nack()?;
         stream.nacked_at = Some(ctx.now);
-        stream.recv.note_report();
+        stream.recv.note_report(range.end);
         let is_reliable = stream.recv.mode().is_reliable;
-        let nack = Nack {
-            stream_id: stream.id,
-            next_expected: stream.recv.next_expected(),
-            gaps: stream.recv.gaps(),
-        };
+        let (stream_id, next_expected) = (stream.id, stream.recv.next_expected());
+        let nack = Nack { stream_id, next_expected, from: range.start, below: range.end, gaps };
         let check_at = ctx.now + self.gap_patience(is_reliable);
         self.gap_check_at = Some(self.gap_check_at.map_or(check_at, |at| at.min(check_at)));
         let start = Self::begin(out);

@@ -1,6 +1,9 @@
 //! Requests about a node and its cluster, and their results.
 
-use net_types::limits::{MAX_CLUSTER_PEERS, MAX_TEXT_ANSWER_BYTES, MAX_VOTERS};
+use net_types::limits::{
+    MAX_CLUSTER_PEERS, MAX_HEALTH_REASON_BYTES, MAX_HEALTH_REASONS, MAX_TEXT_ANSWER_BYTES,
+    MAX_VOTERS,
+};
 use net_types::{EntityId, NodeId, PeerAddr};
 
 use crate::MemberId;
@@ -61,6 +64,14 @@ record! {
         pub is_initialized: bool,
         /// Voters and learners in that membership.
         pub membership_node_count: u32,
+        /// Why it is not healthy, at most 64 reasons.
+        pub reasons: Vec<HealthReason> [MAX_HEALTH_REASONS],
+    }
+
+    /// One reason why a node is not healthy.
+    pub struct HealthReason {
+        /// For people.
+        pub text: String [MAX_HEALTH_REASON_BYTES],
     }
 
     /// Asks for the node's metrics.
@@ -206,6 +217,13 @@ record! {
         pub node_id: MemberId,
         /// Its identity and addresses.
         pub addr: PeerAddr,
+    }
+
+    /// Removes a member for good: its identity is refused from now on. A node with an empty data
+    /// folder has a new one.
+    pub struct ExpungeNode {
+        /// The member.
+        pub node_id: MemberId,
     }
 
     /// Asks the leader to let another voter lead.

@@ -203,6 +203,8 @@ numbered! {
         TransferLeader(cluster::TransferLeader) = CLUSTER, 7;
         /// See [`cluster::TriggerSnapshot`].
         TriggerSnapshot(cluster::TriggerSnapshot) = CLUSTER, 8;
+        /// See [`cluster::ExpungeNode`].
+        ExpungeNode(cluster::ExpungeNode) = CLUSTER, 9;
 
         /// See [`lease::LeaseGrant`].
         LeaseGrant(lease::LeaseGrant) = LEASE, 0;

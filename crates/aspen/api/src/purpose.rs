@@ -55,6 +55,7 @@ impl Request {
             | Self::AddLearner(_)
             | Self::PromoteLearner(_)
             | Self::ChangeMembership(_)
+            | Self::ExpungeNode(_)
             | Self::TransferLeader(_) => Purpose::Govern,
         }
     }

@@ -87,6 +87,7 @@ pub fn touches<'a>(request: &'a Request, mut visit: impl FnMut(Touch<'a>) -> boo
         | Request::PromoteLearner(_)
         | Request::ChangeMembership(_)
         | Request::AddPeer(_)
+        | Request::ExpungeNode(_)
         | Request::TransferLeader(_)
         | Request::TriggerSnapshot(_)
         | Request::LeaseGrant(_)

@@ -78,6 +78,7 @@ exchanges! {
     cluster::AddLearner => ClusterState(ClusterStateResult);
     cluster::PromoteLearner => ClusterState(ClusterStateResult);
     cluster::ChangeMembership => ClusterState(ClusterStateResult);
+    cluster::ExpungeNode => ClusterState(ClusterStateResult);
     cluster::AddPeer => Done(Done);
     cluster::TransferLeader => Done(Done);
     cluster::TriggerSnapshot => Snapshot(cluster::SnapshotResult);

@@ -124,6 +124,7 @@ impl Grant {
             | Request::PromoteLearner(_)
             | Request::ChangeMembership(_)
             | Request::AddPeer(_)
+            | Request::ExpungeNode(_)
             | Request::TransferLeader(_)
             | Request::TriggerSnapshot(_) => self.admin("change the cluster"),
         }

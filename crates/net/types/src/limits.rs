@@ -336,6 +336,10 @@ pub const MAX_TEXT_ANSWER_BYTES: usize = 1 << 20;
 pub const MAX_VOTERS: usize = 100;
 /// Members and learners of a cluster.
 pub const MAX_CLUSTER_PEERS: usize = 1_000;
+/// Reasons that a node gives for not being healthy.
+pub const MAX_HEALTH_REASONS: usize = 64;
+/// Bytes of one of them.
+pub const MAX_HEALTH_REASON_BYTES: usize = 256;
 /// Members that a node knows from other members only.
 pub const MAX_VOUCHED_MEMBERS: usize = 100;
 /// Deadline of a client's request that names none.

@@ -1,11 +1,11 @@
 //! One value of every request and response.
 
 use aspen_api::cluster::{
-    AddLearner, AddPeer, ChangeMembership, ClusterNode, ClusterStateResult, Done, GetClusterState,
-    GetClusterTicket, GetHealth, GetLeader, GetMetrics, GetNodeInfo, GetRaftMetrics, HealthResult,
-    HealthStatus, InitCluster, LeaderResult, Member, MetricsResult, NodeInfoResult, Ping, Pong,
-    PromoteLearner, RaftMetricsResult, RaftState, ReplicationProgress, SnapshotResult,
-    TicketResult, TransferLeader, TriggerSnapshot,
+    AddLearner, AddPeer, ChangeMembership, ClusterNode, ClusterStateResult, Done, ExpungeNode,
+    GetClusterState, GetClusterTicket, GetHealth, GetLeader, GetMetrics, GetNodeInfo,
+    GetRaftMetrics, HealthReason, HealthResult, HealthStatus, InitCluster, LeaderResult, Member,
+    MetricsResult, NodeInfoResult, Ping, Pong, PromoteLearner, RaftMetricsResult, RaftState,
+    ReplicationProgress, SnapshotResult, TicketResult, TransferLeader, TriggerSnapshot,
 };
 use aspen_api::kv::{
     BatchRead, BatchReadResult, BatchWrite, BatchWriteResult, Compact, CompactResult, Compare,
@@ -126,6 +126,7 @@ pub(crate) fn requests() -> Vec<Request> {
         AddPeer { node_id, addr }.into(),
         TransferLeader { target: Some(node_id) }.into(),
         TriggerSnapshot {}.into(),
+        ExpungeNode { node_id }.into(),
     ];
     all.extend(store_requests());
     all
@@ -192,6 +193,7 @@ pub(crate) fn responses() -> Vec<Response> {
             uptime_seconds: 300,
             is_initialized: true,
             membership_node_count: 3,
+            reasons: vec![HealthReason { text: "why".into() }],
         }
         .into(),
         MetricsResult { text: "m 1\n".into() }.into(),

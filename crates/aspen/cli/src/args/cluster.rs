@@ -69,6 +69,12 @@ Examples:
         #[arg(long)]
         force: bool,
     },
+    /// Remove a member for good, dead or alive. Its identity is refused from now on.
+    #[command(after_help = "Example:\n  aspen-cli cluster expunge 3")]
+    Expunge {
+        /// The member's number.
+        node_id: MemberId,
+    },
     /// Tell the node that the ticket names first where a peer is.
     #[command(after_help = "\
 Example:

@@ -5,9 +5,10 @@ mod guard;
 use std::collections::BTreeSet;
 
 use aspen_api::cluster::{
-    AddLearner, AddPeer, ChangeMembership, ClusterNode, ClusterStateResult, GetClusterState,
-    GetClusterTicket, GetHealth, GetMetrics, GetRaftMetrics, HealthResult, HealthStatus,
-    InitCluster, PromoteLearner, RaftMetricsResult, RaftState, TransferLeader, TriggerSnapshot,
+    AddLearner, AddPeer, ChangeMembership, ClusterNode, ClusterStateResult, ExpungeNode,
+    GetClusterState, GetClusterTicket, GetHealth, GetMetrics, GetRaftMetrics, HealthResult,
+    HealthStatus, InitCluster, PromoteLearner, RaftMetricsResult, RaftState, TransferLeader,
+    TriggerSnapshot,
 };
 use aspen_client::Client;
 use serde_json::{Value, json};
@@ -52,6 +53,9 @@ pub(super) async fn run(client: &Client, command: ClusterCommand) -> Result<Outc
                 guard::voters(client, &members).await?;
             }
             Ok(changed(&client.send(ChangeMembership { members }).await?))
+        }
+        ClusterCommand::Expunge { node_id } => {
+            Ok(changed(&client.send(ExpungeNode { node_id }).await?))
         }
         ClusterCommand::UpdatePeer { node_id, addr } => {
             client.send(AddPeer { node_id, addr }).await?;
@@ -127,14 +131,19 @@ fn health(health: &HealthResult) -> Outcome {
         "uptime_seconds": health.uptime_seconds,
         "is_initialized": health.is_initialized,
         "membership_node_count": health.membership_node_count,
+        "reasons": health.reasons.iter().map(|reason| &reason.text[..]).collect::<Vec<_>>(),
     });
-    let text = format!(
+    let mut text = format!(
         "node {} is {status}: up {} s, {} of {} nodes",
         health.raft_node_id,
         health.uptime_seconds,
         if health.is_initialized { "in a cluster" } else { "not yet in a cluster" },
         health.membership_node_count,
     );
+    for reason in &health.reasons {
+        text.push_str("\n  ");
+        text.push_str(&reason.text);
+    }
     let outcome = Outcome::new(json, text);
     match health.status {
         HealthStatus::Unhealthy => outcome.negative(),
@@ -189,6 +198,7 @@ fn metrics(metrics: &RaftMetricsResult) -> Outcome {
 #[cfg(test)]
 mod tests {
     use aspen_api::MemberId;
+    use aspen_api::cluster::HealthReason;
     use net_types::{EntityId, NodeId, PeerAddr};
 
     use super::*;
@@ -231,8 +241,12 @@ mod tests {
             uptime_seconds: 9,
             is_initialized: true,
             membership_node_count: 3,
+            reasons: vec![HealthReason { text: "no leader is known".into() }],
         };
         assert_eq!(health(&result).exit, Exit::Negative);
+        let text = "node 1 is unhealthy: up 9 s, in a cluster of 3 nodes\n  no leader is known";
+        assert_eq!(health(&result).text, Text::Lines(text.to_owned()));
+        assert_eq!(health(&result).json["reasons"], json!(["no leader is known"]));
         result.status = HealthStatus::Degraded;
         let outcome = health(&result);
         assert_eq!(outcome.exit, Exit::Success);

@@ -106,6 +106,7 @@ impl ClusterNode {
                 self.promote(r.learner_id, r.replace_node, r.is_force).await?.into()
             }
             Request::ChangeMembership(r) => self.change_membership(&r.members).await?.into(),
+            Request::ExpungeNode(r) => self.expunge(r.node_id).await?.into(),
             Request::AddPeer(r) => {
                 self.0.transport.add_peer(&r.addr);
                 Done {}.into()

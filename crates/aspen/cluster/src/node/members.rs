@@ -31,7 +31,7 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for a checkpoint that was asked for.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 
-fn conflict(text: impl Into<String>) -> ApiError {
+pub(super) fn conflict(text: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::Conflict, text)
 }
 
@@ -39,7 +39,9 @@ fn invalid(text: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::InvalidRequest, text)
 }
 
-async fn in_time<T>(work: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+pub(super) async fn in_time<T>(
+    work: impl Future<Output = Result<T, ApiError>>,
+) -> Result<T, ApiError> {
     match tokio::time::timeout(MEMBERSHIP_TIMEOUT, work).await {
         Ok(result) => result,
         Err(_) => {
@@ -107,7 +109,7 @@ impl ClusterNode {
     ///
     /// A new one is asked who it is first. `INVALID_REQUEST` without an address, since nobody could
     /// reach it, and if it has another number; `CONFLICT` if another member has its number or its
-    /// identity, if it does not answer, and if it has a cluster of its own.
+    /// identity, if it does not answer, if it has a cluster of its own, and if it was expunged.
     pub async fn add_learner(
         &self,
         id: MemberId,
@@ -140,6 +142,7 @@ impl ClusterNode {
         }
         self.0.transport.add_peer(&addr);
         if known.is_none() {
+            self.ensure_not_expunged(&addr.entity_id).await?;
             self.ensure_can_join(id, &addr).await?;
         }
         in_time(async {
@@ -264,7 +267,7 @@ impl ClusterNode {
 
     /// A leader that was removed leads on for a moment, but changes no members: openraft takes for
     /// granted that it is one.
-    fn ensure_leader(&self) -> Result<(), ApiError> {
+    pub(super) fn ensure_leader(&self) -> Result<(), ApiError> {
         self.0.raft.as_leader().map(drop).map_err(|forward| not_leader(&forward))?;
         let own = self.0.config.member_id.0;
         match self.with_membership(|membership| membership.get_node(&own).is_some()) {

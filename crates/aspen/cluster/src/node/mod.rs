@@ -6,6 +6,7 @@ mod barrier;
 mod config;
 mod dispatch;
 mod errors;
+mod expunge;
 mod gate;
 mod members;
 mod moved;

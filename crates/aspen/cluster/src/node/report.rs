@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aspen_api::cluster::{
-    HealthResult, HealthStatus, LeaderResult, Member as ApiMember, NodeInfoResult,
+    HealthReason, HealthResult, HealthStatus, LeaderResult, Member as ApiMember, NodeInfoResult,
     RaftMetricsResult, RaftState, ReplicationProgress, TicketResult,
 };
 use aspen_api::{ApiError, ClusterId, ClusterTicket, ErrorCode, MemberId};
 use net_types::PeerAddr;
-use net_types::limits::{MAX_CLUSTER_PEERS, MAX_TICKET_PEERS};
+use net_types::limits::{MAX_CLUSTER_PEERS, MAX_HEALTH_REASONS, MAX_TICKET_PEERS};
 use net_wire::MeshTicket;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Instant, RaftMetrics, ServerState};
@@ -35,39 +35,75 @@ impl ClusterNode {
     /// How the node judges its cluster.
     pub fn health(&self) -> HealthResult {
         let config = &self.0.config;
+        let (status, mut reasons) = self.judge();
+        reasons.truncate(MAX_HEALTH_REASONS);
         HealthResult {
-            status: self.status(),
+            status,
             node_id: config.addr.entity_id.node_id(),
             raft_node_id: config.member_id,
             entity_id: config.addr.entity_id,
             uptime_seconds: config.clock.now().since(self.0.started_at).as_secs(),
             is_initialized: self.is_initialized(),
             membership_node_count: self.with_membership(|m| m.nodes().count() as u32),
+            reasons: reasons.into_iter().map(|text| HealthReason { text }).collect(),
         }
     }
 
     fn status(&self) -> HealthStatus {
-        if self.0.is_damaged.load(Ordering::Relaxed) || self.0.log.has_failed() {
-            return HealthStatus::Unhealthy;
-        }
+        self.judge().0
+    }
+
+    /// The judgement, and what speaks against health.
+    fn judge(&self) -> (HealthStatus, Vec<String>) {
         let metrics = self.0.raft.metrics();
         let metrics = metrics.borrow_watched();
-        if metrics.running_state.is_err() || !self.follows_live_leader(&metrics) {
-            return HealthStatus::Unhealthy;
+        let mut broken = Vec::new();
+        if self.0.is_damaged.load(Ordering::Relaxed) {
+            broken.push("the log is damaged: this node no longer votes".to_owned());
         }
+        if self.0.log.has_failed() {
+            broken.push("the log takes no more writes: see the node's own log".to_owned());
+        }
+        if metrics.running_state.is_err() {
+            broken.push("consensus has ended: see the node's own log".to_owned());
+        } else {
+            broken.extend(self.lack_of_leader(&metrics));
+        }
+        let mut hampered = self.lags(&metrics);
+        if self.0.is_disk_full.load(Ordering::Relaxed) {
+            hampered.push("the data disk is almost full: writes are refused".to_owned());
+        }
+        let status = match (broken.is_empty(), hampered.is_empty()) {
+            (false, _) => HealthStatus::Unhealthy,
+            (true, false) => HealthStatus::Degraded,
+            (true, true) => HealthStatus::Healthy,
+        };
+        broken.extend(hampered);
+        (status, broken)
+    }
+
+    /// This node's lag and, if it leads, the members that lag or do not answer.
+    fn lags(&self, metrics: &RaftMetrics<Types>) -> Vec<String> {
+        let mut found = Vec::new();
         let index = |id: &Option<crate::types::LogId>| id.as_ref().map_or(0, |id| id.index() + 1);
-        let applied = index(&metrics.last_applied);
-        let lag = index(&metrics.cluster_committed).saturating_sub(applied);
-        let is_missing_someone = metrics.replication.as_ref().is_some_and(|followers| {
-            let last = metrics.last_log_index.map_or(0, |index| index + 1);
-            followers.values().any(|matched| last.saturating_sub(index(matched)) > HEALTHY_LAG)
-        }) || self.has_silent_follower(&metrics);
-        let is_degraded =
-            lag > HEALTHY_LAG || is_missing_someone || self.0.is_disk_full.load(Ordering::Relaxed);
-        match is_degraded {
-            true => HealthStatus::Degraded,
-            false => HealthStatus::Healthy,
+        let lag = index(&metrics.cluster_committed).saturating_sub(index(&metrics.last_applied));
+        if lag > HEALTHY_LAG {
+            found.push(format!("{lag} committed entries are not applied here yet"));
         }
+        let last = metrics.last_log_index.map_or(0, |index| index + 1);
+        for (id, matched) in metrics.replication.iter().flatten() {
+            let lag = last.saturating_sub(index(matched));
+            if lag > HEALTHY_LAG {
+                found.push(format!("node {id} is {lag} entries behind"));
+            }
+        }
+        let own = self.0.config.member_id.0;
+        for (id, answered) in metrics.heartbeat.iter().flatten() {
+            if *id != own && answered.is_none_or(|at| at.elapsed() >= self.patience()) {
+                found.push(format!("node {id} does not answer"));
+            }
+        }
+        found
     }
 
     /// For how long someone who does not answer counts as alive: a leader's lease.
@@ -75,30 +111,27 @@ impl ClusterNode {
         Duration::from_millis(self.0.config.timing.raft().lease)
     }
 
-    /// Whether there is a leader that can act: one that this node has heard of within a lease or,
-    /// if it leads itself, one that a quorum has answered within a lease.
-    fn follows_live_leader(&self, metrics: &RaftMetrics<Types>) -> bool {
+    /// Why there is no leader that can act: one that this node has heard of within a lease or, if it
+    /// leads itself, one that a quorum has answered within a lease.
+    fn lack_of_leader(&self, metrics: &RaftMetrics<Types>) -> Option<String> {
         let own = self.0.config.member_id.0;
         match metrics.current_leader {
-            None => false,
+            None if !self.is_initialized() => {
+                Some("this node belongs to no cluster yet".to_owned())
+            }
+            None => Some("no leader is known".to_owned()),
             Some(leader) if leader == own => {
                 let is_alone = metrics.membership_config.voter_ids().eq([own]);
                 let answered = metrics.last_quorum_acked;
-                is_alone || answered.is_some_and(|at| at.elapsed() < self.patience())
+                let leads = is_alone || answered.is_some_and(|at| at.elapsed() < self.patience());
+                (!leads).then(|| "no majority of the voters answers this leader".to_owned())
             }
-            Some(_) => {
+            Some(leader) => {
                 let heard = &self.0.service.leader_heard;
-                heard.is_within(self.patience(), self.0.config.clock.now())
+                let is_near = heard.is_within(self.patience(), self.0.config.clock.now());
+                (!is_near).then(|| format!("the leader, node {leader}, is not heard of"))
             }
         }
-    }
-
-    /// Whether this node leads and a member has not answered for a lease.
-    fn has_silent_follower(&self, metrics: &RaftMetrics<Types>) -> bool {
-        let own = self.0.config.member_id.0;
-        metrics.heartbeat.iter().flatten().any(|(id, answered)| {
-            *id != own && answered.is_none_or(|at| at.elapsed() >= self.patience())
-        })
     }
 
     /// Whether the node serves: it runs, belongs to a cluster and follows a leader that

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aspen_api::cluster::HealthStatus;
 use aspen_api::kv::Consistency;
 use aspen_api::{ErrorCode, MemberId};
 use aspen_cluster::ClusterNode;
@@ -236,4 +237,45 @@ async fn a_removed_leader_changes_no_members() {
     let refused = leader.add_learner(MemberId(1), addr(1)).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::NotLeader);
     assert!(leader.is_alive());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expunged_member_is_gone_for_good() {
+    let mut cluster = TestCluster::formed(3).await;
+    let leader = cluster.nodes[&1].clone();
+    for n in [4, 5] {
+        cluster.start(n).await;
+        leader.add_learner(MemberId(n), addr(n)).await.unwrap();
+    }
+    until(|| (leader.health().status == HealthStatus::Healthy).then_some(())).await;
+    assert_eq!(leader.health().reasons, []);
+    // One voter and one learner are dead.
+    cluster.stop(3).await;
+    cluster.stop(4).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let health = leader.health();
+    let reasons: Vec<_> = health.reasons.iter().map(|reason| reason.text.as_str()).collect();
+    assert_eq!(health.status, HealthStatus::Degraded);
+    assert_eq!(reasons, ["node 3 does not answer", "node 4 does not answer"]);
+
+    let own = leader.expunge(MemberId(1)).await.unwrap_err();
+    assert_eq!(own.code, ErrorCode::Conflict);
+    let unknown = leader.expunge(MemberId(9)).await.unwrap_err();
+    assert_eq!(unknown.code, ErrorCode::NotFound);
+    let follower = cluster.nodes[&2].expunge(MemberId(4)).await.unwrap_err();
+    assert_eq!(follower.code, ErrorCode::NotLeader);
+    leader.expunge(MemberId(4)).await.unwrap();
+    let state = leader.expunge(MemberId(3)).await.unwrap();
+    assert_eq!(state.nodes.iter().map(|n| n.node_id.0).collect::<Vec<_>>(), [1, 2, 5]);
+    until(|| (leader.health().status == HealthStatus::Healthy).then_some(())).await;
+
+    // It comes back, and is neither heard nor added again; a new identity is.
+    cluster.start(3).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(leader.is_leader());
+    let refused = leader.add_learner(MemberId(3), addr(3)).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Conflict);
+    assert!(refused.message.contains("expunged"), "{}", refused.message);
+    cluster.start(6).await;
+    leader.add_learner(MemberId(6), addr(6)).await.unwrap();
 }

@@ -83,7 +83,7 @@ fn a_lone_node_says_how_it_is() {
     (health["uptime_seconds"], health["mesh_node_id"]) = (json!(0), json!(""));
     let expected = json!({
         "status": "healthy", "node_id": 5, "raft_node_id": 5, "mesh_node_id": "",
-        "endpoint_id": entity, "uptime_seconds": 0, "is_initialized": true, "membership_node_count": 1,
+        "endpoint_id": entity, "uptime_seconds": 0, "is_initialized": true, "membership_node_count": 1, "reasons": [],
     });
     assert_eq!(health, expected);
 
@@ -241,6 +241,33 @@ fn one_node_grows_to_three_and_survives_its_leader() {
     let dead = own.json(&["cluster", "change-membership", "1", &two.to_string()]);
     assert_eq!(dead.refusal(), (1, "CONFLICT".into()));
     assert!(dead.stderr.contains(&format!("do not answer here: {two};")), "{}", dead.stderr);
+}
+
+#[test]
+fn a_dead_member_is_expunged_and_its_folder_refused() {
+    let folder = TempDir::new().unwrap();
+    let first = start(&folder, "1", &["--node-id", "1"]);
+    let cli = Cli::of(&first);
+    let (second, two) = join(&folder, "2", &cli, &first);
+    let (path, addr) = (
+        second.folder().to_owned(),
+        format!("{}@{}", second.field("entity_id"), second.field("udp")),
+    );
+    second.kill();
+    let number = two.to_string();
+    until("the missing member in the leader's health", || {
+        let health = cli.json(&["cluster", "health"]).json();
+        let reason = format!("node {two} does not answer");
+        (health["reasons"] == json!([reason])).then_some(())
+    });
+    let left = cli.json(&["cluster", "expunge", &number]).json();
+    assert_eq!(left["nodes"].as_array().unwrap().len(), 1);
+    assert_eq!(cli.json(&["cluster", "expunge", &number]).refusal(), (3, "NOT_FOUND".into()));
+    assert_eq!(cli.json(&["cluster", "expunge", "1"]).refusal(), (1, "CONFLICT".into()));
+    let _second = Node::start(&path, &TIMING).unwrap();
+    let again = cli.json(&["cluster", "add-learner", "--node-id", &number, "--addr", &addr]);
+    assert_eq!(again.refusal(), (1, "CONFLICT".into()));
+    assert!(again.stderr.contains("expunged"), "{}", again.stderr);
 }
 
 #[test]

@@ -353,8 +353,14 @@ pub const DEFAULT_MAX_CLIENTS: usize = 200;
 /// share one client among their tasks, so it bounds their pace; the answers of all of them must be
 /// remembered until the last is known.
 pub const MAX_REQUESTS_PER_CLIENT: usize = 100;
+/// Bytes of all requests that a node works on at the same time; they are in memory until they are
+/// answered.
+pub const MAX_REQUEST_BYTES: usize = 256 << 20;
+/// Bytes of the requests of one client among them, so that one cannot keep all others out.
+pub const MAX_REQUEST_BYTES_PER_CLIENT: usize = MAX_REQUEST_BYTES / 2;
 
 const _: () = assert!(DEFAULT_MAX_CLIENTS < MAX_SESSIONS);
+const _: () = assert!(MAX_UNARY_BODY_BYTES < MAX_REQUEST_BYTES_PER_CLIENT);
 const _: () = assert!((MAX_REQUESTS_PER_CLIENT as u64) < DEDUP_WINDOW_REQUESTS);
 const _: () = assert!(MAX_REQUESTS_PER_CLIENT < MAX_IN_FLIGHT_PER_CALLER);
 

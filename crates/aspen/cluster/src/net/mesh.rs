@@ -95,13 +95,15 @@ impl ClusterServices {
         });
         let for_clients = node.clone();
         let sessions = mesh.clone();
-        let client: Arc<dyn RpcHandler> = Arc::new(move |context: net_node::RpcContext, body| {
-            let connected = || sessions.peers().into_iter().map(|(_, peer)| peer.entity).collect();
-            match for_clients.admit(context.entity, connected) {
-                Ok(admitted) => HandlerFuture::later(carry_out(admitted, context.entity, body)),
-                Err(error) => HandlerFuture::ready(Ok(Response::Error(error).encode())),
-            }
-        });
+        let client: Arc<dyn RpcHandler> =
+            Arc::new(move |context: net_node::RpcContext, body: Bytes| {
+                let connected =
+                    || sessions.peers().into_iter().map(|(_, peer)| peer.entity).collect();
+                match for_clients.admit(context.entity, body.len(), connected) {
+                    Ok(admitted) => HandlerFuture::later(carry_out(admitted, context.entity, body)),
+                    Err(error) => HandlerFuture::ready(Ok(Response::Error(error).encode())),
+                }
+            });
         let raft = mesh.serve(name(service::RAFT), raft)?;
         Ok(Self { _handles: [raft, mesh.serve(name(service::CLIENT), client)?] })
     }

@@ -1,8 +1,10 @@
-//! How many clients a node serves, and how many requests of each at the same time.
+//! How many clients a node serves, how many requests of each at the same time, and how much memory
+//! all requests take.
 //!
 //! A client is who the transport has authenticated. It has a place from its first request until its
-//! session has ended and another client needs the place. Members of the cluster pass always: they
-//! forward what they were asked.
+//! session has ended and another client needs the place. Members of the cluster need none and pass
+//! the limits of a client, since they forward what they were asked; of the memory they get no more
+//! than others.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aspen_api::{ApiError, ErrorCode};
-use net_types::limits::MAX_REQUESTS_PER_CLIENT;
+use net_types::limits::{MAX_REQUEST_BYTES, MAX_REQUEST_BYTES_PER_CLIENT, MAX_REQUESTS_PER_CLIENT};
 use net_types::{EntityId, Instant};
 
 use super::ClusterNode;
@@ -26,21 +28,46 @@ pub(crate) struct Admission {
     pub(super) refused_clients: AtomicU64,
     /// Requests refused because too many of the same client are under way.
     pub(super) refused_requests: AtomicU64,
+    /// Requests refused because those under way are too large together.
+    pub(super) refused_bytes: AtomicU64,
 }
 
 #[derive(Default)]
 struct Clients {
-    under_way: HashMap<EntityId, usize>,
+    places: HashMap<EntityId, Place>,
+    /// Bytes of all requests under way, those of members included.
+    bytes: usize,
     look_after: Option<Instant>,
 }
 
+/// What a client has under way.
+#[derive(Default)]
+struct Place {
+    requests: usize,
+    bytes: usize,
+}
+
 impl Clients {
-    fn count(&mut self, client: EntityId) -> Result<(), Refusal> {
-        let under_way = self.under_way.entry(client).or_default();
-        if *under_way >= MAX_REQUESTS_PER_CLIENT {
+    fn count(&mut self, client: EntityId, bytes: usize) -> Result<(), Refusal> {
+        let place = self.places.entry(client).or_default();
+        if place.requests >= MAX_REQUESTS_PER_CLIENT {
             return Err(Refusal::Requests);
         }
-        *under_way += 1;
+        if place.bytes + bytes > MAX_REQUEST_BYTES_PER_CLIENT {
+            return Err(Refusal::Bytes);
+        }
+        self.count_bytes(bytes)?;
+        let place = self.places.entry(client).or_default();
+        place.requests += 1;
+        place.bytes += bytes;
+        Ok(())
+    }
+
+    fn count_bytes(&mut self, bytes: usize) -> Result<(), Refusal> {
+        if self.bytes + bytes > MAX_REQUEST_BYTES {
+            return Err(Refusal::Bytes);
+        }
+        self.bytes += bytes;
         Ok(())
     }
 }
@@ -50,6 +77,7 @@ impl Clients {
 enum Refusal {
     Clients,
     Requests,
+    Bytes,
 }
 
 impl Admission {
@@ -60,6 +88,7 @@ impl Admission {
             clients: Mutex::default(),
             refused_clients: AtomicU64::new(0),
             refused_requests: AtomicU64::new(0),
+            refused_bytes: AtomicU64::new(0),
         }
     }
 
@@ -69,20 +98,21 @@ impl Admission {
 
     /// Clients that have a place.
     pub(super) fn clients(&self) -> usize {
-        self.lock().under_way.len()
+        self.lock().places.len()
     }
 
-    /// Counts a request in. `connected` tells who has a session; it is asked when all places are
+    /// Counts a request of so many bytes in. `connected` tells who has a session; it is asked when all places are
     /// taken, and not often.
     fn enter(
         &self,
         client: EntityId,
+        bytes: usize,
         now: Instant,
         connected: impl FnOnce() -> HashSet<EntityId>,
     ) -> Result<(), Refusal> {
         let mut clients = self.lock();
-        if clients.under_way.contains_key(&client) || clients.under_way.len() < self.max_clients {
-            return clients.count(client);
+        if clients.places.contains_key(&client) || clients.places.len() < self.max_clients {
+            return clients.count(client, bytes);
         }
         if clients.look_after.is_some_and(|at| now < at) {
             return Err(Refusal::Clients);
@@ -92,16 +122,25 @@ impl Admission {
         drop(clients);
         let connected = connected();
         let mut clients = self.lock();
-        clients.under_way.retain(|client, n| *n > 0 || connected.contains(client));
-        match clients.under_way.len() < self.max_clients {
-            true => clients.count(client),
+        clients.places.retain(|client, place| place.requests > 0 || connected.contains(client));
+        match clients.places.len() < self.max_clients {
+            true => clients.count(client, bytes),
             false => Err(Refusal::Clients),
         }
     }
 
-    fn leave(&self, client: EntityId) {
-        if let Some(under_way) = self.lock().under_way.get_mut(&client) {
-            *under_way = under_way.saturating_sub(1);
+    /// Counts a request of a member in, which needs no place.
+    fn enter_member(&self, bytes: usize) -> Result<(), Refusal> {
+        self.lock().count_bytes(bytes)
+    }
+
+    /// Counts a request out; `client` is `None` for one that had no place.
+    fn leave(&self, client: Option<EntityId>, bytes: usize) {
+        let mut clients = self.lock();
+        clients.bytes = clients.bytes.saturating_sub(bytes);
+        if let Some(place) = client.and_then(|client| clients.places.get_mut(&client)) {
+            place.requests = place.requests.saturating_sub(1);
+            place.bytes = place.bytes.saturating_sub(bytes);
         }
     }
 
@@ -115,6 +154,9 @@ impl Admission {
                 let max = MAX_REQUESTS_PER_CLIENT;
                 (&self.refused_requests, format!("{max} requests of this client are under way"))
             }
+            Refusal::Bytes => {
+                (&self.refused_bytes, "the requests under way are too large together".to_owned())
+            }
         };
         counter.fetch_add(1, Ordering::Relaxed);
         ApiError::new(ErrorCode::ServiceUnavailable, text)
@@ -125,6 +167,7 @@ impl Admission {
 pub(crate) struct Admitted {
     node: ClusterNode,
     client: Option<EntityId>,
+    bytes: usize,
 }
 
 impl Admitted {
@@ -136,30 +179,33 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        if let Some(client) = self.client {
-            self.node.0.admission.leave(client);
-        }
+        self.node.0.admission.leave(self.client, self.bytes);
     }
 }
 
 impl ClusterNode {
-    /// Lets a request of a client in. `connected` tells who has a session with this node.
+    /// Lets a request of so many bytes in. `connected` tells who has a session with this node.
     ///
-    /// `SERVICE_UNAVAILABLE` beyond [`super::ClusterConfig::max_clients`] and beyond
-    /// [`MAX_REQUESTS_PER_CLIENT`].
+    /// `SERVICE_UNAVAILABLE` beyond [`super::ClusterConfig::max_clients`], beyond
+    /// [`MAX_REQUESTS_PER_CLIENT`] and beyond [`MAX_REQUEST_BYTES`].
     pub(crate) fn admit(
         &self,
         client: EntityId,
+        bytes: usize,
         connected: impl FnOnce() -> HashSet<EntityId>,
     ) -> Result<Admitted, ApiError> {
         let now = self.0.config.clock.now();
-        match self.0.admission.enter(client, now, connected) {
-            Ok(()) => Ok(Admitted { node: self.clone(), client: Some(client) }),
-            Err(_) if self.is_member(client) => Ok(Admitted { node: self.clone(), client: None }),
+        let admission = &self.0.admission;
+        let client = match admission.enter(client, bytes, now, connected) {
+            Err(_) if self.is_member(client) => admission.enter_member(bytes).map(|()| None),
+            entered => entered.map(|()| Some(client)),
+        };
+        match client {
+            Ok(client) => Ok(Admitted { node: self.clone(), client, bytes }),
             Err(refusal) => {
                 self.0.counters.requests.fetch_add(1, Ordering::Relaxed);
                 self.0.counters.errors.fetch_add(1, Ordering::Relaxed);
-                Err(self.0.admission.refuse(refusal))
+                Err(admission.refuse(refusal))
             }
         }
     }
@@ -189,12 +235,16 @@ mod tests {
     fn a_client_has_so_many_requests_under_way_and_no_more() {
         let admission = Admission::new(2);
         for _ in 0..MAX_REQUESTS_PER_CLIENT {
-            assert_eq!(admission.enter(client(1), at(0), nobody), Ok(()));
+            assert_eq!(admission.enter(client(1), 9, at(0), nobody), Ok(()));
         }
-        assert_eq!(admission.enter(client(1), at(0), nobody), Err(Refusal::Requests));
-        assert_eq!(admission.enter(client(2), at(0), nobody), Ok(()), "others are not concerned");
-        admission.leave(client(1));
-        assert_eq!(admission.enter(client(1), at(0), nobody), Ok(()));
+        assert_eq!(admission.enter(client(1), 9, at(0), nobody), Err(Refusal::Requests));
+        assert_eq!(
+            admission.enter(client(2), 9, at(0), nobody),
+            Ok(()),
+            "others are not concerned"
+        );
+        admission.leave(Some(client(1)), 9);
+        assert_eq!(admission.enter(client(1), 9, at(0), nobody), Ok(()));
         let error = admission.refuse(Refusal::Requests);
         assert_eq!(error.code, ErrorCode::ServiceUnavailable);
         assert_eq!(admission.refused_requests.load(Ordering::Relaxed), 1);
@@ -205,20 +255,40 @@ mod tests {
         let admission = Admission::new(2);
         let both = || HashSet::from([client(1), client(2)]);
         for n in [1, 2] {
-            admission.enter(client(n), at(0), nobody).unwrap();
+            admission.enter(client(n), 9, at(0), nobody).unwrap();
         }
         // Both still have a request under way, sessions or not.
-        assert_eq!(admission.enter(client(3), at(0), nobody), Err(Refusal::Clients));
-        admission.leave(client(1));
-        admission.leave(client(2));
-        assert_eq!(admission.enter(client(3), at(100), both), Err(Refusal::Clients));
+        assert_eq!(admission.enter(client(3), 9, at(0), nobody), Err(Refusal::Clients));
+        admission.leave(Some(client(1)), 9);
+        admission.leave(Some(client(2)), 9);
+        assert_eq!(admission.enter(client(3), 9, at(100), both), Err(Refusal::Clients));
         // It is not looked again at once.
         let unasked = || panic!("asked too often");
-        assert_eq!(admission.enter(client(3), at(199), unasked), Err(Refusal::Clients));
+        assert_eq!(admission.enter(client(3), 9, at(199), unasked), Err(Refusal::Clients));
         let second = || HashSet::from([client(2)]);
-        assert_eq!(admission.enter(client(3), at(200), second), Ok(()));
-        assert_eq!(admission.enter(client(2), at(200), nobody), Ok(()), "its place was kept");
+        assert_eq!(admission.enter(client(3), 9, at(200), second), Ok(()));
+        assert_eq!(admission.enter(client(2), 9, at(200), nobody), Ok(()), "its place was kept");
         assert_eq!(admission.clients(), 2);
-        assert_eq!(admission.enter(client(1), at(300), nobody), Err(Refusal::Clients));
+        assert_eq!(admission.enter(client(1), 9, at(300), nobody), Err(Refusal::Clients));
+    }
+
+    #[test]
+    fn all_requests_together_take_so_much_memory_and_one_client_not_all_of_it() {
+        let admission = Admission::new(4);
+        let large = MAX_REQUEST_BYTES_PER_CLIENT / 4;
+        let enter = |n| admission.enter(client(n), large, at(0), nobody);
+        for _ in 0..4 {
+            assert_eq!(enter(1), Ok(()));
+        }
+        assert_eq!(enter(1), Err(Refusal::Bytes));
+        while enter(2).is_ok() {}
+        assert_eq!(enter(3), Err(Refusal::Bytes), "two have taken all");
+        assert_eq!(admission.enter_member(large), Err(Refusal::Bytes));
+        admission.leave(Some(client(1)), large);
+        assert_eq!(admission.enter_member(large), Ok(()));
+        admission.leave(None, large);
+        assert_eq!(enter(3), Ok(()));
+        let error = admission.refuse(Refusal::Bytes);
+        assert_eq!(error.code, ErrorCode::ServiceUnavailable);
     }
 }

@@ -141,7 +141,7 @@ impl ClusterNode {
                     tracing::debug!(%error, "the leader did not answer");
                     ApiError::new(ErrorCode::Timeout, "the leader did not answer")
                 })?;
-                Ok(Response::decode(bytes)?)
+                Response::decode(bytes).map_err(|error| error.of_answer())
             }
             other => other,
         }

@@ -244,6 +244,8 @@ impl ClusterNode {
             "Requests beyond a client's limit.",
             refused,
         );
+        let refused = count(&admission.refused_bytes);
+        put("request_bytes_refused_total", "counter", "Requests beyond the memory.", refused);
         put("kv_writes_total", "counter", "Commands proposed.", count(&counters.writes));
         put("kv_reads_total", "counter", "Reads of the store.", count(&counters.reads));
         put(

@@ -15,6 +15,7 @@ mod tables;
 mod tests;
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -38,6 +39,8 @@ use crate::types::{MembershipRecord, StoredMembership, log_id};
 const CONSENSUS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("consensus");
 const APPLIED: &str = "applied";
 const MEMBERSHIP: &str = "membership";
+/// Bytes of a state file up to which all of it is checked when it is opened: seconds.
+const MAX_CHECKED_BYTES: u64 = 8 << 30;
 
 /// Why the state cannot be opened, read or written.
 #[derive(Debug, Error)]
@@ -239,10 +242,7 @@ impl Store {
         file: Arc<dyn DiskFile>,
         cache_bytes: usize,
     ) -> Result<Arc<Self>, StoreError> {
-        let mut builder = Database::builder();
-        builder.set_cache_size(cache_bytes);
-        let db = builder.create_with_backend(Backend(file))?;
-        let progress = read_progress(&db)?;
+        let (db, progress) = open_sound(file, cache_bytes)?;
         let durable_next = AtomicU64::new(next_of(progress.applied));
         let tables = StoreTables::of_file(Arc::new(FileView::new(db.begin_read()?)));
         // Reading the header now tells a damaged or newer file before the node takes part.
@@ -307,6 +307,36 @@ impl Store {
             listener(header, news);
         }
     }
+}
+
+/// Opens a file and makes sure that it holds what was written to it.
+///
+/// Its pages carry checksums, but reads do not look at them: a damaged page would be served as it is,
+/// or be the end of whoever reads it. So all pages are checked here.
+fn open_sound(
+    file: Arc<dyn DiskFile>,
+    cache_bytes: usize,
+) -> Result<(Database, Progress), StoreError> {
+    let open = || {
+        let len = file.len()?;
+        let mut builder = Database::builder();
+        builder.set_cache_size(cache_bytes);
+        let mut db = builder.create_with_backend(Backend(file))?;
+        let progress = read_progress(&db)?;
+        if len > MAX_CHECKED_BYTES {
+            tracing::warn!(bytes = len, "the state file is too large to be checked as a whole");
+            return Ok((db, progress));
+        }
+        // A damaged checkpoint is repaired by going back to the one before, whose log may be gone.
+        db.check_integrity()?;
+        match read_progress(&db)? == progress {
+            true => Ok((db, progress)),
+            false => Err(StoreError::Damaged("the last checkpoint cannot be read".into())),
+        }
+    };
+    // What is read before the checksums is taken for granted in places, and nothing outlives this.
+    let panicked = |_| Err(StoreError::Damaged("its structure makes no sense".into()));
+    catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(panicked)
 }
 
 fn read_progress(db: &Database) -> Result<Progress, StoreError> {

@@ -177,6 +177,41 @@ fn rows_in_memory_are_counted_until_they_are_in_the_file() {
     assert!(store.freeze().is_none(), "the file holds everything");
 }
 
+/// A file in memory with these bytes.
+fn file_of(image: &[u8]) -> Arc<dyn DiskFile> {
+    let file = memory_file();
+    file.set_len(image.len() as u64).unwrap();
+    file.write_at(image, 0).unwrap();
+    file
+}
+
+#[test]
+fn damage_anywhere_in_the_file_is_named_or_does_no_harm() {
+    let (file, store) = open();
+    check_store(&mut store.lock().tables, 7, 400);
+    for n in 0..1_000u32 {
+        store.lock().tables.insert(TableId::Live, &n.to_be_bytes(), &[7; 100]).unwrap();
+    }
+    checkpoint(&store);
+    let rows = dump(&store.lock().tables);
+    drop(store);
+    let mut image = vec![0; file.len().unwrap() as usize];
+    file.read_at(&mut image, 0).unwrap();
+    // Of what was never written nothing can be lost.
+    let written: Vec<_> = (0..image.len()).filter(|at| image[*at] != 0).collect();
+    let mut refused = 0;
+    for at in written.iter().step_by(written.len() / 300) {
+        let mut damaged = image.clone();
+        damaged[*at] ^= 0x55;
+        match Store::open(file_of(&damaged), CACHE) {
+            Ok(store) => assert_eq!(dump(&store.lock().tables), rows, "byte {at}"),
+            Err(StoreError::Damaged(_) | StoreError::Version(_)) => refused += 1,
+            Err(other) => panic!("byte {at}: {other}"),
+        }
+    }
+    assert!(refused > 100, "{refused}");
+}
+
 struct Builder {
     drive: fn() -> WriterDrive,
     on_disk: bool,

@@ -143,6 +143,11 @@ impl RecvStream {
         !self.mode.is_reliable || (self.above.is_empty() && self.buffered() == Counted::default())
     }
 
+    /// Whether the application has not taken everything yet that it must.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.mode.is_reliable && self.consumed_bytes < self.received_bytes
+    }
+
     /// What is counted of what cannot be delivered yet: messages that are paid for, and all else.
     pub(crate) fn buffered(&self) -> Counted {
         let Counted { paid, unpaid } = self.reassembly.counted();

@@ -136,6 +136,12 @@ const _: () = assert!(SUSPECT_AFTER.as_millis() == 3 * HEARTBEAT_INTERVAL.as_mil
 pub const MAX_STREAMS: usize = 4_096;
 /// Streams the peer may have opened.
 pub const MAX_PEER_STREAMS: usize = 1_024;
+/// Windows, in bytes, of all streams that the peer may have opened: what it can make a session hold of
+/// messages that nobody takes.
+pub const MAX_PEER_WINDOW_BYTES: usize = 256 << 20;
+/// Time without use after which a stream of the peer's may be ended when it opens another one and has
+/// no room left.
+pub const STREAM_IDLE: Duration = Duration::from_secs(30);
 /// Window of a stream before its OPEN block is read.
 pub const DEFAULT_STREAM_WINDOW_BYTES: u32 = 64 << 10;
 /// Largest window; a receiver's reorder buffer holds at most this much per stream.
@@ -183,6 +189,8 @@ pub const MAX_UNREAD_UNRELIABLE_BYTES: usize = 4 << 20;
 pub const MAX_SESSION_EVENTS: usize = 16_384;
 
 const _: () = assert!(MAX_MESSAGE_BYTES <= MAX_REASSEMBLY_BYTES);
+const _: () =
+    assert!(MAX_PEER_STREAMS * DEFAULT_STREAM_WINDOW_BYTES as usize <= MAX_PEER_WINDOW_BYTES);
 const _: () = assert!(MIN_CWND_PACKETS < INITIAL_CWND_PACKETS);
 // A sender that fills its window hears of it before a timer has to run out.
 const _: () = assert!(2 * ACK_EVERY_PACKETS <= INITIAL_CWND_PACKETS);

@@ -7,8 +7,8 @@ use net_mesh_core::{
 use net_sim::{HostId, LinkConfig, SimRng};
 use net_types::StreamId;
 use net_types::limits::{
-    MAX_MESSAGE_BYTES, MAX_PEER_STREAMS, MAX_SESSION_QUEUE_BYTES, MAX_STREAM_QUEUE_PACKETS,
-    MAX_STREAMS,
+    MAX_MESSAGE_BYTES, MAX_PEER_STREAMS, MAX_PEER_WINDOW_BYTES, MAX_SESSION_QUEUE_BYTES,
+    MAX_STREAM_QUEUE_PACKETS, MAX_STREAM_WINDOW_BYTES, MAX_STREAMS,
 };
 
 use crate::world::{
@@ -250,6 +250,69 @@ fn a_peer_may_open_so_many_streams_and_no_more() {
             let error = n.endpoint.open_stream(now, session, reliable(1));
             assert_eq!(error, Err(OpenError::TooManyStreams));
         });
+    });
+}
+
+#[test]
+fn a_peer_without_room_for_a_stream_loses_the_one_that_rested_longest() {
+    net_sim::seeds!(1, |seed| {
+        let mut net = connected(seed, LinkConfig::with_latency(millis(1)));
+        let m = message(seed, 10);
+        let open = |net: &mut Net| {
+            act(net, A, |n, now| n.send_all(now, 2, reliable(1 << 16), core::slice::from_ref(&m)))
+        };
+        // The first is not read for now.
+        act(&mut net, B, |n, _| n.is_reading = false);
+        let first = open(&mut net);
+        run_until_received(&mut net, B, 1, secs(1));
+        act(&mut net, B, |n, _| n.is_reading = true);
+        let streams: Vec<_> = (1..MAX_PEER_STREAMS).map(|_| open(&mut net)).collect();
+        net.run_for(secs(20)).unwrap();
+        // The second is used again.
+        send(&mut net, A, streams[0], &m).unwrap();
+        net.run_for(secs(9)).unwrap();
+        open(&mut net);
+        net.run_for(secs(1)).unwrap();
+        // Nothing rested long enough.
+        let too_many = |net: &Net| {
+            let resets = resets(net, A).into_iter().filter(|r| r.1 == ResetReason::TooMany && r.2);
+            resets.map(|r| r.0).collect::<Vec<_>>()
+        };
+        assert_eq!(too_many(&net).len(), 1);
+        net.run_for(secs(2)).unwrap();
+        let last = open(&mut net);
+        net.run_for(secs(1)).unwrap();
+        assert_eq!(too_many(&net)[1..], [streams[1]]);
+        for stream in [first, streams[0], last] {
+            send(&mut net, A, stream, &m).unwrap();
+        }
+        net.run_for(secs(1)).unwrap();
+        assert_eq!(too_many(&net).len(), 2);
+        assert_eq!(open_streams(&net, B), MAX_PEER_STREAMS);
+    });
+}
+
+#[test]
+fn what_a_peer_can_have_unread_is_bounded_whatever_windows_it_names() {
+    net_sim::seeds!(1, |seed| {
+        let mut net = connected(seed, LinkConfig::with_latency(millis(1)));
+        let m = message(seed, 10);
+        let fit = MAX_PEER_WINDOW_BYTES / MAX_STREAM_WINDOW_BYTES as usize;
+        let open = |net: &mut Net, window| {
+            act(net, A, |n, now| n.send_all(now, 2, reliable(window), core::slice::from_ref(&m)))
+        };
+        let streams: Vec<_> =
+            (0..fit + 3).map(|_| open(&mut net, MAX_STREAM_WINDOW_BYTES)).collect();
+        net.run_for(secs(1)).unwrap();
+        assert_eq!(open_streams(&net, B), fit);
+        assert_eq!(resets(&net, A).len(), 3);
+        // One that ends gives its window back.
+        reset(&mut net, A, streams[0]);
+        net.run_for(secs(1)).unwrap();
+        open(&mut net, MAX_STREAM_WINDOW_BYTES);
+        net.run_for(secs(1)).unwrap();
+        assert_eq!(open_streams(&net, B), fit);
+        assert_eq!(resets(&net, A).len(), 4);
     });
 }
 

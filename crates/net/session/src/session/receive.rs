@@ -236,6 +236,7 @@ impl Session {
             refused => return self.on_refused(ctx, slot, &refused),
         }
         let Some(stream) = self.streams.get_mut(slot) else { return };
+        stream.last_used = ctx.now;
         let (stream_id, events) = (stream.id, &mut *ctx.events);
         let result = stream.recv.deliver(ctx.now, &arrival, |delivery| {
             events.push_back(Event::Message {
@@ -356,6 +357,11 @@ impl Session {
         // Of a draining session too: the first reply to a call may come after the session was replaced.
         if config.check().is_err() || !self.is_open() {
             return refuse(self, ctx, ResetReason::TooMany);
+        }
+        if !self.streams.has_room_for(config.window_bytes)
+            && let Some(idle) = self.streams.longest_idle(ctx.now)
+        {
+            self.drop_stream(ctx, idle, ResetReason::TooMany, false);
         }
         let Some(slot) = self.streams.accept(stream_id, config) else {
             return refuse(self, ctx, ResetReason::TooMany);

@@ -3,7 +3,9 @@
 use core::ops::Range;
 use std::collections::VecDeque;
 
-use net_types::limits::{MAX_PEER_STREAMS, MAX_REASSEMBLY_BYTES, MAX_STREAMS};
+use net_types::limits::{
+    MAX_PEER_STREAMS, MAX_PEER_WINDOW_BYTES, MAX_REASSEMBLY_BYTES, MAX_STREAMS, STREAM_IDLE,
+};
 use net_types::{IdMap, Instant, StreamId};
 use net_wire::{Class, Gap, StreamWindow};
 
@@ -35,6 +37,8 @@ pub(super) struct Stream {
     pub(super) is_flush_reported: bool,
     /// When its gaps were last reported to the peer.
     pub(super) nacked_at: Option<Instant>,
+    /// When data was last sent or received on it.
+    pub(super) last_used: Instant,
     is_from_peer: bool,
     is_ready: bool,
     is_dirty: bool,
@@ -55,6 +59,8 @@ pub(super) struct Streams {
     by_id: IdMap<StreamId, usize>,
     next_id: u64,
     from_peer: usize,
+    /// Windows of those, in bytes.
+    peer_window_bytes: usize,
     ready: [VecDeque<usize>; 3],
     dirty: Vec<usize>,
     /// Streams whose gaps are to be reported.
@@ -83,6 +89,7 @@ impl Streams {
             by_id: IdMap::default(),
             next_id: FIRST_DYNAMIC_ID | u64::from(is_initiator),
             from_peer: 0,
+            peer_window_bytes: 0,
             ready: Default::default(),
             dirty: Vec::new(),
             nacks: VecDeque::new(),
@@ -132,12 +139,35 @@ impl Streams {
 
     /// A stream that the peer opened, unless it has too many.
     pub(super) fn accept(&mut self, id: StreamId, config: StreamConfig) -> Option<usize> {
-        if self.from_peer >= MAX_PEER_STREAMS || !self.see(id) {
+        if !self.has_room_for(config.window_bytes) || !self.see(id) {
             return None;
         }
         let slot = self.insert(id, config, false)?;
         self.from_peer += 1;
+        self.peer_window_bytes += config.window_bytes as usize;
         Some(slot)
+    }
+
+    /// Whether the peer may open another stream with this window.
+    pub(super) fn has_room_for(&self, window_bytes: u32) -> bool {
+        self.from_peer < MAX_PEER_STREAMS
+            && self.peer_window_bytes + window_bytes as usize <= MAX_PEER_WINDOW_BYTES
+    }
+
+    /// The stream of the peer's that was not used for the longest time, if that is long enough and
+    /// nothing is under way or unread on it. Those that both sides know by convention are no such.
+    pub(super) fn longest_idle(&self, now: Instant) -> Option<usize> {
+        let is_idle = |s: &Stream| {
+            s.is_from_peer
+                && is_dynamic(s.id)
+                && now.since(s.last_used) >= STREAM_IDLE
+                && s.send.is_idle()
+                && s.recv.is_idle()
+                && !s.recv.has_unread()
+        };
+        let streams = self.slots().filter_map(|slot| Some((slot, self.get(slot)?)));
+        let idle = streams.filter(|(_, s)| is_idle(s));
+        idle.min_by_key(|(_, s)| s.last_used).map(|(slot, _)| slot)
     }
 
     /// Remembers the id of a stream of the peer's; false when there is no room to.
@@ -156,6 +186,7 @@ impl Streams {
             is_finish_reported: false,
             is_flush_reported: false,
             nacked_at: None,
+            last_used: Instant::ZERO,
             is_from_peer: !is_ours,
             is_ready: false,
             is_dirty: false,
@@ -194,6 +225,7 @@ impl Streams {
         self.wake_waiting();
         if stream.is_from_peer {
             self.from_peer -= 1;
+            self.peer_window_bytes -= stream.send.config.window_bytes as usize;
         }
         self.free.push(slot);
         let window = if by_force { gone(stream.id) } else { stream.recv.window(stream.id) };

@@ -249,6 +249,7 @@ impl Session {
         let stream = self.streams.get_mut(slot)?;
         let queued_before = stream.send.queued_bytes();
         let sequence = stream.send.take(ctx.now)?;
+        stream.last_used = ctx.now;
         let queued = queued_before - stream.send.queued_bytes();
         self.streams.sub_queued(queued);
         self.congestion.on_sent();

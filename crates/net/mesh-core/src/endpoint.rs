@@ -121,6 +121,7 @@ impl Endpoint {
                 is_initiator: slot.is_initiator,
                 rtt: stats.rtt,
                 packet_bytes: stats.packet_bytes,
+                cwnd_packets: stats.cwnd_packets,
                 silence: now.since(slot.session.last_received()),
             };
             Some((*id, status))

@@ -70,6 +70,8 @@ pub struct PeerStatus {
     pub rtt: Duration,
     /// Largest packet of the path, bytes.
     pub packet_bytes: usize,
+    /// Congestion window, packets.
+    pub cwnd_packets: u32,
     /// Time since something authentic came.
     pub silence: Duration,
 }

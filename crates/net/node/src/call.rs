@@ -10,7 +10,7 @@ use net_types::{CallId, NodeId};
 use tokio::sync::oneshot;
 
 use crate::node::Shared;
-use crate::state::{CallResult, FRAME_ROOM};
+use crate::state::{CallResult, Caller, FRAME_ROOM};
 use crate::{ConnectError, MeshNode};
 
 /// Cancels its call when dropped before the reply.
@@ -42,6 +42,20 @@ impl MeshNode {
     /// Calls a service of a peer and waits for its reply. Dropping the future cancels the call and
     /// tells the server.
     pub async fn call(
+        &self,
+        peer: NodeId,
+        service: &ServiceName,
+        body: Bytes,
+        options: CallOptions,
+    ) -> Result<RpcReply, RpcError> {
+        let result = self.call_uncounted(peer, service, body, options).await;
+        if let Err(error) = &result {
+            self.shared.lock().counts.errors[error.kind_index()] += 1;
+        }
+        result
+    }
+
+    async fn call_uncounted(
         &self,
         peer: NodeId,
         service: &ServiceName,
@@ -98,10 +112,12 @@ impl MeshNode {
         let is_initiator = core.endpoint.is_initiator(session).unwrap_or_default();
         let random = core.random();
         let (tell, reply) = oneshot::channel();
+        let caller = Caller { started: now, tell };
         let call = core
             .calls
-            .open(random, session, options.class, now + options.deadline, tell)
+            .open(random, session, options.class, now + options.deadline, caller)
             .map_err(|_| RpcError::Backpressure)?;
+        core.counts.made += 1;
         let budget_ms = u32::try_from(options.deadline.as_millis()).unwrap_or(u32::MAX);
         let info = RequestInfo {
             service: service.hash(),

@@ -129,7 +129,10 @@ impl Driver {
                 Ok(HandlerFuture::Later(future)) => {
                     self.unfinished.push(Unfinished { call: parts, future });
                 }
-                Err(_) => self.answers.push((to, Err(panicked()))),
+                Err(_) => {
+                    self.shared.lock().counts.handler_panics += 1;
+                    self.answers.push((to, Err(panicked())));
+                }
             }
         }
         self.now = self.shared.now();
@@ -274,24 +277,28 @@ async fn finish_later(
 ) {
     let answer = match tokio::time::timeout(call.budget, CatchPanic(future)).await {
         Ok(answer) => answer,
-        Err(_) => Err(RpcFailure::new(Status::TIMEOUT, "timeout", "the budget ran out")),
+        Err(_) => Some(Err(RpcFailure::new(Status::TIMEOUT, "timeout", "the budget ran out"))),
     };
     let now = shared.now();
     let mut core = shared.lock();
+    let answer = answer.unwrap_or_else(|| {
+        core.counts.handler_panics += 1;
+        Err(panicked())
+    });
     if core.services.finish(call.to.session, call.to.call) {
         core.reply(now, call.to, answer);
         core.wake();
     }
 }
 
-/// A future whose panic becomes a failure of its call alone.
+/// A future whose panic, `None`, fails its call alone.
 struct CatchPanic(Pin<Box<dyn Future<Output = Answer> + Send>>);
 
 impl Future for CatchPanic {
-    type Output = Answer;
+    type Output = Option<Answer>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
-        catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx)))
-            .unwrap_or_else(|_| Poll::Ready(Err(panicked())))
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Answer>> {
+        catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx).map(Some)))
+            .unwrap_or(Poll::Ready(None))
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use bytes::Bytes;
 use net_crypto::{RngCore, Seeded, origin_hash};
@@ -25,6 +26,27 @@ use crate::stream::StreamTable;
 pub(crate) const FRAME_ROOM: usize = 64;
 
 pub(crate) type CallResult = Result<RpcReply, RpcError>;
+
+/// Who waits for a call.
+pub(crate) struct Caller {
+    pub(crate) started: Instant,
+    pub(crate) tell: oneshot::Sender<CallResult>,
+}
+
+/// What became of calls.
+#[derive(Default)]
+pub(crate) struct CallCounts {
+    pub(crate) made: u64,
+    pub(crate) replies: u64,
+    /// From the call to its reply, errors of the server included.
+    pub(crate) latency: Duration,
+    /// By [`RpcError::KINDS`].
+    pub(crate) errors: [u64; RpcError::KINDS.len()],
+    pub(crate) handled: u64,
+    pub(crate) handler_panics: u64,
+    /// Replies that came from another session than the call went to.
+    pub(crate) auth_rejections: u64,
+}
 pub(crate) type Handler = Arc<dyn RpcHandler>;
 
 /// A request whose handler runs when the lock is free.
@@ -48,7 +70,8 @@ pub(crate) struct ReplyTo {
 
 pub(crate) struct Core {
     pub(crate) endpoint: Endpoint,
-    pub(crate) calls: Calls<oneshot::Sender<CallResult>>,
+    pub(crate) calls: Calls<Caller>,
+    pub(crate) counts: CallCounts,
     pub(crate) services: Services<Handler>,
     pub(crate) streams: StreamTable,
     pub(crate) inbox: Vec<InboxCall>,
@@ -112,6 +135,7 @@ impl Core {
         Self {
             endpoint,
             calls: Calls::new(),
+            counts: CallCounts::default(),
             services: Services::new(),
             streams: StreamTable::default(),
             inbox: Vec::new(),
@@ -218,7 +242,7 @@ impl Core {
         self.entities.remove(&session);
         self.draining.retain(|s| *s != session);
         for caller in self.calls.fail_session(session) {
-            let _ = caller.send(Err(RpcError::Transport));
+            let _ = caller.tell.send(Err(RpcError::Transport));
         }
         self.services.fail_session(session);
         self.streams.fail_session(session);
@@ -290,7 +314,11 @@ impl Core {
         match classify(message) {
             Ok(Incoming::Reply(call, result)) => {
                 if let Some(caller) = self.calls.complete(session, call) {
-                    let _ = caller.send(result);
+                    self.counts.replies += 1;
+                    self.counts.latency += now.since(caller.started);
+                    let _ = caller.tell.send(result);
+                } else if self.calls.is_open(call) {
+                    self.counts.auth_rejections += 1;
                 }
             }
             Ok(Incoming::Request(call, request)) => {
@@ -305,6 +333,7 @@ impl Core {
                         let Some(&entity) = self.entities.get(&session) else { return };
                         let inbox =
                             InboxCall { session, peer, entity, call, class, handler, request };
+                        self.counts.handled += 1;
                         self.inbox.push(inbox);
                     }
                     Admission::Refuse(failure) => self.reply(now, to, Err(failure)),
@@ -351,13 +380,14 @@ impl Core {
     pub(crate) fn expire_calls(&mut self, now: Instant) {
         while let Some(ended) = self.calls.pop_expired(now) {
             self.send_cancel(now, ended.session, ended.class, ended.id);
-            let _ = ended.user.send(Err(RpcError::Timeout));
+            let _ = ended.user.tell.send(Err(RpcError::Timeout));
         }
     }
 
     /// The caller dropped its call.
     pub(crate) fn cancel_call(&mut self, now: Instant, call: CallId) {
         if let Some(ended) = self.calls.cancel(call) {
+            self.counts.errors[RpcError::Cancelled.kind_index()] += 1;
             self.send_cancel(now, ended.session, ended.class, ended.id);
             self.wake();
         }

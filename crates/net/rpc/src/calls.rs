@@ -106,6 +106,11 @@ impl<U> Calls<U> {
         (call.id == id).then_some(slot)
     }
 
+    /// Whether the call is open, wherever it went.
+    pub fn is_open(&self, id: CallId) -> bool {
+        self.find(id).is_some()
+    }
+
     /// A reply came from `session`: ends the call if it went there.
     pub fn complete(&mut self, session: SessionId, id: CallId) -> Option<U> {
         let slot = self.find(id)?;
@@ -189,6 +194,7 @@ mod tests {
         let mut calls = Calls::new();
         let id = calls.open(5, SESSION, Class::Foreground, at(100), 'x').unwrap();
         assert_eq!(calls.complete(SessionId(2), id), None);
+        assert!(calls.is_open(id));
         assert_eq!(calls.complete(SESSION, id), Some('x'));
         assert_eq!(calls.complete(SESSION, id), None);
         let next = calls.open(u64::MAX, SESSION, Class::Foreground, at(100), 'y').unwrap();

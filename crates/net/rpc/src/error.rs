@@ -40,6 +40,35 @@ pub enum RpcError {
 }
 
 impl RpcError {
+    /// The stable word for the kind of error, with which its text begins.
+    pub fn kind(&self) -> &'static str {
+        Self::KINDS[self.kind_index()]
+    }
+
+    /// All words of [`RpcError::kind`].
+    pub const KINDS: [&'static str; 7] = [
+        "no_route",
+        "timeout",
+        "server_error",
+        "transport",
+        "cancelled",
+        "backpressure",
+        "codec_encode",
+    ];
+
+    /// Which of [`RpcError::KINDS`] it is.
+    pub fn kind_index(&self) -> usize {
+        match self {
+            Self::NoRoute(_) => 0,
+            Self::Timeout => 1,
+            Self::ServerError { .. } => 2,
+            Self::Transport => 3,
+            Self::Cancelled => 4,
+            Self::Backpressure => 5,
+            Self::TooLarge(_) => 6,
+        }
+    }
+
     /// Whether the same call may succeed when repeated. It may also run twice.
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -68,5 +97,28 @@ impl RpcFailure {
     /// A failure without a body.
     pub fn new(status: Status, kind: &'static str, detail: impl Into<String>) -> Self {
         Self { status, kind, detail: detail.into(), body: Bytes::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_begins_with_its_kind() {
+        let (status, kind) = (Status::INTERNAL, String::new());
+        let errors = [
+            RpcError::NoRoute(String::new()),
+            RpcError::Timeout,
+            RpcError::ServerError { status, kind, detail: String::new(), body: Bytes::new() },
+            RpcError::Transport,
+            RpcError::Cancelled,
+            RpcError::Backpressure,
+            RpcError::TooLarge(String::new()),
+        ];
+        for (error, kind) in errors.iter().zip(RpcError::KINDS) {
+            assert!(error.to_string().starts_with(&format!("nrpc:{kind}:")), "{error}");
+            assert_eq!(error.kind(), kind);
+        }
     }
 }

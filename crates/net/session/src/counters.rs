@@ -1,5 +1,7 @@
 //! What happened, counted. One set per node; labels are fixed, so the cost is bounded.
 
+use net_wire::ResetReason;
+
 macro_rules! drop_reasons {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
         /// Why a received packet or frame was not used.
@@ -78,8 +80,8 @@ pub struct Counters {
     pub retransmits_nack: u64,
     /// Packets sent again after a timeout.
     pub retransmits_timeout: u64,
-    /// Streams reset by either side.
-    pub stream_resets: u64,
+    /// Streams reset by either side, by [`ResetReason`].
+    stream_resets: [u64; ResetReason::ALL.len()],
     /// Packets that carried nothing but acknowledgements.
     pub ack_packets: u64,
     /// Handshakes completed.
@@ -92,6 +94,15 @@ pub struct Counters {
 }
 
 impl Counters {
+    pub(crate) fn stream_reset(&mut self, reason: ResetReason) {
+        self.stream_resets[reason as usize] += 1;
+    }
+
+    /// Streams that either side reset for `reason`.
+    pub fn stream_resets(&self, reason: ResetReason) -> u64 {
+        self.stream_resets[reason as usize]
+    }
+
     /// Counts one drop.
     pub fn dropped(&mut self, reason: DropReason) {
         self.dropped_many(reason, 1);

@@ -523,7 +523,7 @@ impl Session {
     ) {
         let Some(stream) = self.streams.remove(slot, true) else { return };
         self.congestion.forget(stream.send.packets_in_flight());
-        ctx.counters.stream_resets += 1;
+        ctx.counters.stream_reset(reason);
         let stream_id = stream.id;
         if !by_peer {
             let frame = StreamReset { stream_id, reason };

@@ -46,6 +46,23 @@ impl StreamReset {
     }
 }
 
+impl ResetReason {
+    /// All reasons, in the order of their numbers.
+    pub const ALL: [Self; 5] =
+        [Self::Closed, Self::GaveUp, Self::TooMany, Self::Protocol, Self::Refused];
+
+    /// The reason as a metric label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::GaveUp => "gave_up",
+            Self::TooMany => "too_many",
+            Self::Protocol => "protocol",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -167,7 +167,7 @@ fn a_late_reply_arrives_on_a_session_that_was_replaced() {
     assert!(events.iter().any(is_reply), "{events:?}");
     // Now that nothing is waited for, the session ends once the reply is acknowledged.
     for ms in [30, 60, 90] {
-        let now = NOW + core::time::Duration::from_millis(ms);
+        let now = NOW + Duration::from_millis(ms);
         core.endpoint.handle_timeout(now);
         other.handle_timeout(now);
         exchange_at(now, &mut core, 1, other);

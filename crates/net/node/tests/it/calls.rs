@@ -157,3 +157,44 @@ async fn a_peer_that_shuts_down_fails_open_calls_and_can_come_back() {
     let reply = a.call(again.node_id(), &name, body.clone(), CallOptions::default()).await;
     assert_eq!(reply.unwrap().body, body);
 }
+
+#[tokio::test]
+async fn metrics_tell_what_became_of_calls_and_sessions() {
+    let (a, b) = pair().await;
+    let (name, handler) = echo();
+    let _served = b.serve(name.clone(), handler).unwrap();
+    let panics = |_: RpcContext, _: Bytes| -> HandlerFuture { panic!("on purpose") };
+    let broken = ServiceName::new("broken").unwrap();
+    let _broken = b.serve(broken.clone(), Arc::new(panics)).unwrap();
+    for _ in 0..3 {
+        a.call(b.node_id(), &name, Bytes::new(), CallOptions::default()).await.unwrap();
+    }
+    assert!(a.call(b.node_id(), &broken, Bytes::new(), CallOptions::default()).await.is_err());
+    let (asking, serving) = (a.prometheus_text(), b.prometheus_text());
+    let peer = format!("{{peer=\"{}\"}} ", b.node_id());
+    for row in [
+        "nrpc_calls_total 4\n",
+        "nrpc_errors_total{kind=\"server_error\"} 1\n",
+        "nrpc_errors_total{kind=\"timeout\"} 0\n",
+        "nrpc_in_flight_calls 0\n",
+        "nrpc_call_latency_seconds_count 4\n",
+        "net_sessions{state=\"live\"} 1\n",
+        "net_sessions{state=\"draining\"} 0\n",
+        "net_stream_resets_total{reason=\"gave_up\"} 0\n",
+        "net_handshakes_total{result=\"ok\"} 1\n",
+        "subprotocol_peer_auth_rejections 0\n",
+        &format!("net_path_mtu_bytes{peer}"),
+        &format!("net_cwnd_packets{peer}"),
+    ] {
+        assert!(asking.contains(row), "{row} in {asking}");
+    }
+    for row in ["nrpc_handler_invocations_total 4\n", "nrpc_handler_panics_total 1\n"] {
+        assert!(serving.contains(row), "{row} in {serving}");
+    }
+    // Every row belongs to a family that was described.
+    for row in asking.lines().filter(|l| !l.starts_with('#')) {
+        let name = row.split(['{', ' ']).next().unwrap();
+        let family = name.trim_end_matches("_sum").trim_end_matches("_count");
+        assert!(asking.contains(&format!("# TYPE {family} ")), "{row}");
+    }
+}

@@ -3,9 +3,14 @@
 
 use std::sync::Arc;
 
+use aspen_api::kv::Lifetime;
 use aspen_kv::conformance::{check_store, check_tables, dump};
-use aspen_kv::{MemoryTables, ReadTables, TableId, WriteTables};
+use aspen_kv::{Command, MemoryTables, Proposal, ReadTables, TableId, WriteTables};
+use net_types::limits::{MAX_STATE_MEMORY_BYTES, MAX_VALUE_BYTES};
 use openraft::StorageError;
+use openraft::entry::RaftEntry;
+use openraft::impls::EntryPayload;
+use openraft::storage::RaftStateMachine;
 use openraft::testing::log::{StoreBuilder, Suite};
 use proptest::prelude::*;
 
@@ -13,7 +18,7 @@ use super::*;
 use crate::disk::{Disk, FsDisk, MemoryDisk};
 use crate::log::{Log, LogOptions, WriterDrive};
 use crate::raft_log::LogStore;
-use crate::types::Types;
+use crate::types::{Proposed, Types};
 
 const CACHE: usize = 4 << 20;
 
@@ -59,6 +64,10 @@ enum Step {
     Write,
     /// Ends it without having written.
     GiveUp,
+    /// Forgets it: whoever was to write it has gone away.
+    Drop,
+    /// Replaces everything by these rows, as a snapshot does; not while a checkpoint is written.
+    Replace(Vec<(u8, u8)>),
     /// Opens the file again, as after a crash.
     Crash,
 }
@@ -71,6 +80,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Freeze),
         2 => Just(Step::Write),
         1 => Just(Step::GiveUp),
+        1 => Just(Step::Drop),
+        1 => prop::collection::vec((0..12u8, any::<u8>()), 0..6).prop_map(Step::Replace),
         1 => Just(Step::Crash),
     ]
 }
@@ -125,17 +136,61 @@ proptest! {
                 Step::GiveUp => if frozen.take().is_some() {
                     store.lock().tables.thaw();
                 },
+                Step::Drop => frozen = None,
+                Step::Replace(rows) if frozen.is_none() => {
+                    let fill = |tables: &mut FileWriter<'_>| {
+                        for (key, value) in &rows {
+                            tables.insert(TableId::Live, &[*key], &[*value])?;
+                        }
+                        Ok(())
+                    };
+                    store.replace(Progress::default(), fill).unwrap();
+                    model = MemoryTables::new();
+                    for (key, value) in &rows {
+                        model.insert(TableId::Live, &[*key], &[*value]).unwrap();
+                    }
+                    in_file = model.clone();
+                }
                 Step::Crash => {
                     frozen = None;
                     drop(store);
                     store = Store::open(file.clone(), CACHE).unwrap();
                     model = in_file.clone();
                 }
-                Step::Freeze => {}
+                Step::Freeze | Step::Replace(_) => {}
             }
             check_rows(&store.lock().tables, &model);
         }
     }
+}
+
+/// Entry `index`, which sets a key of its own to a value of so many bytes.
+fn large_entry(index: u64, bytes: usize) -> openraft::alias::EntryOf<Types> {
+    let key = format!("k{index}").parse().unwrap();
+    let command =
+        Command::Set { key, value: vec![0; bytes].into(), lifetime: Lifetime::Forever {} };
+    let proposal = Proposal { log_time_ms: 0, request_id: None, command };
+    let payload = EntryPayload::Normal(Proposed(proposal.to_bytes()));
+    RaftEntry::new(log_id(EntryId { term: 1, index }), payload)
+}
+
+#[tokio::test]
+async fn rows_in_memory_are_written_out_before_they_pass_the_bound() {
+    let (_, store) = open();
+    let most = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let (seen, looking) = (most.clone(), Arc::downgrade(&store));
+    store.listen(move |_, _| {
+        let bytes = looking.upgrade().unwrap().memory_bytes();
+        seen.fetch_max(bytes, Ordering::Relaxed);
+    });
+    let mut machine = StateMachine::new(store.clone(), None, Blocking::Inline);
+    let entries = (1..=300).map(|index| Ok((large_entry(index, MAX_VALUE_BYTES), None)));
+    machine.apply(futures_util::stream::iter(entries)).await.unwrap();
+    assert_eq!(store.applied().unwrap().index, 300);
+    assert!(store.durable_next() > 0, "there was a checkpoint");
+    let most = most.load(Ordering::Relaxed);
+    let bound = MAX_STATE_MEMORY_BYTES + 2 * MAX_VALUE_BYTES;
+    assert!((MAX_STATE_MEMORY_BYTES / 2..bound).contains(&most), "{most}");
 }
 
 #[test]

@@ -1,19 +1,21 @@
 //! Disks without room: what is refused, and that nothing acknowledged is lost.
 
-use std::time::Duration;
-
 use aspen_api::ErrorCode;
 use aspen_api::cluster::HealthStatus;
 
 use super::run::in_world;
 use super::world::{NODES, World};
 use crate::client::{get, put};
-
-/// Longer than the time between two looks at a disk.
-const NOTICED: Duration = Duration::from_secs(6);
+use crate::mesh::until;
 
 fn leader(world: &World) -> aspen_cluster::ClusterNode {
     world.leader().and_then(|n| world.node(n)).unwrap()
+}
+
+/// Waits until every node says so of itself.
+async fn all_are(world: &World, status: HealthStatus) {
+    let nodes: Vec<_> = NODES.iter().filter_map(|n| world.node(*n)).collect();
+    until(|| nodes.iter().all(|node| node.health().status == status).then_some(())).await;
 }
 
 #[test]
@@ -26,14 +28,13 @@ fn nodes_whose_disk_is_almost_full_refuse_writes_and_serve_reads() {
                 world.form().await.unwrap();
                 put(&leader(world), "before", "1").await.unwrap();
                 NODES.iter().for_each(|n| world.fill_disk(*n, true));
-                tokio::time::sleep(NOTICED).await;
+                all_are(world, HealthStatus::Degraded).await;
                 let refused = put(&leader(world), "during", "2").await.unwrap_err();
                 assert_eq!(refused.code, ErrorCode::ServiceUnavailable, "{refused:?}");
                 assert_eq!(get(&leader(world), "before").await.unwrap().as_deref(), Some("1"));
                 assert_eq!(get(&leader(world), "during").await.unwrap(), None);
-                assert_eq!(leader(world).health().status, HealthStatus::Degraded);
                 NODES.iter().for_each(|n| world.fill_disk(*n, false));
-                tokio::time::sleep(NOTICED).await;
+                all_are(world, HealthStatus::Healthy).await;
                 put(&leader(world), "after", "3").await.unwrap();
             },
         );
@@ -67,9 +68,7 @@ fn what_was_acknowledged_outlives_disks_that_take_no_more_writes() {
                     assert!(!node.is_alive());
                     world.calm().await.unwrap();
                     world.converge().await.unwrap();
-                    while world.leader().is_none() {
-                        tokio::time::sleep(Duration::from_millis(10)).await;
-                    }
+                    until(|| world.leader()).await;
                 }
                 assert!(!acknowledged.is_empty());
                 for name in acknowledged {

@@ -15,6 +15,9 @@ pub(crate) use kv::{KvCommand, LifetimeOptions};
 pub(crate) use lease::LeaseCommand;
 pub(crate) use token::{Issue, OfflineTokenCommand, TokenCommand};
 
+/// Where help lists what every command takes.
+const GLOBAL: &str = "Global options";
+
 /// The command line of an Aspen cluster.
 #[derive(Debug, Parser)]
 #[command(
@@ -38,28 +41,32 @@ pub(crate) struct Cli {
     /// The cluster: a ticket's text, or a file that only you can read with a ticket in it. Without
     /// it the ticket of your local development cluster is used.
     #[arg(long, env = "ASPEN_TICKET", global = true, hide_env_values = true)]
+    #[arg(help_heading = GLOBAL)]
     pub(crate) ticket: Option<String>,
 
     /// Capability token to send with each request: its text, or a file that only you can read with
     /// it. Stands before the command, as some commands have a --token of their own.
     #[arg(long, env = "ASPEN_TOKEN", hide_env_values = true)]
+    #[arg(help_heading = GLOBAL)]
     pub(crate) token: Option<String>,
 
     /// Milliseconds for the whole command, retries included.
     #[arg(long, global = true, default_value_t = 30_000, value_name = "MS")]
+    #[arg(help_heading = GLOBAL)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
     pub(crate) timeout: u64,
 
     /// Print exactly one JSON document; errors are JSON on stderr.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) json: bool,
 
     /// Say more on stderr; twice for details of every attempt.
     #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    #[arg(help_heading = GLOBAL)]
     pub(crate) verbose: u8,
 
     /// Say nothing on stderr but errors.
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
     pub(crate) quiet: bool,
 
     #[command(subcommand)]

@@ -86,10 +86,15 @@ fn refuse_usage(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::from(error.exit_code() as u8);
     }
-    let text = error.to_string();
-    let first = text.lines().next().unwrap_or_default();
-    let message = first.strip_prefix("error: ").unwrap_or(first);
-    Printer::new(true, true).failure(&Failure::usage(message))
+    Printer::new(true, true).failure(&Failure::usage(in_one_line(&error.to_string())))
+}
+
+/// What is wrong, without the reminder of how the command is used.
+fn in_one_line(text: &str) -> String {
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let what = text.split("\n\nUsage:").next().unwrap_or(text);
+    let what = what.split("\n\nFor more information").next().unwrap_or(what);
+    what.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn start_logs(verbose: u8) {
@@ -103,4 +108,20 @@ fn start_logs(verbose: u8) {
         .with_ansi(print::is_coloured())
         .with_writer(std::io::stderr)
         .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_usage_error_in_one_line_says_what_is_missing() {
+        let error = Cli::command().try_get_matches_from(["aspen-cli", "kv", "set", "k"]);
+        let text = in_one_line(&error.unwrap_err().to_string());
+        assert_eq!(text, "the following required arguments were not provided: <VALUE>");
+        let error = Cli::command().try_get_matches_from(["aspen-cli", "kv", "delet", "k"]);
+        let text = in_one_line(&error.unwrap_err().to_string());
+        assert!(text.starts_with("unrecognized subcommand 'delet'"), "{text}");
+        assert!(text.contains("'delete'") && !text.contains("Usage"), "{text}");
+    }
 }

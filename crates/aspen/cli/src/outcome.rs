@@ -100,7 +100,10 @@ impl From<ApiError> for Failure {
             | ErrorCode::InternalError => Exit::Negative,
         };
         let advice = match error.code {
-            ErrorCode::NotInitialized => "; run \"aspen-cli cluster init\" once",
+            ErrorCode::NotInitialized => {
+                "; add it to one with \"aspen-cli cluster add-learner\" and that cluster's ticket, or \
+                 make it a cluster of its own with \"aspen-cli cluster init\""
+            }
             ErrorCode::Compacted => "; read without --revision or --token, or a newer one",
             ErrorCode::Unauthorized => "; give a token with --token or ASPEN_TOKEN",
             ErrorCode::Timeout => "; give more time with --timeout",

@@ -24,8 +24,10 @@ impl Printer {
         if let Err(error) = written {
             // A reader that has seen enough, such as `head`, is no failure.
             if error.kind() != io::ErrorKind::BrokenPipe {
+                // What was asked for may have been done.
                 let message = format!("cannot write the result: {error}");
-                return self.failure(&Failure::usage(message));
+                let (exit, code) = (Exit::Negative, "OUTPUT_FAILED");
+                return self.failure(&Failure { exit, code, message });
             }
         }
         if let Some(note) = &outcome.note

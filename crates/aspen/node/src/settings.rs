@@ -23,7 +23,20 @@ use crate::dev::DevArguments;
 
 /// A node of an Aspen cluster.
 #[derive(Debug, Parser)]
-#[command(version, about, args_conflicts_with_subcommands = true)]
+#[command(
+    version,
+    about,
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Examples:
+  aspen-node dev                                   three nodes on this machine, until Ctrl-C
+  aspen-node --data-dir ./node-1                   a cluster of one node
+  aspen-node --data-dir ./node-2 --ticket ./node-1/cluster-ticket.txt
+                                                   a node that waits to be added to it
+
+A flag wins over its variable, and that over the settings file. Exit codes: 0 stopped as asked,
+2 unusable settings, 1 anything else."
+)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -52,45 +65,45 @@ pub(crate) enum StorageBackend {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(crate) struct NodeArguments {
     /// Read settings from this TOML file; its keys are the names of these flags.
-    #[arg(long, env = "ASPEN_CONFIG")]
+    #[arg(long, env = "ASPEN_CONFIG", value_name = "FILE")]
     #[serde(skip)]
     config: Option<PathBuf>,
     /// The node's number in the consensus group [default: derived from its identity]
-    #[arg(long, env = "ASPEN_NODE_ID")]
+    #[arg(long, env = "ASPEN_NODE_ID", value_name = "NUMBER")]
     node_id: Option<u64>,
     /// Folder for everything the node keeps; created if missing.
-    #[arg(long, env = "ASPEN_DATA_DIR")]
+    #[arg(long, env = "ASPEN_DATA_DIR", value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
     /// The secret that all nodes of the mesh share [default: random, kept in the data folder]
     #[arg(long, env = "ASPEN_COOKIE", hide_env_values = true)]
     cookie: Option<String>,
     /// Address to listen on [default: 127.0.0.1]
-    #[arg(long, env = "ASPEN_HOST")]
+    #[arg(long, env = "ASPEN_HOST", value_name = "IP")]
     host: Option<IpAddr>,
     /// UDP port to listen on [default: that of the last start, else any]
-    #[arg(long, env = "ASPEN_BIND_PORT")]
+    #[arg(long, env = "ASPEN_BIND_PORT", value_name = "PORT")]
     bind_port: Option<u16>,
     /// TCP port on 127.0.0.1 for /healthz, /readyz and /metrics, 0 for any [default: 0]
-    #[arg(long, env = "ASPEN_HTTP_PORT")]
+    #[arg(long, env = "ASPEN_HTTP_PORT", value_name = "PORT")]
     http_port: Option<u16>,
     /// Ticket of the cluster to join, or a file that only you can read with it; the node then waits
     /// to be added. (ASPEN_TICKET is aspen-cli's and means nothing to a node.)
     #[arg(long, env = "ASPEN_JOIN_TICKET", hide_env_values = true)]
     ticket: Option<String>,
     /// Known peers, `<entity id>@<host>:<port>`, separated by commas; the node then waits to be added.
-    #[arg(long, env = "ASPEN_PEERS", value_delimiter = ',')]
+    #[arg(long, env = "ASPEN_PEERS", value_name = "PEER", value_delimiter = ',')]
     peers: Option<Vec<String>>,
     /// Milliseconds between a leader's signs of life [default: 500]
-    #[arg(long, env = "ASPEN_HEARTBEAT_INTERVAL_MS")]
+    #[arg(long, env = "ASPEN_HEARTBEAT_INTERVAL_MS", value_name = "MS")]
     heartbeat_interval_ms: Option<u64>,
     /// Shortest silence before an election, milliseconds [default: 1500]
-    #[arg(long, env = "ASPEN_ELECTION_TIMEOUT_MIN_MS")]
+    #[arg(long, env = "ASPEN_ELECTION_TIMEOUT_MIN_MS", value_name = "MS")]
     election_timeout_min_ms: Option<u64>,
     /// Longest silence before an election, milliseconds [default: twice the shortest]
-    #[arg(long, env = "ASPEN_ELECTION_TIMEOUT_MAX_MS")]
+    #[arg(long, env = "ASPEN_ELECTION_TIMEOUT_MAX_MS", value_name = "MS")]
     election_timeout_max_ms: Option<u64>,
     /// Clients served at the same time; those beyond are refused [default: 200]
-    #[arg(long, env = "ASPEN_MAX_CLIENTS")]
+    #[arg(long, env = "ASPEN_MAX_CLIENTS", value_name = "NUMBER")]
     max_clients: Option<u16>,
     /// Where data is kept [default: redb]
     #[arg(long, env = "ASPEN_STORAGE_BACKEND")]
@@ -120,7 +133,10 @@ pub(crate) enum SettingsError {
     #[error("settings file {path}: {text}")]
     Syntax { path: PathBuf, text: String },
     /// There is no data folder.
-    #[error("--data-dir is needed (or ASPEN_DATA_DIR, or data-dir in the settings file)")]
+    #[error(
+        "--data-dir is needed (or ASPEN_DATA_DIR, or data-dir in the settings file); for a cluster \
+         to try things on, run \"aspen-node dev\""
+    )]
     NoDataDir,
     /// A value cannot be used.
     #[error("{name}: {text}")]

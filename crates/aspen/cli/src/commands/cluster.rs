@@ -133,13 +133,13 @@ fn health(health: &HealthResult) -> Outcome {
         "membership_node_count": health.membership_node_count,
         "reasons": health.reasons.iter().map(|reason| &reason.text[..]).collect::<Vec<_>>(),
     });
-    let mut text = format!(
-        "node {} is {status}: up {} s, {} of {} nodes",
-        health.raft_node_id,
-        health.uptime_seconds,
-        if health.is_initialized { "in a cluster" } else { "not yet in a cluster" },
-        health.membership_node_count,
-    );
+    let place = match (health.is_initialized, health.membership_node_count) {
+        (false, _) => "waits to be added to a cluster".to_owned(),
+        (true, 1) => "is a cluster of one node".to_owned(),
+        (true, count) => format!("is in a cluster of {count} nodes"),
+    };
+    let (number, uptime) = (health.raft_node_id, health.uptime_seconds);
+    let mut text = format!("node {number} is {status}, {place}, and runs for {uptime} s");
     for reason in &health.reasons {
         text.push_str("\n  ");
         text.push_str(&reason.text);
@@ -244,7 +244,8 @@ mod tests {
             reasons: vec![HealthReason { text: "no leader is known".into() }],
         };
         assert_eq!(health(&result).exit, Exit::Negative);
-        let text = "node 1 is unhealthy: up 9 s, in a cluster of 3 nodes\n  no leader is known";
+        let text = "node 1 is unhealthy, is in a cluster of 3 nodes, and runs for 9 s\n  \
+                    no leader is known";
         assert_eq!(health(&result).text, Text::Lines(text.to_owned()));
         assert_eq!(health(&result).json["reasons"], json!(["no leader is known"]));
         result.status = HealthStatus::Degraded;

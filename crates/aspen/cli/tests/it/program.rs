@@ -133,3 +133,15 @@ fn completions_need_no_cluster() {
     }
     assert_eq!(run(&["completions", "csh"]).code, 2);
 }
+
+#[test]
+fn a_result_that_cannot_be_written_is_said() {
+    let member = Member::start(absent());
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = program();
+    command.env("ASPEN_TICKET", member.ticket.to_text().expose());
+    let output = command.args(["--json", "kv", "get", "k"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("OUTPUT_FAILED"), "{said}");
+}

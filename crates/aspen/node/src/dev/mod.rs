@@ -31,7 +31,7 @@ const MAX_NODES: u8 = 9;
 #[derive(Debug, Args)]
 pub(crate) struct DevArguments {
     /// How many nodes
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_NODES)))]
+    #[arg(long, value_name = "NUMBER", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_NODES)))]
     pub(crate) nodes: u8,
     /// Show what a cluster does, check every line of it, and stop
     #[arg(long)]
@@ -41,16 +41,16 @@ pub(crate) struct DevArguments {
     #[arg(long, value_name = "FILE")]
     ticket_file: Option<PathBuf>,
     /// Milliseconds between a leader's signs of life [default: 500]
-    #[arg(long)]
+    #[arg(long, value_name = "MS")]
     heartbeat_interval_ms: Option<u64>,
     /// Shortest silence before an election, milliseconds [default: 1500]
-    #[arg(long)]
+    #[arg(long, value_name = "MS")]
     election_timeout_min_ms: Option<u64>,
     /// Longest silence before an election, milliseconds [default: twice the shortest]
-    #[arg(long)]
+    #[arg(long, value_name = "MS")]
     election_timeout_max_ms: Option<u64>,
     /// Clients that each node serves at the same time [default: 200]
-    #[arg(long)]
+    #[arg(long, value_name = "NUMBER")]
     max_clients: Option<u16>,
 }
 

@@ -1,10 +1,26 @@
 //! `cluster`, as it is typed.
 
 use aspen_api::MemberId;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use net_types::PeerAddr;
 
 use crate::values::parse_addr;
+
+/// Which member is asked about itself.
+#[derive(Debug, Args)]
+pub(crate) struct AnyNode {
+    /// Ask this member; without it the first that answers.
+    #[arg(long, value_name = "ID")]
+    pub(crate) node: Option<MemberId>,
+}
+
+/// Which member does something by itself.
+#[derive(Debug, Args)]
+pub(crate) struct FirstNode {
+    /// Let this member do it; without it the one that the ticket names first.
+    #[arg(long, value_name = "ID")]
+    pub(crate) node: Option<MemberId>,
+}
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClusterCommand {
@@ -14,15 +30,27 @@ pub(crate) enum ClusterCommand {
     /// List voters and learners.
     #[command(after_help = "Example:\n  aspen-cli --json cluster status")]
     Status,
-    /// Show how a node is.
-    #[command(after_help = "Example:\n  aspen-cli cluster health")]
-    Health,
+    /// Show how a node is. Exit code 1 if it is unhealthy.
+    #[command(after_help = "\
+Examples:
+  aspen-cli cluster health
+  aspen-cli cluster health --node 2")]
+    Health {
+        #[command(flatten)]
+        of: AnyNode,
+    },
     /// Show the state of consensus on a node.
-    #[command(after_help = "Example:\n  aspen-cli cluster metrics")]
-    Metrics,
+    #[command(after_help = "Example:\n  aspen-cli cluster metrics --node 2")]
+    Metrics {
+        #[command(flatten)]
+        of: AnyNode,
+    },
     /// Print a node's metrics as Prometheus text.
     #[command(after_help = "Example:\n  aspen-cli cluster prometheus | grep aspen_")]
-    Prometheus,
+    Prometheus {
+        #[command(flatten)]
+        of: AnyNode,
+    },
     /// Print a ticket with all known members. It is a secret: it lets in whoever holds it.
     #[command(after_help = "\
 Example:
@@ -75,10 +103,10 @@ Examples:
         /// The member's number.
         node_id: MemberId,
     },
-    /// Tell the node that the ticket names first where a peer is.
+    /// Tell one node, and no other, where a peer is.
     #[command(after_help = "\
 Example:
-  aspen-cli cluster update-peer --node-id 2 --addr <64 hex>@10.0.0.2:7000")]
+  aspen-cli cluster update-peer --node-id 2 --addr <64 hex>@10.0.0.2:7000 --node 3")]
     UpdatePeer {
         /// The peer's number in the cluster.
         #[arg(long)]
@@ -86,6 +114,8 @@ Example:
         /// Its identity and addresses.
         #[arg(long, value_parser = parse_addr)]
         addr: PeerAddr,
+        #[command(flatten)]
+        at: FirstNode,
     },
     /// Ask the leader to let another voter lead.
     #[command(after_help = "Example:\n  aspen-cli cluster transfer-leader --to 3")]
@@ -94,7 +124,10 @@ Example:
         #[arg(long)]
         to: Option<MemberId>,
     },
-    /// Take a snapshot on the node that the ticket names first.
-    #[command(after_help = "Example:\n  aspen-cli cluster snapshot")]
-    Snapshot,
+    /// Take a snapshot on one node, and trim its log.
+    #[command(after_help = "Example:\n  aspen-cli cluster snapshot --node 2")]
+    Snapshot {
+        #[command(flatten)]
+        of: FirstNode,
+    },
 }

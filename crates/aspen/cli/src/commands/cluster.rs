@@ -1,6 +1,7 @@
 //! `cluster`.
 
 mod guard;
+mod one_node;
 
 use std::collections::BTreeSet;
 
@@ -13,6 +14,7 @@ use aspen_api::cluster::{
 use aspen_client::Client;
 use serde_json::{Value, json};
 
+use self::one_node::ask;
 use crate::args::ClusterCommand;
 use crate::outcome::{Failure, Outcome};
 
@@ -30,10 +32,12 @@ pub(super) async fn run(client: &Client, command: ClusterCommand) -> Result<Outc
     match command {
         ClusterCommand::Init => Ok(changed(&client.send(InitCluster {}).await?)),
         ClusterCommand::Status => Ok(status(&client.send(GetClusterState {}).await?)),
-        ClusterCommand::Health => Ok(health(&client.send(GetHealth {}).await?)),
-        ClusterCommand::Metrics => Ok(metrics(&client.send(GetRaftMetrics {}).await?)),
-        ClusterCommand::Prometheus => {
-            let text = client.send(GetMetrics {}).await?.text;
+        ClusterCommand::Health { of } => Ok(health(&ask(client, of.node, GetHealth {}).await?)),
+        ClusterCommand::Metrics { of } => {
+            Ok(metrics(&ask(client, of.node, GetRaftMetrics {}).await?))
+        }
+        ClusterCommand::Prometheus { of } => {
+            let text = ask(client, of.node, GetMetrics {}).await?.text;
             Ok(Outcome::new(json!({ "text": text }), text.trim_end()))
         }
         ClusterCommand::Ticket => {
@@ -57,16 +61,16 @@ pub(super) async fn run(client: &Client, command: ClusterCommand) -> Result<Outc
         ClusterCommand::Expunge { node_id } => {
             Ok(changed(&client.send(ExpungeNode { node_id }).await?))
         }
-        ClusterCommand::UpdatePeer { node_id, addr } => {
-            client.send(AddPeer { node_id, addr }).await?;
+        ClusterCommand::UpdatePeer { node_id, addr, at } => {
+            ask(client, at.node, AddPeer { node_id, addr }).await?;
             Ok(Outcome::new(json!({ "status": "success", "node_id": node_id.0 }), "ok"))
         }
         ClusterCommand::TransferLeader { to } => {
             client.send(TransferLeader { target: to }).await?;
             Ok(Outcome::new(json!({ "status": "success" }), "ok"))
         }
-        ClusterCommand::Snapshot => {
-            let index = client.send(TriggerSnapshot {}).await?.snapshot_index;
+        ClusterCommand::Snapshot { of } => {
+            let index = ask(client, of.node, TriggerSnapshot {}).await?.snapshot_index;
             let json = json!({ "status": "success", "snapshot_index": index });
             let text = match index {
                 Some(index) => format!("the newest snapshot holds the log up to {index}"),

@@ -210,6 +210,16 @@ fn one_node_grows_to_three_and_survives_its_leader() {
     let followers = cli.json(&["cluster", "metrics"]).json();
     assert_eq!(followers["replication"].as_array().unwrap().len(), 2);
 
+    // One member among them is asked by its number.
+    let asked = |verb: &str, id: u64| cli.json(&["cluster", verb, "--node", &id.to_string()]);
+    for id in [1, two, three] {
+        assert_eq!(asked("health", id).json()["node_id"], id);
+        assert_eq!(asked("metrics", id).json()["node_id"], id);
+        assert!(asked("snapshot", id).json()["snapshot_index"].is_u64());
+    }
+    let stranger = asked("health", 9);
+    assert_eq!(stranger.refusal(), (3, "NOT_FOUND".into()));
+
     let path = first.folder().to_owned();
     first.kill();
     // The ticket still names the dead leader first.
@@ -218,6 +228,9 @@ fn one_node_grows_to_three_and_survives_its_leader() {
     let status = Cli::of(&third).json(&["cluster", "status"]).json();
     let nodes = status["nodes"].as_array().unwrap();
     assert_eq!(nodes.len(), 3);
+    let gone = asked("health", 1);
+    assert_eq!(gone.refusal(), (6, "NOT_CONNECTED".into()));
+    assert!(gone.stderr.contains("node 1 does not answer at 127.0.0.1:"), "{}", gone.stderr);
     assert!(nodes.iter().any(|n| n["is_leader"] == true && n["node_id"] != 1), "{status}");
 
     let first = Node::start(&path, &TIMING).unwrap();

@@ -13,6 +13,7 @@ mod moved;
 mod read;
 mod report;
 mod start;
+mod unfinished;
 mod upkeep;
 mod write;
 

@@ -1,7 +1,7 @@
 //! Opening a node's storage and starting consensus on it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use net_types::limits::MAX_APPEND_ENTRIES;
@@ -153,6 +153,8 @@ impl ClusterNode {
         // Once consensus answers, it has told what it found: members, term and vote.
         self.0.raft.with_raft_state(|_| ()).await.map_err(of_start)?;
         self.spawn_upkeep(patience);
+        let finishing = tokio::spawn(self.clone().finish_changes());
+        self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(finishing);
         Ok(())
     }
 

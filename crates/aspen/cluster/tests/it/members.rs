@@ -181,6 +181,45 @@ async fn a_change_is_left_open_if_consensus_ends_or_the_lead_is_lost_after_the_a
     }
 }
 
+/// Numbers of those that vote, as a node knows them: of the old and the new ones while they change.
+fn voters(node: &ClusterNode) -> Vec<u64> {
+    let members = node.cluster_state().nodes;
+    members.iter().filter(|member| member.is_voter).map(|member| member.node_id.0).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_the_voters_that_was_left_half_way_is_finished() {
+    for is_leader_lost in [true, false] {
+        let mut cluster = TestCluster::formed(3).await;
+        cluster.start(4).await;
+        let leader = cluster.nodes[&1].clone();
+        leader.add_learner(MemberId(4), addr(4)).await.unwrap();
+        cluster.settle().await;
+        cluster.mesh.cut(1, 2);
+        cluster.mesh.cut(1, 3);
+        let wanted = [1, 2, 4].map(MemberId);
+        // The caller goes away before the first of the two entries is committed.
+        tokio::select! {
+            _ = leader.change_membership(&wanted) => panic!("without a quorum"),
+            () = until(|| (voters(&leader).len() == 4).then_some(())) => {}
+        }
+        cluster.mesh.heal();
+        cluster.settle().await;
+        assert_eq!(voters(&leader), [1, 2, 3, 4]);
+        if is_leader_lost {
+            cluster.stop(1).await;
+        }
+        let begun = tokio::time::Instant::now();
+        until(|| {
+            let leads = cluster.nodes.values().find(|node| node.is_leader())?;
+            (voters(leads) == [1, 2, 4]).then_some(())
+        })
+        .await;
+        let patience = Duration::from_secs(if is_leader_lost { 10 } else { 40 });
+        assert!(begun.elapsed() < patience, "{:?}", begun.elapsed());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_ticket_names_this_node_first_and_all_members() {
     let cluster = TestCluster::formed(3).await;

@@ -104,6 +104,10 @@ impl From<ApiError> for Failure {
                 "; add it to one with \"aspen-cli cluster add-learner\" and that cluster's ticket, or \
                  make it a cluster of its own with \"aspen-cli cluster init\""
             }
+            ErrorCode::NotLeader => {
+                "; no leader was found, so that a majority of the voters may be down: look with \
+                 \"aspen-cli cluster status\" and \"aspen-cli cluster health --node ID\""
+            }
             ErrorCode::Compacted => "; read without --revision or --token, or a newer one",
             ErrorCode::Unauthorized => "; give a token with --token or ASPEN_TOKEN",
             ErrorCode::Timeout => "; give more time with --timeout",

@@ -509,9 +509,12 @@ impl Attempts {
             return ApiError::new(ErrorCode::Timeout, text);
         }
         self.last_refusal.unwrap_or_else(|| {
+            let whom = match peers {
+                1 => "the member that was asked cannot be reached".to_owned(),
+                _ => format!("none of {peers} members can be reached"),
+            };
             let text = format!(
-                "none of {peers} members can be reached after {} attempts ({}); is the cluster \
-                 running, and is the ticket current?",
+                "{whom} after {} attempts ({}); is the cluster running, and is the ticket current?",
                 self.count,
                 self.last_silence.as_deref().unwrap_or("no answer")
             );

@@ -118,6 +118,24 @@ fn a_node_that_cannot_start_says_why_and_can_start_later() {
 }
 
 #[test]
+fn an_address_of_another_machine_and_a_mistake_in_the_settings_file_are_named() {
+    let folder = TempDir::new().unwrap();
+    // An address that is reserved for documentation.
+    let Err((status, log)) = Node::start(folder.path(), &["--host", "192.0.2.1"]) else {
+        panic!("it listens where it is not")
+    };
+    assert_eq!(status.code(), Some(1));
+    assert!(log.contains("this machine does not have the address"), "{log}");
+    assert!(log.contains("--host") && !log.contains("another process"), "{log}");
+    let file = folder.path().join("settings.toml");
+    std::fs::write(&file, "host = \"127.0.0.1\"\nbind-prot = 7000\n").unwrap();
+    let flags = ["--config", file.to_str().unwrap()];
+    let Err((status, log)) = Node::start(folder.path(), &flags) else { panic!("it starts") };
+    assert_eq!(status.code(), Some(2));
+    assert!(log.contains("line 2: ") && log.contains("bind-prot"), "{log}");
+}
+
+#[test]
 fn logs_have_colours_only_on_a_terminal() {
     let folder = TempDir::new().unwrap();
     let node = Node::start(folder.path(), &[]).unwrap();

@@ -27,6 +27,7 @@ fuzz_target!(|input: &[u8]| {
     let addr = SocketAddr::from(([10, 0, 0, 1], 1));
     let params = SessionParams {
         id: victim.session_id,
+        own: EntityId([2; 32]),
         peer: EntityId([1; 32]),
         is_initiator: false,
         suite,
@@ -105,6 +106,7 @@ fn arbitrary_header(
     };
     *counter += 1;
     let mut header = Header::new(kind, id, *counter);
+    header.origin_low = net_crypto::origin_hash(&EntityId([1; 32])).0 as u32;
     header.flags = Flags(choices.u16());
     header.subprotocol = Subprotocol(choices.u16());
     header.stream_id = StreamId(choices.number());

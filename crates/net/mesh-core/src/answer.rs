@@ -186,6 +186,7 @@ impl Endpoint {
         packet.extend_from_slice(&mac1);
         let params = SessionParams {
             id: established.session_id,
+            own: self.entity,
             peer: entity,
             is_initiator: false,
             suite: self.suite(hello.features),

@@ -261,6 +261,7 @@ impl Endpoint {
         }
         let params = SessionParams {
             id: established.session_id,
+            own: self.entity,
             peer: entity,
             is_initiator: true,
             suite: self.suite(hello.features),

@@ -29,6 +29,8 @@ drop_reasons! {
     Malformed = "malformed",
     /// No session has the packet's id.
     UnknownSession = "unknown_session",
+    /// The header names another origin than the session's peer.
+    Origin = "origin",
     /// The tag does not verify.
     Authentication = "authentication",
     /// The counter was used before or is too old.

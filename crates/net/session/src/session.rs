@@ -49,6 +49,8 @@ impl Path {
 pub struct SessionParams {
     /// The session's id.
     pub id: SessionId,
+    /// This side.
+    pub own: EntityId,
     /// The authenticated peer.
     pub peer: EntityId,
     /// Whether this side sent the Init.
@@ -195,6 +197,10 @@ struct Drain {
 pub struct Session {
     id: SessionId,
     peer: EntityId,
+    /// What headers of this side and of the peer say of their origin. A filter before the cipher, and
+    /// no proof.
+    own_origin: u32,
+    peer_origin: u32,
     phase: Phase,
     path: Path,
     candidate: Option<CandidatePath>,
@@ -251,6 +257,8 @@ impl Session {
         Self {
             id: p.id,
             peer: p.peer,
+            own_origin: net_crypto::origin_hash(&p.own).0 as u32,
+            peer_origin: net_crypto::origin_hash(&p.peer).0 as u32,
             phase,
             path: p.path,
             candidate: None,

@@ -323,3 +323,24 @@ fn an_identity_with_the_node_id_of_another_is_not_taken_for_it() {
         assert_eq!(n.endpoint.dial(now, &alias), Ok(()));
     });
 }
+
+#[test]
+fn a_packet_that_names_another_origin_is_dropped_before_the_cipher() {
+    let mut net = connected(6, LinkConfig::default());
+    let own = |id| net_crypto::origin_hash(&node(&net, id).endpoint.entity_id()).0 as u32;
+    let origins = [A, B].map(own);
+    for id in [A, B] {
+        act(&mut net, id, |n, _| n.sent = Some(Vec::new()));
+    }
+    net.run_for(secs(2)).unwrap();
+    for (id, origin) in [(A, origins[0]), (B, origins[1])] {
+        let sent = node(&net, id).sent.as_ref().unwrap();
+        assert!(!sent.is_empty());
+        assert!(sent.iter().all(|d| d.bytes[40..44] == origin.to_le_bytes()));
+    }
+    let mut forged = node(&net, A).sent.as_ref().unwrap()[0].bytes.clone();
+    forged[40] ^= 1;
+    act(&mut net, B, |n, now| n.feed(now, addr(1), &forged));
+    let n = node(&net, B);
+    assert_eq!((n.drops(DropReason::Origin), n.drops(DropReason::Authentication)), (1, 0));
+}

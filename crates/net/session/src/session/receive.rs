@@ -42,6 +42,9 @@ impl Session {
         if self.phase == Phase::Closed {
             return ctx.counters.dropped(DropReason::UnknownSession);
         }
+        if header.origin_low != self.peer_origin {
+            return ctx.counters.dropped(DropReason::Origin);
+        }
         let len = packet.len();
         let keep_previous = self.rtt.timeout() * 3;
         let plaintext = match self.opener.open(ctx.now, keep_previous, header, packet) {

@@ -80,7 +80,7 @@ impl Session {
     }
 
     fn header(&self, kind: Kind) -> Header {
-        Header::new(kind, self.id, 0)
+        Header { origin_low: self.own_origin, ..Header::new(kind, self.id, 0) }
     }
 
     fn build_control(

@@ -4,6 +4,7 @@
 //! when the command ends. They end with it, however it ends.
 
 mod cluster;
+mod hints;
 mod process;
 mod status;
 mod ticket_place;
@@ -11,7 +12,7 @@ mod tour;
 
 use std::convert::Infallible;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -187,7 +188,7 @@ impl StopRequest {
 async fn show(cluster: &mut DevCluster, is_terminal: bool) -> Infallible {
     println!("{} nodes are up; their data is in {}", cluster.len(), cluster.folder().display());
     if let Some(place) = cluster.place() {
-        say_how_to_use(place);
+        hints::say(place);
     }
     println!("Ctrl-C stops the cluster and removes its data.");
     let mut lines = status::Lines::new(is_terminal);
@@ -195,43 +196,5 @@ async fn show(cluster: &mut DevCluster, is_terminal: bool) -> Infallible {
     loop {
         every.tick().await;
         lines.show(cluster).await;
-    }
-}
-
-/// Commands that reach this cluster, also where the client would take another one for it.
-fn say_how_to_use(place: &TicketPlace) {
-    let is_other_named = std::env::var_os("ASPEN_TICKET").is_some_and(|ticket| !ticket.is_empty());
-    let option = match place.is_found_by_clients() && !is_other_named {
-        true => String::new(),
-        false => format!(" --ticket {}", quoted(place.path())),
-    };
-    println!("ticket: {}", place.path().display());
-    if is_other_named {
-        println!("ASPEN_TICKET is set, so that aspen-cli means its cluster unless told otherwise.");
-    }
-    println!("try, in another terminal:");
-    println!("  aspen-cli{option} kv set greeting hello");
-    println!("  aspen-cli{option} kv get greeting");
-    println!("  aspen-cli{option} cluster status");
-}
-
-/// A path as a shell takes it for one word.
-fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
-    match text.chars().all(is_plain) {
-        true => text,
-        false => format!("'{}'", text.replace('\'', r"'\''")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_is_one_word_for_a_shell() {
-        assert_eq!(quoted(Path::new("/run/user/7/t.txt")), "/run/user/7/t.txt");
-        assert_eq!(quoted(Path::new("/a b/it's")), r"'/a b/it'\''s'");
     }
 }

@@ -74,10 +74,12 @@ fn client(folder: &Path, args: &[&str]) -> Ran {
     Ran::finish(command, b"")
 }
 
-/// The commands that `dev` tells to try.
+/// The commands that `dev` tells to try, without the program.
 fn tried(text: &str) -> Vec<Vec<&str>> {
-    let lines = text.lines().filter_map(|line| line.strip_prefix("  aspen-cli "));
-    lines.map(|line| line.split_whitespace().collect()).collect()
+    let lines = text.lines().filter(|line| line.starts_with("  "));
+    lines
+        .map(|line| line.split_once("aspen-cli ").unwrap().1.split_whitespace().collect())
+        .collect()
 }
 
 fn in_folder(command: &mut Command, folder: &Path) {

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use net_mesh_core::SendError;
-use net_rpc::{CallOptions, FrameWriter, RequestInfo, RpcError, RpcReply, ServiceName, rpc_stream};
+use net_rpc::{
+    CallOptions, FrameWriter, Request, RequestInfo, RpcError, RpcReply, ServiceName, rpc_stream,
+};
 use net_types::limits::MAX_UNARY_BODY_BYTES;
 use net_types::{CallId, NodeId};
 use tokio::sync::oneshot;
 
 use crate::node::Shared;
-use crate::state::{CallResult, Caller, FRAME_ROOM};
+use crate::state::{CallResult, Caller, FRAME_ROOM, OWN_SESSION};
 use crate::{ConnectError, MeshNode};
 
 /// Cancels its call when dropped before the reply.
@@ -29,6 +31,18 @@ impl Drop for OpenCall<'_> {
     }
 }
 
+/// A request that does not leave this node.
+fn own_request(info: &RequestInfo, body: &Bytes, options: &CallOptions) -> Request {
+    let headers = options.headers.iter();
+    Request {
+        service: info.service,
+        budget_ms: info.budget_ms,
+        codec: info.codec,
+        headers: headers.map(|(name, value)| (name.clone(), value.clone().into())).collect(),
+        body: body.clone(),
+    }
+}
+
 /// A node and a peer: what a client of one service passes around.
 #[derive(Clone, Debug)]
 pub struct PeerCall {
@@ -39,8 +53,8 @@ pub struct PeerCall {
 }
 
 impl MeshNode {
-    /// Calls a service of a peer and waits for its reply. Dropping the future cancels the call and
-    /// tells the server.
+    /// Calls a service of a peer, or of this node itself, and waits for its reply. Dropping the future
+    /// cancels the call and tells the server.
     pub async fn call(
         &self,
         peer: NodeId,
@@ -107,7 +121,10 @@ impl MeshNode {
     ) -> Result<Option<(oneshot::Receiver<CallResult>, OpenCall<'_>)>, RpcError> {
         let mut guard = self.shared.lock();
         let core = &mut *guard;
-        let Some(session) = core.endpoint.live_session(peer) else { return Ok(None) };
+        let own = (peer == core.endpoint.node_id()).then_some(OWN_SESSION);
+        let Some(session) = own.or_else(|| core.endpoint.live_session(peer)) else {
+            return Ok(None);
+        };
         let now = core.call_time(|| self.shared.now());
         let is_initiator = core.endpoint.is_initiator(session).unwrap_or_default();
         let random = core.random();
@@ -125,12 +142,16 @@ impl MeshNode {
             response_window: 0,
             codec: options.codec,
         };
-        let writer = FrameWriter { origin: core.origin, call_id: call };
-        let stream = rpc_stream(options.class, is_initiator);
-        let len = FRAME_ROOM + headers.len() + body.len();
-        let sent = core.endpoint.send_with(now, session, stream, len, |out| {
-            writer.request(&info, headers, body, out);
-        });
+        let sent = if session == OWN_SESSION {
+            core.call_own(now, call, options.class, own_request(&info, body, options))
+        } else {
+            let writer = FrameWriter { origin: core.origin, call_id: call };
+            let stream = rpc_stream(options.class, is_initiator);
+            let len = FRAME_ROOM + headers.len() + body.len();
+            core.endpoint.send_with(now, session, stream, len, |out| {
+                writer.request(&info, headers, body, out);
+            })
+        };
         if let Err(error) = sent {
             core.calls.cancel(call);
             return Err(match error {

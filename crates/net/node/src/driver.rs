@@ -121,7 +121,7 @@ impl Driver {
                 core.endpoint.handle_datagram(now, from, bytes);
             });
             core.process_events(now);
-            self.inbox.append(&mut core.inbox);
+            core.take_inbox(&mut self.inbox);
             drop(core);
             match received {
                 Poll::Pending => {
@@ -212,7 +212,7 @@ impl Driver {
         }
         core.expire_calls(now);
         core.process_events(now);
-        self.inbox.append(&mut core.inbox);
+        core.take_inbox(&mut self.inbox);
         if self.unsent < self.transmits.len() {
             drop(core);
             return self.refused.clear();

@@ -15,7 +15,7 @@ use net_rpc::{
     Admission, Calls, FrameWriter, Incoming, Request, RpcError, RpcFailure, RpcHandler, RpcReply,
     Services, Status, classify, rpc_stream,
 };
-use net_types::limits::RPC_STREAM_WINDOW_BYTES;
+use net_types::limits::{MAX_WAITING_OWN_CALLS, RPC_STREAM_WINDOW_BYTES};
 use net_types::{CallId, EntityId, IdMap, Instant, NodeId, OriginHash, SessionId, StreamId};
 use tokio::sync::oneshot;
 
@@ -26,6 +26,9 @@ use crate::stream::StreamTable;
 pub(crate) const FRAME_ROOM: usize = 64;
 
 pub(crate) type CallResult = Result<RpcReply, RpcError>;
+
+/// Stands for the session with this node itself; no session has this id.
+pub(crate) const OWN_SESSION: SessionId = SessionId(0);
 
 /// Who waits for a call.
 pub(crate) struct Caller {
@@ -74,7 +77,9 @@ pub(crate) struct Core {
     pub(crate) counts: CallCounts,
     pub(crate) services: Services<Handler>,
     pub(crate) streams: StreamTable,
-    pub(crate) inbox: Vec<InboxCall>,
+    inbox: Vec<InboxCall>,
+    /// Calls of this node to itself in the inbox.
+    waiting_own_calls: usize,
     pub(crate) waiters: BTreeMap<NodeId, Vec<oneshot::Sender<Result<(), DialError>>>>,
     pub(crate) entities: IdMap<SessionId, EntityId>,
     /// Replies that found their stream full.
@@ -123,6 +128,16 @@ impl Taken {
     }
 }
 
+/// What a caller on this node gets of an answer.
+fn own_result(answer: Result<Bytes, RpcFailure>) -> CallResult {
+    match answer {
+        Ok(body) => Ok(RpcReply { body, headers: Vec::new() }),
+        Err(RpcFailure { status, kind, detail, body }) => {
+            Err(RpcError::ServerError { status, kind: kind.to_owned(), detail, body })
+        }
+    }
+}
+
 /// The refusal of a call whose caller does not take its replies.
 fn choked() -> RpcFailure {
     let detail = "the caller has too many replies to take";
@@ -131,7 +146,8 @@ fn choked() -> RpcFailure {
 
 impl Core {
     pub(crate) fn new(endpoint: Endpoint, rng: Seeded) -> Self {
-        let origin = origin_hash(&endpoint.entity_id());
+        let own = endpoint.entity_id();
+        let origin = origin_hash(&own);
         Self {
             endpoint,
             calls: Calls::new(),
@@ -139,8 +155,9 @@ impl Core {
             services: Services::new(),
             streams: StreamTable::default(),
             inbox: Vec::new(),
+            waiting_own_calls: 0,
             waiters: BTreeMap::new(),
-            entities: IdMap::default(),
+            entities: IdMap::from_iter([(OWN_SESSION, own)]),
             replies: WaitingReplies::default(),
             draining: Vec::new(),
             origin,
@@ -173,6 +190,12 @@ impl Core {
             Some(known) => known.clone_from(waker),
             None => self.waker = Some(waker.clone()),
         }
+    }
+
+    /// Moves the requests that arrived to `inbox`.
+    pub(crate) fn take_inbox(&mut self, inbox: &mut Vec<InboxCall>) {
+        inbox.append(&mut self.inbox);
+        self.waiting_own_calls = 0;
     }
 
     pub(crate) fn random(&mut self) -> u64 {
@@ -312,41 +335,65 @@ impl Core {
         message: Bytes,
     ) {
         match classify(message) {
-            Ok(Incoming::Reply(call, result)) => {
-                if let Some(caller) = self.calls.complete(session, call) {
-                    self.counts.replies += 1;
-                    self.counts.latency += now.since(caller.started);
-                    let _ = caller.tell.send(result);
-                } else if self.calls.is_open(call) {
-                    self.counts.auth_rejections += 1;
-                }
-            }
+            Ok(Incoming::Reply(call, result)) => self.complete(now, session, call, result),
             Ok(Incoming::Request(call, request)) => {
                 let to = ReplyTo { session, call, class };
-                if self.replies.is_choked(session) {
-                    return self.reply(now, to, Err(choked()));
-                }
-                let admission =
-                    self.services.admit(session, call, request.service, request.budget_ms);
-                match admission {
-                    Admission::Run(handler) => {
-                        let Some(&entity) = self.entities.get(&session) else { return };
-                        let inbox =
-                            InboxCall { session, peer, entity, call, class, handler, request };
-                        self.counts.handled += 1;
-                        self.inbox.push(inbox);
-                    }
-                    Admission::Refuse(failure) => self.reply(now, to, Err(failure)),
-                    Admission::Ignore => {}
-                }
+                self.on_request(now, peer, to, request);
             }
             Ok(Incoming::Cancel(call)) => self.services.cancel(session, call),
             Err(_) => self.malformed_frames += 1,
         }
     }
 
+    fn on_request(&mut self, now: Instant, peer: NodeId, to: ReplyTo, request: Request) {
+        let ReplyTo { session, call, class } = to;
+        if self.replies.is_choked(session) {
+            return self.reply(now, to, Err(choked()));
+        }
+        match self.services.admit(session, call, request.service, request.budget_ms) {
+            Admission::Run(handler) => {
+                let Some(&entity) = self.entities.get(&session) else { return };
+                let inbox = InboxCall { session, peer, entity, call, class, handler, request };
+                self.counts.handled += 1;
+                self.inbox.push(inbox);
+            }
+            Admission::Refuse(failure) => self.reply(now, to, Err(failure)),
+            Admission::Ignore => {}
+        }
+    }
+
+    /// A call of this node to itself: no packet is made of it.
+    pub(crate) fn call_own(
+        &mut self,
+        now: Instant,
+        call: CallId,
+        class: Class,
+        request: Request,
+    ) -> Result<(), SendError> {
+        if self.waiting_own_calls >= MAX_WAITING_OWN_CALLS {
+            return Err(SendError::Backpressure);
+        }
+        self.waiting_own_calls += 1;
+        let to = ReplyTo { session: OWN_SESSION, call, class };
+        self.on_request(now, self.endpoint.node_id(), to, request);
+        Ok(())
+    }
+
+    fn complete(&mut self, now: Instant, session: SessionId, call: CallId, result: CallResult) {
+        if let Some(caller) = self.calls.complete(session, call) {
+            self.counts.replies += 1;
+            self.counts.latency += now.since(caller.started);
+            let _ = caller.tell.send(result);
+        } else if self.calls.is_open(call) {
+            self.counts.auth_rejections += 1;
+        }
+    }
+
     /// Sends an answer; one that finds no room waits, and is not dropped while its session lives.
     pub(crate) fn reply(&mut self, now: Instant, to: ReplyTo, answer: Result<Bytes, RpcFailure>) {
+        if to.session == OWN_SESSION {
+            return self.complete(now, to.session, to.call, own_result(answer));
+        }
         let Some(is_initiator) = self.endpoint.is_initiator(to.session) else { return };
         let stream = rpc_stream(to.class, is_initiator);
         let writer = FrameWriter { origin: self.origin, call_id: to.call };
@@ -394,6 +441,9 @@ impl Core {
     }
 
     fn send_cancel(&mut self, now: Instant, session: SessionId, class: Class, call: CallId) {
+        if session == OWN_SESSION {
+            return self.services.cancel(session, call);
+        }
         let Some(is_initiator) = self.endpoint.is_initiator(session) else { return };
         let stream = rpc_stream(class, is_initiator);
         let writer = FrameWriter { origin: self.origin, call_id: call };
@@ -419,6 +469,7 @@ impl Core {
         self.is_closed = true;
         self.endpoint.close_all(now, CloseReason::Shutdown);
         self.process_events(now);
+        self.on_disconnected(OWN_SESSION);
         while let Some((peer, _)) = self.waiters.first_key_value() {
             self.tell_waiters(*peer, Err(DialError::Closed));
         }

@@ -236,6 +236,8 @@ pub const DEFAULT_CALL_DEADLINE: Duration = Duration::from_secs(30);
 /// Window of the streams that carry unary calls: two bodies of 1 MiB and their acknowledgements.
 pub const RPC_STREAM_WINDOW_BYTES: u32 = 4 << 20;
 
+/// Calls of a node to itself that wait for its next turn; those beyond are refused.
+pub const MAX_WAITING_OWN_CALLS: usize = 64;
 /// Replies that wait for the callers of all sessions to take others first. Beyond it the session with
 /// the most is closed.
 pub const MAX_WAITING_REPLY_BYTES: usize = 512 << 20;

@@ -8,6 +8,7 @@ use net_node::{
     CallOptions, ConnectError, DialError, HandlerFuture, RpcContext, RpcError, RpcFailure,
     ServiceName, Status,
 };
+use net_types::limits::MAX_WAITING_OWN_CALLS;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::pair::{addr_of, node, pair};
@@ -197,4 +198,61 @@ async fn metrics_tell_what_became_of_calls_and_sessions() {
         let family = name.trim_end_matches("_sum").trim_end_matches("_count");
         assert!(asking.contains(&format!("# TYPE {family} ")), "{row}");
     }
+}
+
+#[tokio::test]
+async fn a_node_can_call_itself_and_so_many_times_at_once() {
+    let a = node(1, "mesh");
+    let me = (a.node_id(), a.entity_id());
+    let handler = move |context: RpcContext, body: Bytes| {
+        assert_eq!((context.peer, context.entity), me);
+        assert_eq!(context.headers, [("key".to_owned(), Bytes::from_static(b"value"))]);
+        HandlerFuture::later(async move {
+            tokio::task::yield_now().await;
+            Ok(body)
+        })
+    };
+    let name = ServiceName::new("later").unwrap();
+    let _served = a.serve(name.clone(), Arc::new(handler)).unwrap();
+    let headers = vec![("key".to_owned(), b"value".to_vec())];
+    let options = CallOptions { headers, ..CallOptions::default() };
+    let calls: Vec<_> = (0..MAX_WAITING_OWN_CALLS + 10)
+        .map(|i| {
+            let (a, name, options) = (a.clone(), name.clone(), options.clone());
+            let body = Bytes::from(vec![i as u8; i]);
+            tokio::spawn(async move {
+                let reply = a.call(a.node_id(), &name, body.clone(), options).await?;
+                assert_eq!(reply.body, body);
+                Ok(())
+            })
+        })
+        .collect();
+    let mut refused = 0;
+    for call in calls {
+        match call.await.unwrap() {
+            Ok(()) => {}
+            Err(RpcError::Backpressure) => refused += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(refused, 10);
+    let nobody = ServiceName::new("nobody").unwrap();
+    let error = a.call(a.node_id(), &nobody, Bytes::new(), CallOptions::default()).await;
+    let status = Status::NOT_FOUND;
+    assert!(matches!(error, Err(RpcError::ServerError { status: s, .. }) if s == status));
+    let waits = |_: RpcContext, _: Bytes| HandlerFuture::later(std::future::pending());
+    let never = ServiceName::new("never").unwrap();
+    let _waits = a.serve(never.clone(), Arc::new(waits)).unwrap();
+    let open = {
+        let (a, never) = (a.clone(), never.clone());
+        let me = a.node_id();
+        tokio::spawn(async move { a.call(me, &never, Bytes::new(), CallOptions::default()).await })
+    };
+    let options = CallOptions::with_deadline(Duration::from_millis(20));
+    assert!(a.call(a.node_id(), &never, Bytes::new(), options).await.is_err());
+    while !a.prometheus_text().contains("nrpc_handler_in_flight 1") {
+        tokio::task::yield_now().await;
+    }
+    a.shutdown().await;
+    assert_eq!(open.await.unwrap(), Err(RpcError::Transport));
 }

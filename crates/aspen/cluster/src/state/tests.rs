@@ -15,6 +15,7 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use proptest::prelude::*;
 
 use super::*;
+use crate::disk::crash::{CrashDisk, Faults};
 use crate::disk::{Disk, FsDisk, MemoryDisk};
 use crate::log::{Log, LogOptions, WriterDrive};
 use crate::raft_log::LogStore;
@@ -265,6 +266,60 @@ fn damage_anywhere_in_the_file_is_named_or_does_no_harm() {
         }
     }
     assert!(refused > 100, "{refused}");
+}
+
+type Rows = Vec<(TableId, Vec<u8>, Vec<u8>)>;
+
+fn held(store: &Store) -> (Option<EntryId>, Rows) {
+    let current = store.lock();
+    (current.progress.applied, dump(&current.tables))
+}
+
+/// Sets every `step`th of some keys, as entry `index` would.
+fn write(store: &Store, index: u64, step: usize) {
+    let mut current = store.lock();
+    for n in (0..400u32).step_by(step) {
+        let value = [index as u8; 60];
+        current.tables.insert(TableId::Live, &n.to_be_bytes(), &value).unwrap();
+    }
+    current.progress.applied = Some(EntryId { term: 1, index });
+}
+
+/// Lets the power fail after `cut` operations of what makes a state durable, a checkpoint or a
+/// snapshot; whether that was after its end.
+fn fail_during(is_snapshot: bool, cut: u64) -> bool {
+    let disk = CrashDisk::new(cut + 1);
+    let file = disk.create("state.redb", 0).unwrap();
+    disk.sync_dir().unwrap();
+    let store = Store::open(file, CACHE).unwrap();
+    write(&store, 1, 1);
+    checkpoint(&store);
+    let before = held(&store);
+    write(&store, 2, 3);
+    let mut after = held(&store);
+    disk.set_faults(Faults { fail_after: Some((cut, io::ErrorKind::Other)) });
+    let is_done = if is_snapshot {
+        let applied = Some(EntryId { term: 2, index: 9 });
+        after = (applied, vec![(TableId::Live, b"k".to_vec(), b"v".to_vec())]);
+        let progress = Progress { applied, ..Progress::default() };
+        let fill = |tables: &mut FileWriter<'_>| Ok(tables.insert(TableId::Live, b"k", b"v")?);
+        store.replace(progress, fill).is_ok()
+    } else {
+        let frozen = store.freeze().unwrap();
+        store.write(&frozen).is_ok()
+    };
+    let left = Store::open(disk.crash().open("state.redb").unwrap(), CACHE).unwrap();
+    let found = held(&left);
+    assert!(found == after || (!is_done && found == before), "cut {cut}, snapshot {is_snapshot}");
+    is_done
+}
+
+#[test]
+fn a_power_failure_at_any_moment_leaves_the_state_before_or_the_one_after() {
+    for is_snapshot in [false, true] {
+        let operations = (0..).find(|cut| fail_during(is_snapshot, *cut)).unwrap();
+        assert!(operations > 3, "{operations}");
+    }
 }
 
 struct Builder {

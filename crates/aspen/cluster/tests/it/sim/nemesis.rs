@@ -17,6 +17,9 @@ pub(crate) enum Trouble {
     Blackout,
     /// A node is shut down and started again.
     Restart,
+    /// All nodes are restarted one after another, as an operator does it: each hands leadership on
+    /// and is waited for until it is healthy again.
+    Roll,
     /// A node is cut off, both ways or one way, or two nodes from each other.
     Cut,
     /// The leader is cut off from the other nodes both ways, and clients still reach it.
@@ -122,6 +125,11 @@ impl<'w> Nemesis<'w> {
             Trouble::Restart => {
                 world.stop(victim).await;
                 self.wait(1_000).await;
+            }
+            Trouble::Roll => {
+                for n in world.hosts() {
+                    world.restart_in_order(n).await?;
+                }
             }
             Trouble::Cut => {
                 self.cut(victim);

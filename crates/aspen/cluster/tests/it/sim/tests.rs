@@ -46,6 +46,15 @@ survives! {
 }
 
 #[test]
+fn no_client_notices_that_nodes_are_restarted_one_after_another() {
+    net_sim::seeds!(4, |seed| {
+        let summary = passes(Plan::new(seed, &[Trouble::Roll]));
+        assert_eq!(summary.unanswered, 0);
+        assert!(summary.troubles > 1 && summary.answered > 200, "{summary:?}");
+    });
+}
+
+#[test]
 fn repeated_requests_take_effect_once_though_log_time_jumps_and_answers_are_forgotten() {
     net_sim::seeds!(3, |seed| {
         let troubles = &[Trouble::FarClock, Trouble::FarClock, Trouble::FarClock, Trouble::Weather];

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aspen_api::cluster::HealthStatus;
 use aspen_api::{ApiError, MemberId};
 use aspen_cluster::log::WriterDrive;
 use aspen_cluster::{CheckpointPolicy, ClusterConfig, ClusterNode, StoreView, Timing};
@@ -169,6 +170,25 @@ impl World {
             node.shutdown().await;
         }
         self.crash(n);
+    }
+
+    /// Restarts node `n` as an operator does, and waits until it is healthy.
+    pub(crate) async fn restart_in_order(&self, n: HostId) -> Result<(), String> {
+        if let Some(node) = self.node(n).filter(|node| node.is_leader()) {
+            let handed = node.transfer_leader(None).await;
+            handed.map_err(|error| format!("node {n} keeps the lead: {error}"))?;
+        }
+        self.stop(n).await;
+        self.start(n).await?;
+        let node = self.node(n).ok_or("it was started")?;
+        let patience = Instant::now() + Duration::from_secs(20);
+        while node.health().status != HealthStatus::Healthy {
+            if Instant::now() > patience {
+                return Err(format!("node {n} does not become healthy: {:?}", node.health()));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
     }
 
     /// Cuts node `n` off from the other nodes, both ways.

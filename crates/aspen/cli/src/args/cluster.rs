@@ -97,11 +97,17 @@ Examples:
         #[arg(long)]
         force: bool,
     },
-    /// Remove a member for good, dead or alive. Its identity is refused from now on.
-    #[command(after_help = "Example:\n  aspen-cli cluster expunge 3")]
+    /// Remove a dead member for good. Its identity is refused from now on.
+    #[command(after_help = "\
+Examples:
+  aspen-cli cluster expunge 3
+  aspen-cli cluster expunge 3 --force    also if it lives")]
     Expunge {
         /// The member's number.
         node_id: MemberId,
+        /// Also remove a member that answers.
+        #[arg(long)]
+        force: bool,
     },
     /// Tell one node, and no other, where a peer is.
     #[command(after_help = "\

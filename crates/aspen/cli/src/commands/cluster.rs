@@ -58,7 +58,10 @@ pub(super) async fn run(client: &Client, command: ClusterCommand) -> Result<Outc
             }
             Ok(changed(&client.send(ChangeMembership { members }).await?))
         }
-        ClusterCommand::Expunge { node_id } => {
+        ClusterCommand::Expunge { node_id, force } => {
+            if !force {
+                guard::expunged(client, node_id).await?;
+            }
             Ok(changed(&client.send(ExpungeNode { node_id }).await?))
         }
         ClusterCommand::UpdatePeer { node_id, addr, at } => {

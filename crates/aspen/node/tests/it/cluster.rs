@@ -266,8 +266,11 @@ fn a_dead_member_is_expunged_and_its_folder_refused() {
         second.folder().to_owned(),
         format!("{}@{}", second.field("entity_id"), second.field("udp")),
     );
-    second.kill();
     let number = two.to_string();
+    let slip = cli.json(&["cluster", "expunge", &number]);
+    assert_eq!(slip.refusal(), (1, "CONFLICT".into()), "it lives");
+    assert!(slip.stderr.contains("--force"), "{}", slip.stderr);
+    second.kill();
     until("the missing member in the leader's health", || {
         let health = cli.json(&["cluster", "health"]).json();
         let reason = format!("node {two} does not answer");
@@ -281,6 +284,9 @@ fn a_dead_member_is_expunged_and_its_folder_refused() {
     let again = cli.json(&["cluster", "add-learner", "--node-id", &number, "--addr", &addr]);
     assert_eq!(again.refusal(), (1, "CONFLICT".into()));
     assert!(again.stderr.contains("expunged"), "{}", again.stderr);
+    let (_third, three) = join(&folder, "3", &cli, &first);
+    let forced = cli.json(&["cluster", "expunge", &three.to_string(), "--force"]).json();
+    assert_eq!(forced["nodes"].as_array().unwrap().len(), 1);
 }
 
 #[test]

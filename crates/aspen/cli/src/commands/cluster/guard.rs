@@ -1,5 +1,5 @@
-//! What `change-membership` does only with `--force`: leave a cluster that cannot lose a member, or
-//! that cannot write at once.
+//! What is done only with `--force`: to leave a cluster that cannot lose a member or cannot write,
+//! and to expunge a member that lives.
 //!
 //! It guards against slips of the hand, on what this client sees; the cluster itself checks what
 //! must hold in any case.
@@ -30,11 +30,29 @@ pub(super) async fn voters(client: &Client, members: &[MemberId]) -> Result<(), 
     let silent = silent(client, nodes.iter().filter(|node| members.contains(&node.node_id))).await;
     match objection(&nodes, members, &silent) {
         None => Ok(()),
-        Some(text) => Err(Failure {
-            exit: Exit::Negative,
-            code: "CONFLICT",
-            message: format!("not changed: {text}; to do it all the same give --force"),
-        }),
+        Some(text) => Err(refusal(&text)),
+    }
+}
+
+/// Refuses to expunge a member that answers: it cannot come back, and its number may be a slip.
+pub(super) async fn expunged(client: &Client, member: MemberId) -> Result<(), Failure> {
+    let nodes = client.send(GetClusterState {}).await?.nodes;
+    // A stranger and the leader are refused by the cluster, with reasons of its own.
+    let found = nodes.iter().find(|node| node.node_id == member && !node.is_leader);
+    if found.is_none() || !silent(client, found.into_iter()).await.is_empty() {
+        return Ok(());
+    }
+    Err(refusal(&format!(
+        "node {member} answers, and once it is expunged it cannot come back without an empty data \
+         folder"
+    )))
+}
+
+fn refusal(text: &str) -> Failure {
+    Failure {
+        exit: Exit::Negative,
+        code: "CONFLICT",
+        message: format!("not changed: {text}; to do it all the same give --force"),
     }
 }
 

@@ -165,7 +165,8 @@ impl ClusterNode {
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut dirty_since = None;
         let mut log_bytes_at = self.0.log.counters().bytes;
-        let first = self.0.state.store().durable_next().saturating_add(policy.entries);
+        let member = self.member_id().0;
+        let first = next_turn(self.0.state.store().durable_next(), policy.entries, member);
         self.0.upkeep.checkpoint_at.store(first, Ordering::Relaxed);
         self.0.upkeep.checkpoint_above.store(policy.memory_bytes, Ordering::Relaxed);
         loop {
@@ -191,7 +192,8 @@ impl ClusterNode {
             if is_due && has_room {
                 dirty_since = None;
                 log_bytes_at = log_bytes;
-                let next = self.applied().map_or(0, |id| id.index).saturating_add(policy.entries);
+                let applied = self.applied().map_or(0, |id| id.index);
+                let next = next_turn(applied, policy.entries, member);
                 self.0.upkeep.checkpoint_at.store(next, Ordering::Relaxed);
                 self.0.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
                 if self.0.raft.trigger().snapshot().await.is_err() {
@@ -281,9 +283,54 @@ impl ClusterNode {
     }
 }
 
+/// The next index after `applied` at which it is the member's turn for a checkpoint, half of `period`
+/// later at the least. Members apply the same entries at the same time: without turns all of them
+/// would write at once, and no majority would be left that is quick.
+fn next_turn(applied: u64, period: u64, member: u64) -> u64 {
+    // Multiples of the golden ratio spread over the period, however many there are (Knuth, TAOCP 3,
+    // section 6.4).
+    let share = u128::from(member.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let period = u128::from(period.max(1));
+    let phase = (share * period) >> 64;
+    let earliest = u128::from(applied) + period / 2;
+    let wait = (phase + period - earliest % period) % period;
+    u64::try_from(earliest + wait).unwrap_or(u64::MAX)
+}
+
 async fn sleep_or_forever(wait: Option<Duration>) {
     match wait {
         Some(wait) => tokio::time::sleep(wait).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_take_turns_far_from_each_other() {
+        const PERIOD: u64 = 50_000;
+        for count in 3..=7 {
+            let mut turns: Vec<u64> =
+                (1..=count).map(|n| next_turn(0, PERIOD, n) % PERIOD).collect();
+            turns.sort_unstable();
+            turns.push(turns[0] + PERIOD);
+            let nearest = turns.windows(2).map(|pair| pair[1] - pair[0]).min();
+            assert!(nearest >= Some(PERIOD / (2 * count)), "{count} members: {turns:?}");
+        }
+    }
+
+    #[test]
+    fn turns_come_once_a_period_and_not_too_soon() {
+        for member in [1, 2, 3, u64::MAX] {
+            for applied in [0, 1, 49_999, 123_456] {
+                let turn = next_turn(applied, 50_000, member);
+                assert!((applied + 25_000..applied + 75_000).contains(&turn));
+                assert_eq!(next_turn(turn, 50_000, member), turn + 50_000);
+            }
+        }
+        assert_eq!(next_turn(7, 0, 3), 7);
+        assert_eq!(next_turn(u64::MAX, u64::MAX, u64::MAX), u64::MAX);
     }
 }

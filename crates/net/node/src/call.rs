@@ -31,6 +31,9 @@ impl Drop for OpenCall<'_> {
     }
 }
 
+/// A call under way and what cancels it.
+type Started<'a> = (oneshot::Receiver<CallResult>, OpenCall<'a>);
+
 /// A request that does not leave this node.
 fn own_request(info: &RequestInfo, body: &Bytes, options: &CallOptions) -> Request {
     let headers = options.headers.iter();
@@ -62,20 +65,30 @@ impl MeshNode {
         body: Bytes,
         options: CallOptions,
     ) -> Result<RpcReply, RpcError> {
-        let result = self.call_uncounted(peer, service, body, options).await;
-        if let Err(error) = &result {
-            self.shared.lock().counts.errors[error.kind_index()] += 1;
-        }
-        result
+        let started = match self.start(peer, service, &body, &options) {
+            Ok(None) => self.connect_and_start(peer, service, &body, options).await,
+            Ok(Some(started)) => Ok(started),
+            Err(error) => Err(error),
+        };
+        let (reply, mut open) = started.map_err(|e| self.counted(e))?;
+        let result = reply.await;
+        open.is_done = true;
+        result.unwrap_or(Err(RpcError::Cancelled)).map_err(|e| self.counted(e))
     }
 
-    async fn call_uncounted(
+    fn counted(&self, error: RpcError) -> RpcError {
+        self.shared.lock().counts.errors[error.kind_index()] += 1;
+        error
+    }
+
+    /// Starts a call; `None` when there is no session.
+    fn start(
         &self,
         peer: NodeId,
         service: &ServiceName,
-        body: Bytes,
-        options: CallOptions,
-    ) -> Result<RpcReply, RpcError> {
+        body: &Bytes,
+        options: &CallOptions,
+    ) -> Result<Option<Started<'_>>, RpcError> {
         if body.len() > MAX_UNARY_BODY_BYTES {
             let text = format!("a body of {} bytes; at most {MAX_UNARY_BODY_BYTES}", body.len());
             return Err(RpcError::TooLarge(text));
@@ -85,18 +98,20 @@ impl MeshNode {
             net_wire::rpc::encode_headers(&options.headers, &mut headers)
                 .map_err(|e| RpcError::TooLarge(e.to_string()))?;
         }
-        let (reply, mut open) = match self.start_call(peer, service, &body, &headers, &options)? {
-            Some(started) => started,
-            None => {
-                let deadline = self.session_within(peer, options.deadline).await?;
-                let options = CallOptions { deadline, ..options };
-                self.start_call(peer, service, &body, &headers, &options)?
-                    .ok_or_else(|| RpcError::NoRoute("the session just ended".to_owned()))?
-            }
-        };
-        let result = reply.await;
-        open.is_done = true;
-        result.unwrap_or(Err(RpcError::Cancelled))
+        self.start_call(peer, service, body, &headers, options)
+    }
+
+    async fn connect_and_start(
+        &self,
+        peer: NodeId,
+        service: &ServiceName,
+        body: &Bytes,
+        options: CallOptions,
+    ) -> Result<Started<'_>, RpcError> {
+        let deadline = self.session_within(peer, options.deadline).await?;
+        let options = CallOptions { deadline, ..options };
+        self.start(peer, service, body, &options)?
+            .ok_or_else(|| RpcError::NoRoute("the session just ended".to_owned()))
     }
 
     /// Waits for a session; returns what is left of the time.
@@ -118,7 +133,7 @@ impl MeshNode {
         body: &Bytes,
         headers: &[u8],
         options: &CallOptions,
-    ) -> Result<Option<(oneshot::Receiver<CallResult>, OpenCall<'_>)>, RpcError> {
+    ) -> Result<Option<Started<'_>>, RpcError> {
         let mut guard = self.shared.lock();
         let core = &mut *guard;
         let own = (peer == core.endpoint.node_id()).then_some(OWN_SESSION);

@@ -1,6 +1,7 @@
 //! The node's counters as Prometheus text (exposition format 0.0.4).
 
 use std::fmt::{Display, Write};
+use std::time::Duration;
 
 use net_mesh_core::{DropReason, PeerStatus, ResetReason};
 use net_rpc::RpcError;
@@ -117,7 +118,7 @@ fn calls(page: &mut Page, core: &Core) {
     page.single("nrpc_in_flight_calls", "gauge", "Own calls open.", core.calls.len());
     let (name, help) = ("nrpc_call_latency_seconds", "From an own call to its reply.");
     page.family(name, "summary", help);
-    page.row(name, "_sum", c.latency.as_secs_f64());
+    page.row(name, "_sum", Duration::from_nanos(c.latency_ns).as_secs_f64());
     page.row(name, "_count", c.replies);
     let name = "nrpc_handler_invocations_total";
     page.single(name, "counter", "Calls that a handler was run for.", c.handled);

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
 
 use bytes::Bytes;
 use net_crypto::{RngCore, Seeded, origin_hash};
@@ -41,8 +40,8 @@ pub(crate) struct Caller {
 pub(crate) struct CallCounts {
     pub(crate) made: u64,
     pub(crate) replies: u64,
-    /// From the call to its reply, errors of the server included.
-    pub(crate) latency: Duration,
+    /// Nanoseconds from the call to its reply, errors of the server included.
+    pub(crate) latency_ns: u64,
     /// By [`RpcError::KINDS`].
     pub(crate) errors: [u64; RpcError::KINDS.len()],
     pub(crate) handled: u64,
@@ -345,6 +344,7 @@ impl Core {
         }
     }
 
+    #[inline]
     fn on_request(&mut self, now: Instant, peer: NodeId, to: ReplyTo, request: Request) {
         let ReplyTo { session, call, class } = to;
         if self.replies.is_choked(session) {
@@ -379,10 +379,11 @@ impl Core {
         Ok(())
     }
 
+    #[inline]
     fn complete(&mut self, now: Instant, session: SessionId, call: CallId, result: CallResult) {
         if let Some(caller) = self.calls.complete(session, call) {
             self.counts.replies += 1;
-            self.counts.latency += now.since(caller.started);
+            self.counts.latency_ns += now.as_nanos().saturating_sub(caller.started.as_nanos());
             let _ = caller.tell.send(result);
         } else if self.calls.is_open(call) {
             self.counts.auth_rejections += 1;

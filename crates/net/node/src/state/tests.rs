@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use net_mesh_core::EndpointConfig;
 use net_rpc::{HandlerFuture, RpcContext, ServiceName};

@@ -54,7 +54,7 @@ pub(crate) fn join_with(
 }
 
 /// A ticket of one node alone.
-fn only(node: &Node) -> ClusterTicket {
+pub(crate) fn only(node: &Node) -> ClusterTicket {
     let ticket = ticket(node.folder());
     let peers = vec![ticket.peers()[0].clone()];
     assert_eq!(peers[0].entity_id.to_string(), node.field("entity_id"));

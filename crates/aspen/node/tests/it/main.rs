@@ -14,6 +14,7 @@ mod process;
 mod ran;
 mod refusals;
 mod single;
+mod three;
 mod tokens;
 mod tour;
 mod transactions;

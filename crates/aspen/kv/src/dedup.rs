@@ -23,7 +23,7 @@ use net_types::limits::{DEDUP_WINDOW_AGE, MAX_DEDUP_CLIENTS, MAX_RECORDED_REPLY_
 
 use crate::applier::{Applier, refused};
 use crate::layout::{Damaged, client_age, reply_key, split_be, split_client_age, take_varint};
-use crate::{Reply, StateError, TableId, WriteTables};
+use crate::{Header, ReadTables, Reply, StateError, TableId, View, WriteTables};
 
 /// Steps in which a client's age is kept.
 const AGE_STEP_MS: u64 = 60_000;
@@ -45,22 +45,41 @@ fn split_reply(row: &[u8]) -> Result<Recorded<'_>, Damaged> {
     Ok(Recorded { counter, revision, reply })
 }
 
+/// The answer to a request that was applied before, or a refusal if that cannot be known; `None` if
+/// the request is to be applied.
+fn recorded<T: ReadTables>(
+    tables: &T,
+    header: &Header,
+    id: RequestId,
+) -> Result<Option<Reply>, StateError<T::Error>> {
+    let row_key = reply_key(id.client, id.counter);
+    let row = tables.get(TableId::Replies, &row_key).map_err(StateError::Tables)?;
+    let recorded = row.as_ref().map(|row| split_reply(row.as_ref())).transpose()?;
+    let is_too_old = match recorded {
+        Some(found) if found.counter == id.counter => {
+            let reply = Reply::from_bytes(Bytes::copy_from_slice(found.reply));
+            return reply.map(Some).map_err(|_| StateError::Corrupt(TableId::Replies));
+        }
+        Some(found) if found.counter > id.counter => true,
+        Some(_) | None => id.since < header.forgotten_revision,
+    };
+    let message = "the request is older than the answers that are remembered";
+    Ok(is_too_old.then(|| refused(ErrorCode::SessionExpired, message)))
+}
+
+impl<T: ReadTables> View<'_, T> {
+    /// What applying a request with this name would answer without doing anything, as far as this
+    /// view knows: the recorded answer, or a refusal of a name that is too old. What is answered here
+    /// needs no entry in the log.
+    pub fn recorded(&self, id: RequestId) -> Result<Option<Reply>, StateError<T::Error>> {
+        recorded(self.tables, &self.header, id)
+    }
+}
+
 impl<T: WriteTables> Applier<'_, T> {
-    /// The answer to a request that was applied before, or a refusal if that cannot be known.
+    /// See [`View::recorded`].
     pub(crate) fn recorded(&self, id: RequestId) -> Result<Option<Reply>, StateError<T::Error>> {
-        let row_key = reply_key(id.client, id.counter);
-        let row = self.tables.get(TableId::Replies, &row_key).map_err(StateError::Tables)?;
-        let recorded = row.as_ref().map(|row| split_reply(row.as_ref())).transpose()?;
-        let is_too_old = match recorded {
-            Some(found) if found.counter == id.counter => {
-                let reply = Reply::from_bytes(Bytes::copy_from_slice(found.reply));
-                return reply.map(Some).map_err(|_| StateError::Corrupt(TableId::Replies));
-            }
-            Some(found) if found.counter > id.counter => true,
-            Some(_) | None => id.since < self.header.forgotten_revision,
-        };
-        let message = "the request is older than the answers that are remembered";
-        Ok(is_too_old.then(|| refused(ErrorCode::SessionExpired, message)))
+        recorded(&*self.tables, &self.header, id)
     }
 
     /// Records the answer to a request.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aspen_api::RequestId;
 use aspen_kv::{Header, maintenance, next_maintenance_ms};
 use net_types::Instant;
 use net_types::limits::{DISK_FULL_PERCENT, DISK_RESERVE_BYTES};
@@ -36,6 +37,8 @@ pub(crate) struct Reached {
 pub(crate) struct Upkeep {
     reached: Mutex<Reached>,
     next_deadline_ms: AtomicU64,
+    /// Newest revision of which an answer was forgotten.
+    forgotten_revision: AtomicU64,
     /// Whether maintenance may be due because of what was applied.
     has_work: AtomicBool,
     changed: Notify,
@@ -56,6 +59,7 @@ impl Upkeep {
         let upkeep = Self {
             reached: Mutex::new(Reached { log_time_ms: 0, at: now }),
             next_deadline_ms: AtomicU64::new(u64::MAX),
+            forgotten_revision: AtomicU64::new(0),
             has_work: AtomicBool::new(false),
             changed: Notify::new(),
             is_dirty: AtomicBool::new(false),
@@ -77,6 +81,7 @@ impl Upkeep {
             *reached = Reached { log_time_ms: header.log_time_ms, at: now };
         }
         let before = self.next_deadline_ms.swap(header.next_deadline_ms, Ordering::Relaxed);
+        self.forgotten_revision.store(header.forgotten_revision.0, Ordering::Relaxed);
         self.is_dirty.store(true, Ordering::Relaxed);
         let has_work = maintenance(header, 0).is_some();
         if has_work {
@@ -98,6 +103,11 @@ impl Upkeep {
     pub(crate) fn log_time(&self) -> (Reached, bool) {
         let deadline = self.next_deadline_ms.load(Ordering::Relaxed);
         (*self.reached.lock().unwrap_or_else(PoisonError::into_inner), deadline < u64::MAX)
+    }
+
+    /// Whether a name is older than answers that were forgotten, so that it may be refused.
+    pub(crate) fn may_be_too_old(&self, id: RequestId) -> bool {
+        id.since.0 < self.forgotten_revision.load(Ordering::Relaxed)
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use aspen_api::ErrorCode;
 use aspen_api::cluster::{GetClusterState, HealthStatus, Ping, RaftState};
 use aspen_api::kv::Consistency;
-use aspen_api::{ApiError, KeyValueStore};
-use aspen_cluster::Timing;
+use aspen_api::{ApiError, KeyValueStore, RequestId, Revision};
+use aspen_cluster::{ClusterNode, Timing};
 use net_types::limits::STAMP_INTERVAL;
 
 use crate::client::{cas, get, get_at, keys, put, put_for, request_id, send};
@@ -273,4 +273,26 @@ async fn malformed_and_foreign_messages_are_answered_with_errors() {
     let near = [1, 50, 0, 2, 9, 50, 0, 0, 0];
     let answer = node.handle_raft(from, bytes::Bytes::copy_from_slice(&near)).await;
     assert_ne!(answer.last(), Some(&6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_older_than_what_was_forgotten_costs_no_entry() {
+    let cluster = TestCluster::formed(3).await;
+    let leader = &cluster.nodes[&1];
+    assert!(cas(leader, "k", None, "1", request_id(1)).await.unwrap());
+    // A lease makes time go on in the log, and the client's answers are forgotten.
+    put_for(leader, "clock", 3_600_000).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(800)).await;
+    put(leader, "later", "v").await.unwrap();
+    cluster.settle().await;
+    let last = |node: &ClusterNode| node.raft_metrics().last_log_index;
+    let before = last(leader);
+    let refused = cas(leader, "k", Some("1"), "2", request_id(2)).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::SessionExpired);
+    assert_eq!(last(leader), before);
+    // A name that was given after it is taken.
+    let since = Revision(before.unwrap());
+    let id = RequestId { since, ..request_id(3) };
+    assert!(cas(leader, "k", Some("1"), "2", id).await.unwrap());
+    assert_eq!(get(leader, "k").await.unwrap().as_deref(), Some("2"));
 }

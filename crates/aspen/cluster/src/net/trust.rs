@@ -15,6 +15,7 @@ use futures_util::{StreamExt, stream};
 use net_types::limits::MAX_VOUCHED_MEMBERS;
 use net_types::{EntityId, PeerAddr};
 use net_wire::Class;
+use tokio::time::Instant;
 
 use super::Transport;
 use crate::types::{LogId, Membership, StoredMembership};
@@ -23,24 +24,25 @@ use crate::types::{LogId, Membership, StoredMembership};
 const VOUCH_TIMEOUT: Duration = Duration::from_millis(500);
 /// Members that are asked at the same time.
 const ASKED_AT_ONCE: usize = 16;
+/// Time for which nobody is asked again about one whom no member knew: a stranger could otherwise
+/// have the members asked without end, and nobody be asked about a leader.
+const REFUSAL_LIFE: Duration = Duration::from_millis(500);
 
 /// What the membership says of a sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// It is a member.
     Known,
-    /// Nobody has its number.
+    /// Nobody has its number, or another identity has. The log may end before the number was given
+    /// to a node that took the place of one that is lost.
     Unknown,
-    /// Its number is another's.
-    Impostor,
 }
 
 fn standing(membership: &Membership, sender: u64, from: EntityId) -> Standing {
     match membership.get_node(&sender) {
         Some(member) if member.0.entity_id == from => Standing::Known,
-        Some(_) => Standing::Impostor,
         None if membership.nodes().next().is_none() => Standing::Known,
-        None => Standing::Unknown,
+        Some(_) | None => Standing::Unknown,
     }
 }
 
@@ -57,14 +59,15 @@ pub(crate) struct Trust {
     local: u64,
     transport: Arc<dyn Transport>,
     vouched: Mutex<Vouched>,
-    /// Held while members are asked, which happens for one sender at a time.
-    asking: tokio::sync::Mutex<()>,
+    /// Until when nobody is asked about an identity. Held while members are asked, which happens for
+    /// one sender at a time.
+    refused: tokio::sync::Mutex<BTreeMap<EntityId, Instant>>,
 }
 
 impl Trust {
     pub(crate) fn new(local: u64, transport: Arc<dyn Transport>) -> Self {
         let vouched = Mutex::default();
-        Self { local, transport, vouched, asking: tokio::sync::Mutex::default() }
+        Self { local, transport, vouched, refused: tokio::sync::Mutex::default() }
     }
 
     /// What is known here of the node that sends as `sender` and has the identity `from`.
@@ -82,18 +85,28 @@ impl Trust {
 
     /// Asks the members whether an unknown sender is one of them.
     ///
-    /// While another sender is asked for the answer is no, and this one will try again.
+    /// While another sender is asked for, and for a moment after it was refused, the answer is no; a
+    /// member will try again.
     pub(crate) async fn ask_members(
         &self,
         stored: &StoredMembership,
         sender: u64,
         from: EntityId,
     ) -> bool {
-        let Ok(_asking) = self.asking.try_lock() else { return false };
+        let Ok(mut refused) = self.refused.try_lock() else { return false };
+        refused.retain(|_, until| Instant::now() < *until);
+        if refused.contains_key(&from) {
+            return false;
+        }
         let is_member = self.do_others_know(stored.membership(), sender, from).await;
         if is_member {
             tracing::info!(sender, entity_id = %from, "members vouch for one unknown here");
             self.remember(stored, sender, from);
+        } else {
+            if refused.len() >= MAX_VOUCHED_MEMBERS {
+                refused.clear();
+            }
+            refused.insert(from, Instant::now() + REFUSAL_LIFE);
         }
         is_member
     }
@@ -150,8 +163,12 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use std::collections::BTreeSet;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use bytes::Bytes;
 
     use super::*;
+    use crate::net::{TransportError, TransportFuture};
     use crate::types::Member;
 
     fn entity(n: u64) -> EntityId {
@@ -169,9 +186,45 @@ mod tests {
     fn a_number_counts_only_with_its_identity() {
         let cluster = members(&[1, 2, 3]);
         assert_eq!(standing(&cluster, 2, entity(2)), Standing::Known);
-        assert_eq!(standing(&cluster, 2, entity(3)), Standing::Impostor);
+        assert_eq!(standing(&cluster, 2, entity(3)), Standing::Unknown);
         assert_eq!(standing(&cluster, 4, entity(4)), Standing::Unknown);
         assert_eq!(standing(&cluster, 4, entity(2)), Standing::Unknown);
         assert_eq!(standing(&Membership::default(), 4, entity(4)), Standing::Known);
+    }
+    /// Members of whom none answers, and how often they were asked.
+    #[derive(Default)]
+    struct Silent(AtomicUsize);
+
+    impl Transport for Silent {
+        fn call(
+            &self,
+            _: &PeerAddr,
+            _: &'static str,
+            _: Class,
+            _: Bytes,
+            _: Duration,
+        ) -> TransportFuture {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async { Err(TransportError::Timeout) })
+        }
+
+        fn add_peer(&self, _: &PeerAddr) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn members_are_asked_about_a_stranger_now_and_then_only() {
+        let members = StoredMembership::new(None, members(&[1, 2, 3]));
+        let silent = Arc::new(Silent::default());
+        let trust = Trust::new(1, silent.clone());
+        let asked = || silent.0.load(Ordering::Relaxed);
+        for number in 4..1_000 {
+            assert!(!trust.ask_members(&members, number, entity(9)).await);
+        }
+        assert_eq!(asked(), 2, "the others, once");
+        assert!(!trust.ask_members(&members, 4, entity(4)).await);
+        assert_eq!(asked(), 4, "another identity is another matter");
+        tokio::time::advance(REFUSAL_LIFE).await;
+        assert!(!trust.ask_members(&members, 9, entity(9)).await);
+        assert_eq!(asked(), 6);
     }
 }

@@ -1,12 +1,15 @@
 //! Who is heard: members only, also those that a member has not heard of yet.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aspen_api::MemberId;
 use aspen_api::kv::Consistency;
+use aspen_cluster::disk::MemoryDisk;
+use aspen_cluster::{ClusterConfig, ClusterNode};
 
 use crate::client::{keys, put};
-use crate::mesh::{TestCluster, addr};
+use crate::mesh::{TestCluster, addr, config, until};
 
 #[tokio::test(start_paused = true)]
 async fn a_stranger_who_holds_the_secret_leads_nobody() {
@@ -52,9 +55,30 @@ async fn a_member_that_was_away_while_all_voters_changed_follows_the_new_ones() 
     let leader = cluster.leader().await;
     put(&cluster.nodes[&leader], "new", "v").await.unwrap();
     cluster.start(4).await;
-    crate::mesh::until(|| {
-        (cluster.nodes[&4].applied() == cluster.nodes[&leader].applied()).then_some(())
-    })
-    .await;
+    until(|| (cluster.nodes[&4].applied() == cluster.nodes[&leader].applied()).then_some(())).await;
     assert_eq!(keys(&cluster.nodes[&4], Consistency::Stale).await, ["new"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_was_away_follows_a_new_node_with_the_number_of_an_old_one() {
+    let mut cluster = TestCluster::formed(4).await;
+    cluster.settle().await;
+    cluster.stop(4).await;
+    // Another identity gets the number of node 3.
+    cluster.nodes[&1].expunge(MemberId(3)).await.unwrap();
+    cluster.stop(3).await;
+    let successor = config(3, Arc::new(MemoryDisk::new()));
+    let successor = ClusterConfig { addr: addr(33), ..successor };
+    let successor = ClusterNode::start(successor, cluster.mesh.end(33)).await.unwrap();
+    cluster.mesh.attach(33, &successor);
+    cluster.nodes[&1].add_learner(MemberId(3), addr(33)).await.unwrap();
+    let all: Vec<_> = (1..=4).map(MemberId).collect();
+    cluster.nodes[&1].change_membership(&all).await.unwrap();
+    cluster.nodes[&1].transfer_leader(Some(MemberId(3))).await.unwrap();
+    put(&successor, "new", "v").await.unwrap();
+    cluster.start(4).await;
+    until(|| (cluster.nodes[&4].applied() == successor.applied()).then_some(())).await;
+    assert!(successor.is_leader());
+    let found = keys(&cluster.nodes[&4], Consistency::Stale).await;
+    assert!(found.contains(&"new".to_owned()), "{found:?}");
 }

@@ -25,10 +25,7 @@ impl ClusterNode {
     /// `NOT_FOUND` if there is no such member, `CONFLICT` if it is the leader or the only voter.
     pub async fn expunge(&self, id: MemberId) -> Result<ClusterStateResult, ApiError> {
         self.ensure_leader()?;
-        let (entity, mut voters) = self.with_membership(|membership| {
-            let entity = membership.get_node(&id.0).map(|member| member.0.entity_id);
-            (entity, membership.voter_ids().collect::<BTreeSet<u64>>())
-        });
+        let entity = self.with_membership(|m| m.get_node(&id.0).map(|own| own.0.entity_id));
         let Some(entity) = entity else {
             return Err(ApiError::new(ErrorCode::NotFound, format!("node {id} is not a member")));
         };
@@ -38,8 +35,10 @@ impl ClusterNode {
         }
         // First of all, so that it is not added again between the two.
         self.remember_expunged(&entity).await?;
-        let change = match voters.remove(&id.0) {
-            true => ChangeMembers::ReplaceAllVoters(voters),
+        // The others may have changed meanwhile, and are none of this change's business.
+        let is_voter = self.with_membership(|m| m.voter_ids().any(|voter| voter == id.0));
+        let change = match is_voter {
+            true => ChangeMembers::RemoveVoters(BTreeSet::from([id.0])),
             false => ChangeMembers::RemoveNodes(BTreeSet::from([id.0])),
         };
         in_time(async {

@@ -18,11 +18,11 @@ use net_types::{EntityId, PeerAddr};
 use net_wire::Class;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
-use openraft::{Instant, RaftMetrics, ServerState};
+use openraft::{ChangeMembers, Instant, RaftMetrics, ServerState};
 
 use super::ClusterNode;
 use super::errors::{not_leader, of_raft_write, stopped};
-use crate::types::{Member, Types};
+use crate::types::{Member, Membership, Types};
 
 /// Time for a new leader to show itself after leadership was handed on.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -145,13 +145,22 @@ impl ClusterNode {
             self.ensure_not_expunged(&addr.entity_id).await?;
             self.ensure_can_join(id, &addr).await?;
         }
+        let entity = addr.entity_id;
+        let member = BTreeMap::from([(id.0, Member(addr))]);
+        let change = match known {
+            Some(_) => ChangeMembers::SetNodes(member),
+            // Another node may have been given the number while this one was asked who it is.
+            None => ChangeMembers::AddNodes(member),
+        };
         in_time(async {
-            let member = BTreeMap::from([(id.0, Member(addr))]);
-            let change = openraft::ChangeMembers::SetNodes(member);
             self.0.raft.change_membership(change, true).await.map(drop).map_err(of_raft_write)
         })
         .await?;
-        Ok(self.cluster_state())
+        let is_it = |m: &Membership| m.get_node(&id.0).is_some_and(|m| m.0.entity_id == entity);
+        match self.with_membership(is_it) {
+            true => Ok(self.cluster_state()),
+            false => Err(conflict(format!("node {id} is another member"))),
+        }
     }
 
     /// Asks a node that is to join for its number and its cluster. With a number that is not its

@@ -6,8 +6,8 @@ use std::time::Duration;
 use aspen_api::cluster::HealthStatus;
 use aspen_api::kv::Consistency;
 use aspen_api::{ErrorCode, MemberId};
-use aspen_cluster::ClusterNode;
 use aspen_cluster::disk::{FsDisk, MemoryDisk};
+use aspen_cluster::{ClusterConfig, ClusterNode};
 use net_types::PeerAddr;
 
 use crate::client::{keys, put};
@@ -317,4 +317,50 @@ async fn an_expunged_member_is_gone_for_good() {
     assert!(refused.message.contains("expunged"), "{}", refused.message);
     cluster.start(6).await;
     leader.add_learner(MemberId(6), addr(6)).await.unwrap();
+}
+
+/// Runs `first` to the point where it waits for others, then `second` to its end, then `first`.
+async fn overtaken<A, B>(
+    first: impl Future<Output = A>,
+    second: impl Future<Output = B>,
+) -> (A, B) {
+    let mut first = std::pin::pin!(first);
+    tokio::select! {
+        biased;
+        _ = &mut first => panic!("it waits for nobody"),
+        () = std::future::ready(()) => {}
+    }
+    let second = second.await;
+    (first.await, second)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_is_expunged_takes_no_other_along() {
+    let mut cluster = TestCluster::formed(3).await;
+    cluster.start(4).await;
+    let leader = cluster.nodes[&1].clone();
+    leader.add_learner(MemberId(4), addr(4)).await.unwrap();
+    let promoting = leader.promote(MemberId(4), None, true);
+    let (expunged, promoted) = overtaken(leader.expunge(MemberId(3)), promoting).await;
+    promoted.unwrap();
+    let voters = expunged.unwrap().nodes;
+    assert!(voters.iter().all(|node| node.is_voter));
+    assert_eq!(voters.iter().map(|node| node.node_id.0).collect::<Vec<_>>(), [1, 2, 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_number_is_given_to_one_of_two_nodes_that_ask_for_it() {
+    let mut cluster = TestCluster::formed(1).await;
+    cluster.start(4).await;
+    let twin = config(4, Arc::new(MemoryDisk::new()));
+    let twin = ClusterConfig { addr: addr(44), ..twin };
+    let twin = ClusterNode::start(twin, cluster.mesh.end(44)).await.unwrap();
+    cluster.mesh.attach(44, &twin);
+    let leader = cluster.nodes[&1].clone();
+    let late = leader.add_learner(MemberId(4), addr(4));
+    let (late, early) = overtaken(late, leader.add_learner(MemberId(4), addr(44))).await;
+    early.unwrap();
+    assert_eq!(late.unwrap_err().code, ErrorCode::Conflict);
+    let state = leader.cluster_state();
+    assert_eq!(state.nodes[1].addr, addr(44));
 }

@@ -1,6 +1,6 @@
 //! Every part of a node, in the order in which it starts. They stop in the reverse order.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +56,7 @@ impl Parts {
         root_token.map_err(RunError::RootToken)?;
         let known = Identity::known_address(&folder)?;
         let mesh = bind(known, &identity, settings.bind)?;
-        let own = reachable(mesh.local_addr());
+        let own = reachable(mesh.local_addr(), route_out, known);
         let addr = PeerAddr::direct(mesh.entity_id(), own);
         let node = start_node(&settings, &identity, &mesh, addr, disk).await?;
         let services = ClusterServices::serve(&mesh, &node)?;
@@ -159,25 +159,31 @@ fn keep_address(
 }
 
 /// The address under which others reach a socket: its own, or that of the interface that leads out
-/// if it listens on all.
-fn reachable(local: SocketAddr) -> SocketAddr {
+/// if it listens on all. While none does, as before a network is up, it is where others know the
+/// node: they are not told to look for it on loopback.
+fn reachable(
+    local: SocketAddr,
+    route_out: impl FnOnce(IpAddr) -> Option<IpAddr>,
+    known: Option<SocketAddr>,
+) -> SocketAddr {
     if !local.ip().is_unspecified() {
         return local;
     }
+    let ip = route_out(local.ip()).or(known.map(|known| known.ip()));
+    SocketAddr::new(ip.unwrap_or(Ipv4Addr::LOCALHOST.into()), local.port())
+}
+
+/// The address of the interface that leads out, of the same family as `local`.
+fn route_out(local: IpAddr) -> Option<IpAddr> {
     // Connecting a datagram socket sends nothing; it only picks a route. 192.0.2.1 and 2001:db8::1
     // are reserved for documentation.
-    let (any, far) = match local.ip() {
-        IpAddr::V4(_) => ("0.0.0.0:0", "192.0.2.1:9"),
-        IpAddr::V6(_) => ("[::]:0", "[2001:db8::1]:9"),
+    let far = match local {
+        IpAddr::V4(_) => "192.0.2.1:9",
+        IpAddr::V6(_) => "[2001:db8::1]:9",
     };
-    let routed = UdpSocket::bind(any).and_then(|socket| {
-        socket.connect(far)?;
-        socket.local_addr()
-    });
-    match routed {
-        Ok(found) => SocketAddr::new(found.ip(), local.port()),
-        Err(_) => SocketAddr::new(IpAddr::from([127, 0, 0, 1]), local.port()),
-    }
+    let socket = UdpSocket::bind((local, 0)).ok()?;
+    socket.connect(far).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }
 
 async fn start_node(
@@ -251,4 +257,25 @@ fn addr_json(node: &ClusterNode) -> String {
     let addrs: Vec<_> =
         addr.addrs.iter().map(|ip| serde_json::json!({ "Ip": ip.to_string() })).collect();
     serde_json::json!({ "id": addr.entity_id.to_string(), "addrs": addrs }).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn a_node_without_a_network_stays_where_others_know_it() {
+        let addr = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let known = Some(addr("10.0.0.1:7000"));
+        let no_route = |_| None;
+        let all = addr("0.0.0.0:7000");
+        assert_eq!(reachable(all, no_route, known), addr("10.0.0.1:7000"));
+        assert_eq!(reachable(addr("[::]:7001"), no_route, known), addr("10.0.0.1:7001"));
+        assert_eq!(reachable(all, no_route, None), addr("127.0.0.1:7000"));
+        let route = |_| Some(addr("10.0.0.2:1").ip());
+        assert_eq!(reachable(all, route, known), addr("10.0.0.2:7000"));
+        assert_eq!(reachable(addr("127.0.0.1:9"), route, known), addr("127.0.0.1:9"));
+    }
 }

@@ -1,5 +1,6 @@
 //! Whether a token holds: signatures, times, audience, and a chain that only narrows, up to a root.
 
+use bytes::Bytes;
 use net_types::EntityId;
 use net_types::limits::{MAX_DELEGATION_DEPTH, TOKEN_CLOCK_SKEW};
 use thiserror::Error;
@@ -57,40 +58,48 @@ pub struct Verifier<'a> {
 }
 
 impl Verifier<'_> {
-    /// Checks a token and all that it rests on. Whether one of them was revoked is the caller's to
-    /// look up, by [`Verified::chain`].
-    pub fn verify(&self, token: &Token) -> Result<Verified, Rejection> {
-        match &token.claims().audience {
-            Audience::Key { key } if *key != self.caller => return Err(Rejection::ForAnother),
-            _ => {}
+    /// Checks the record of a token and all that it rests on. Whether one of them was revoked is the
+    /// caller's to look up, by [`Verified::chain`].
+    ///
+    /// Signatures come last, the root's first: who has no token of a root has one of them checked at
+    /// most, however long the chain.
+    pub fn verify(&self, record: Bytes) -> Result<Verified, Rejection> {
+        let mut chain = vec![Token::unchecked(record)?];
+        if let Audience::Key { key } = &chain[0].claims().audience
+            && *key != self.caller
+        {
+            return Err(Rejection::ForAnother);
         }
-        let grant = Grant::new(token.claims().capabilities.clone());
-        let chain = vec![token.id()];
-        let root = token.claims().issuer;
-        let mut verified = Verified { grant, chain, valid: (0, u64::MAX), root };
-        self.in_time(token, &mut verified)?;
-        let mut child = token.clone();
-        while let Some(proof) = child.claims().proof.clone() {
-            if verified.chain.len() > usize::from(MAX_DELEGATION_DEPTH) {
+        let mut valid = self.in_time(&chain[0], (0, u64::MAX))?;
+        while let Some(child) = chain.last()
+            && let Some(proof) = child.claims().proof.clone()
+        {
+            if chain.len() > usize::from(MAX_DELEGATION_DEPTH) {
                 return Err(Rejection::Chain("it went through too many hands"));
             }
-            let parent = Token::decode(proof)?;
-            is_narrower(&child, &parent)?;
-            self.in_time(&parent, &mut verified)?;
-            verified.chain.push(parent.id());
-            verified.root = parent.claims().issuer;
-            child = parent;
+            let parent = Token::unchecked(proof)?;
+            is_narrower(child, &parent)?;
+            valid = self.in_time(&parent, valid)?;
+            chain.push(parent);
         }
-        if child.claims().delegation_depth != 0 {
+        let root = chain[chain.len() - 1].claims();
+        if root.delegation_depth != 0 {
             return Err(Rejection::Chain("its depth is not that of its chain"));
         }
-        match self.roots.contains(&verified.root) {
-            true => Ok(verified),
-            false => Err(Rejection::Untrusted),
+        if !self.roots.contains(&root.issuer) {
+            return Err(Rejection::Untrusted);
         }
+        chain.iter().rev().try_for_each(Token::check_signature)?;
+        Ok(Verified {
+            grant: Grant::new(chain[0].claims().capabilities.clone()),
+            chain: chain.iter().map(Token::id).collect(),
+            valid,
+            root: root.issuer,
+        })
     }
 
-    fn in_time(&self, token: &Token, verified: &mut Verified) -> Result<(), Rejection> {
+    /// The first and last second of `valid` at which a token holds too, if it does now.
+    fn in_time(&self, token: &Token, valid: (u64, u64)) -> Result<(u64, u64), Rejection> {
         let skew = TOKEN_CLOCK_SKEW.as_secs();
         let from = token.claims().issued_at.saturating_sub(skew);
         let until = token.claims().expires_at.saturating_add(skew);
@@ -100,9 +109,7 @@ impl Verifier<'_> {
         if self.now >= until {
             return Err(Rejection::Expired);
         }
-        verified.valid.0 = verified.valid.0.max(from);
-        verified.valid.1 = verified.valid.1.min(until - 1);
-        Ok(())
+        Ok((valid.0.max(from), valid.1.min(until - 1)))
     }
 }
 
@@ -142,7 +149,6 @@ fn is_narrower(child: &Token, parent: &Token) -> Result<(), Rejection> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use bytes::Bytes;
     use net_crypto::EntityKeypair;
     use proptest::prelude::*;
 
@@ -169,7 +175,7 @@ mod tests {
     }
 
     fn verify(token: &Token, caller: u8, now: u64) -> Result<Verified, Rejection> {
-        Verifier { roots: &[entity(1)], caller: entity(caller), now }.verify(token)
+        Verifier { roots: &[entity(1)], caller: entity(caller), now }.verify(token.record().clone())
     }
 
     #[test]
@@ -240,6 +246,27 @@ mod tests {
         let child = Claims { expires_at: NOW - 61, ..held_by(3, &all) };
         let child = expired.delegate(&key(2), child).unwrap();
         assert_eq!(verify(&child, 3, NOW), Err(Rejection::Expired));
+    }
+
+    #[test]
+    fn forged_tokens_are_refused_and_cost_little() {
+        let forged = |token: &Token| {
+            let mut record = token.record().to_vec();
+            *record.last_mut().unwrap() ^= 1;
+            Bytes::from(record)
+        };
+        let verifier = Verifier { roots: &[entity(1)], caller: entity(3), now: NOW };
+        let refusal = |record| verifier.verify(record).unwrap_err();
+        let stranger = Token::sign(&key(9), held_by(3, &["read:"])).unwrap();
+        assert_eq!(refusal(forged(&stranger)), Rejection::Untrusted, "no signature was looked at");
+        let damaged = Rejection::Token(TokenError::Damaged);
+        let root = Token::sign(&key(1), held_by(2, &["full:", "delegate"])).unwrap();
+        let child = root.delegate(&key(2), held_by(3, &["read:"])).unwrap();
+        assert_eq!(refusal(forged(&child)), damaged);
+        let proof = Some(forged(&root));
+        let claims = Claims { proof, delegation_depth: 1, ..held_by(3, &["read:"]) };
+        let on_a_forged_one = Token::sign(&key(2), claims).unwrap();
+        assert_eq!(refusal(on_a_forged_one.record().clone()), damaged);
     }
 
     #[test]

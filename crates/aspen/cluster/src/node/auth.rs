@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use aspen_api::kv::{Consistency, ReadKey};
 use aspen_api::lease::LeaseTimeToLive;
 use aspen_api::{ApiError, AuthenticatedRequest, ErrorCode, Key, LeaseId, Request};
-use aspen_auth::{Rejection, Token, TokenId, Verified, Verifier, revocation_key};
+use aspen_auth::{Rejection, TokenId, Verified, Verifier, revocation_key};
 use bytes::Bytes;
 use net_types::EntityId;
 use net_types::limits::MAX_REMEMBERED_TOKENS;
@@ -94,8 +94,7 @@ impl CheckTokens {
         let verified = match known.filter(holds) {
             Some(known) => known,
             None => {
-                let token = Token::decode(record.clone())?;
-                let verified = Verifier { roots: &roots, caller, now }.verify(&token)?;
+                let verified = Verifier { roots: &roots, caller, now }.verify(record.clone())?;
                 self.remember(name, &verified);
                 verified
             }

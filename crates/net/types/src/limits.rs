@@ -350,8 +350,8 @@ pub const MAX_CLUSTER_PEERS: usize = 1_000;
 pub const MAX_HEALTH_REASONS: usize = 64;
 /// Bytes of one of them.
 pub const MAX_HEALTH_REASON_BYTES: usize = 256;
-/// Members that a node knows from other members only.
-pub const MAX_VOUCHED_MEMBERS: usize = 100;
+/// Senders in consensus that a node does not know and asks other members about.
+pub const MAX_SENDERS_IN_QUESTION: usize = 64;
 /// Deadline of a client's request that names none.
 pub const DEFAULT_REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// Sessions a client keeps.

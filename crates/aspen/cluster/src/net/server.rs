@@ -125,7 +125,7 @@ impl RaftService {
         };
         match members {
             Some(members) => self.trust.ask_members(&members, frame.sender, from).await,
-            None => standing == Standing::Known,
+            None => standing == Standing::Member,
         }
     }
 

@@ -1,159 +1,202 @@
 //! Who may speak for which member.
 //!
 //! Consensus believes what a member says, so only members are heard: their number must come from the
-//! identity that the membership holds for it. A member that was away may find that the cluster is
-//! led by one that it has never heard of; it then asks the members that it does know. A node that
-//! belongs to no cluster yet has nothing to lose and follows the first leader that finds it.
+//! identity that the membership holds for it. The membership that a node knows can be old, though,
+//! and the cluster be led by a member that it has never heard of. Of an unknown sender it therefore
+//! asks those that it knows. One that counts the sender among the members is enough; the sender is
+//! refused if a majority of the voters, this node included, does not. Where fewer can be asked, the
+//! mesh's secret has to do: otherwise members that together could go on would wait for ever for one
+//! that is gone to introduce them. A node that belongs to no cluster yet has nothing to lose and
+//! follows the first leader that finds it.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aspen_api::cluster::GetClusterState;
 use aspen_api::{AuthenticatedRequest, RequestId, Response};
 use futures_util::{StreamExt, stream};
-use net_types::limits::MAX_VOUCHED_MEMBERS;
-use net_types::{EntityId, PeerAddr};
+use net_types::limits::MAX_SENDERS_IN_QUESTION;
+use net_types::{EntityId, Instant, PeerAddr};
 use net_wire::Class;
-use tokio::time::Instant;
 
 use super::Transport;
+use crate::clock::Clock;
 use crate::types::{LogId, Membership, StoredMembership};
 
 /// Time for members to say whether they know another.
-const VOUCH_TIMEOUT: Duration = Duration::from_millis(500);
+const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 /// Members that are asked at the same time.
 const ASKED_AT_ONCE: usize = 16;
-/// Time for which nobody is asked again about one whom no member knew: a stranger could otherwise
-/// have the members asked without end, and nobody be asked about a leader.
-const REFUSAL_LIFE: Duration = Duration::from_millis(500);
+/// How long an answer holds, if the membership does not change before.
+const ANSWER_LIFE: Duration = Duration::from_secs(5);
 
-/// What the membership says of a sender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// It is a member.
-    Known,
-    /// Nobody has its number, or another identity has. The log may end before the number was given
-    /// to a node that took the place of one that is lost.
-    Unknown,
+/// What the membership says of a sender: that its number and identity belong together, or nothing.
+fn is_listed(membership: &Membership, sender: u64, from: EntityId) -> bool {
+    membership.nodes().next().is_none()
+        || membership.get_node(&sender).is_some_and(|member| member.0.entity_id == from)
 }
 
-fn standing(membership: &Membership, sender: u64, from: EntityId) -> Standing {
-    match membership.get_node(&sender) {
-        Some(member) if member.0.entity_id == from => Standing::Known,
-        None if membership.nodes().next().is_none() => Standing::Known,
-        Some(_) | None => Standing::Unknown,
+/// What is known of a sender that is not listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Question {
+    Asked,
+    Answered { sender: u64, is_member: bool, until: Instant },
+}
+
+/// Senders that are not listed, until this node's own log says who belongs.
+#[derive(Default)]
+struct Questions {
+    /// The membership in which they are not.
+    at: Option<LogId>,
+    by_identity: BTreeMap<EntityId, Question>,
+}
+
+impl Questions {
+    /// An identity is asked about once at a time, and not again while the answer holds, so that
+    /// strangers cannot have the members asked without end.
+    fn open(&mut self, from: EntityId, now: Instant) -> Standing {
+        self.by_identity.retain(|_, question| match question {
+            Question::Asked => true,
+            Question::Answered { until, .. } => now < *until,
+        });
+        if self.by_identity.len() >= MAX_SENDERS_IN_QUESTION {
+            return Standing::Refused;
+        }
+        self.by_identity.insert(from, Question::Asked);
+        Standing::Unknown
     }
 }
 
-/// Members that this node knows from others only, until its own log says who belongs.
-#[derive(Default)]
-struct Vouched {
-    /// The membership that did not have them.
-    at: Option<LogId>,
-    members: BTreeMap<u64, EntityId>,
+/// What may be done with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It comes from a member.
+    Member,
+    /// It does not, or this is being found out; the sender will try again.
+    Refused,
+    /// Members are to be asked.
+    Unknown,
 }
 
 /// Decides whose messages are heard.
 pub(crate) struct Trust {
     local: u64,
     transport: Arc<dyn Transport>,
-    vouched: Mutex<Vouched>,
-    /// Until when nobody is asked about an identity. Held while members are asked, which happens for
-    /// one sender at a time.
-    refused: tokio::sync::Mutex<BTreeMap<EntityId, Instant>>,
+    clock: Arc<dyn Clock>,
+    questions: Mutex<Questions>,
+}
+
+/// Takes a question back that was not answered because its sender gave up.
+struct Asking<'a> {
+    trust: &'a Trust,
+    from: EntityId,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let mut questions = self.trust.lock();
+        if questions.by_identity.get(&self.from) == Some(&Question::Asked) {
+            questions.by_identity.remove(&self.from);
+        }
+    }
 }
 
 impl Trust {
-    pub(crate) fn new(local: u64, transport: Arc<dyn Transport>) -> Self {
-        let vouched = Mutex::default();
-        Self { local, transport, vouched, refused: tokio::sync::Mutex::default() }
+    pub(crate) fn new(local: u64, transport: Arc<dyn Transport>, clock: Arc<dyn Clock>) -> Self {
+        Self { local, transport, clock, questions: Mutex::default() }
     }
 
-    /// What is known here of the node that sends as `sender` and has the identity `from`.
+    fn lock(&self) -> MutexGuard<'_, Questions> {
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What may be done with a message of the node that sends as `sender` and has the identity
+    /// `from`. Who hears `Unknown` calls [`Trust::ask_members`].
     pub(crate) fn standing(
         &self,
         stored: &StoredMembership,
         sender: u64,
         from: EntityId,
     ) -> Standing {
-        match standing(stored.membership(), sender, from) {
-            Standing::Unknown if self.was_vouched_for(stored, sender, from) => Standing::Known,
-            standing => standing,
+        if is_listed(stored.membership(), sender, from) {
+            return Standing::Member;
+        }
+        let mut questions = self.lock();
+        if questions.at != *stored.log_id() {
+            *questions = Questions { at: *stored.log_id(), by_identity: BTreeMap::new() };
+        }
+        let now = self.clock.now();
+        match questions.by_identity.get(&from) {
+            Some(Question::Asked) => Standing::Refused,
+            Some(Question::Answered { sender: known, is_member, until }) if now < *until => {
+                match *is_member && *known == sender {
+                    true => Standing::Member,
+                    false => Standing::Refused,
+                }
+            }
+            _ => questions.open(from, now),
         }
     }
 
-    /// Asks the members whether an unknown sender is one of them.
-    ///
-    /// While another sender is asked for, and for a moment after it was refused, the answer is no; a
-    /// member will try again.
+    /// Asks the members that this node knows about a sender that it does not know.
     pub(crate) async fn ask_members(
         &self,
         stored: &StoredMembership,
         sender: u64,
         from: EntityId,
     ) -> bool {
-        let Ok(mut refused) = self.refused.try_lock() else { return false };
-        refused.retain(|_, until| Instant::now() < *until);
-        if refused.contains_key(&from) {
-            return false;
+        let _asking = Asking { trust: self, from };
+        let is_member = self.is_it_one(stored.membership(), sender, from).await;
+        let until = self.clock.now() + ANSWER_LIFE;
+        let mut questions = self.lock();
+        if questions.at == *stored.log_id() {
+            questions.by_identity.insert(from, Question::Answered { sender, is_member, until });
         }
-        let is_member = self.do_others_know(stored.membership(), sender, from).await;
-        if is_member {
-            tracing::info!(sender, entity_id = %from, "members vouch for one unknown here");
-            self.remember(stored, sender, from);
-        } else {
-            if refused.len() >= MAX_VOUCHED_MEMBERS {
-                refused.clear();
-            }
-            refused.insert(from, Instant::now() + REFUSAL_LIFE);
-        }
+        tracing::info!(sender, entity_id = %from, is_member, "asked who an unknown sender is");
         is_member
     }
 
-    fn was_vouched_for(&self, stored: &StoredMembership, sender: u64, from: EntityId) -> bool {
-        let vouched = self.vouched.lock().unwrap_or_else(PoisonError::into_inner);
-        vouched.at == *stored.log_id() && vouched.members.get(&sender) == Some(&from)
-    }
-
-    fn remember(&self, stored: &StoredMembership, sender: u64, from: EntityId) {
-        let mut vouched = self.vouched.lock().unwrap_or_else(PoisonError::into_inner);
-        if vouched.at != *stored.log_id() || vouched.members.len() >= MAX_VOUCHED_MEMBERS {
-            *vouched = Vouched { at: *stored.log_id(), members: BTreeMap::new() };
-        }
-        vouched.members.insert(sender, from);
-    }
-
-    async fn do_others_know(&self, known: &Membership, sender: u64, from: EntityId) -> bool {
+    async fn is_it_one(&self, known: &Membership, sender: u64, from: EntityId) -> bool {
+        let voters: BTreeSet<u64> = known.voter_ids().collect();
         let others = known.nodes().filter(|(id, _)| **id != self.local);
-        let calls: Vec<_> = others.map(|(_, member)| self.knows(&member.0, sender, from)).collect();
+        let calls: Vec<_> = others
+            .map(|(id, member)| {
+                let answer = self.knows(&member.0, sender, from);
+                let votes = voters.contains(id);
+                async move { (votes, answer.await) }
+            })
+            .collect();
+        let mut against = usize::from(voters.contains(&self.local));
         let mut answers = stream::iter(calls).buffer_unordered(ASKED_AT_ONCE);
-        while let Some(knows) = answers.next().await {
-            if knows {
-                return true;
+        while 2 * against <= voters.len() {
+            match answers.next().await {
+                Some((_, Some(true))) => return true,
+                Some((votes, Some(false))) => against += usize::from(votes),
+                Some((_, None)) => {}
+                None => return true,
             }
         }
-        false
+        // The others need not decide it, but one of them that knows better still counts.
+        answers.any(|(_, answer)| async move { answer == Some(true) }).await
     }
 
-    /// Whether `witness` counts the sender among the members.
+    /// Whether `witness` counts the sender among the members; `None` if it does not answer.
     fn knows(
         &self,
         witness: &PeerAddr,
         sender: u64,
         from: EntityId,
-    ) -> impl Future<Output = bool> + Send + use<> {
+    ) -> impl Future<Output = Option<bool>> + Send + use<> {
         let body = AuthenticatedRequest::new(GetClusterState {}, RequestId::UNNAMED).encode();
         let (service, class) = (aspen_api::service::CLIENT, Class::Realtime);
-        let call = self.transport.call(witness, service, class, body, VOUCH_TIMEOUT);
+        let call = self.transport.call(witness, service, class, body, ASK_TIMEOUT);
         async move {
             let Ok(Ok(Response::ClusterState(state))) = call.await.map(Response::decode) else {
-                return false;
+                return None;
             };
-            let is_it = |node: &aspen_api::cluster::ClusterNode| {
-                node.node_id.0 == sender && node.addr.entity_id == from
-            };
-            state.nodes.iter().any(is_it)
+            let mut nodes = state.nodes.iter();
+            Some(nodes.any(|node| node.node_id.0 == sender && node.addr.entity_id == from))
         }
     }
 }
@@ -168,6 +211,10 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use aspen_api::MemberId;
+    use aspen_api::cluster::{ClusterNode, ClusterStateResult};
+
+    use crate::clock::SystemClock;
     use crate::net::{TransportError, TransportFuture};
     use crate::types::Member;
 
@@ -185,17 +232,20 @@ mod tests {
     #[test]
     fn a_number_counts_only_with_its_identity() {
         let cluster = members(&[1, 2, 3]);
-        assert_eq!(standing(&cluster, 2, entity(2)), Standing::Known);
-        assert_eq!(standing(&cluster, 2, entity(3)), Standing::Unknown);
-        assert_eq!(standing(&cluster, 4, entity(4)), Standing::Unknown);
-        assert_eq!(standing(&cluster, 4, entity(2)), Standing::Unknown);
-        assert_eq!(standing(&Membership::default(), 4, entity(4)), Standing::Known);
+        assert!(is_listed(&cluster, 2, entity(2)));
+        assert!(!is_listed(&cluster, 2, entity(3)));
+        assert!(!is_listed(&cluster, 4, entity(4)));
+        assert!(!is_listed(&cluster, 4, entity(2)));
+        assert!(is_listed(&Membership::default(), 4, entity(4)), "nothing to lose");
     }
-    /// Members of whom none answers, and how often they were asked.
-    #[derive(Default)]
-    struct Silent(AtomicUsize);
 
-    impl Transport for Silent {
+    /// Members that count these among themselves, or do not answer, and how often they were asked.
+    struct Witnesses {
+        know: Option<Vec<u64>>,
+        asked: AtomicUsize,
+    }
+
+    impl Transport for Witnesses {
         fn call(
             &self,
             _: &PeerAddr,
@@ -204,27 +254,86 @@ mod tests {
             _: Bytes,
             _: Duration,
         ) -> TransportFuture {
-            self.0.fetch_add(1, Ordering::Relaxed);
-            Box::pin(async { Err(TransportError::Timeout) })
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            let node = |n: &u64| ClusterNode {
+                node_id: MemberId(*n),
+                addr: PeerAddr::direct(entity(*n), "127.0.0.1:1".parse().unwrap()),
+                is_voter: true,
+                is_learner: false,
+                is_leader: false,
+            };
+            let state = |known: &Vec<u64>| {
+                let nodes = known.iter().map(node).collect();
+                Response::from(ClusterStateResult { nodes }).encode()
+            };
+            let answer = self.know.as_ref().map(state).ok_or(TransportError::Timeout);
+            Box::pin(async move { answer })
         }
 
         fn add_peer(&self, _: &PeerAddr) {}
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn members_are_asked_about_a_stranger_now_and_then_only() {
-        let members = StoredMembership::new(None, members(&[1, 2, 3]));
-        let silent = Arc::new(Silent::default());
-        let trust = Trust::new(1, silent.clone());
-        let asked = || silent.0.load(Ordering::Relaxed);
-        for number in 4..1_000 {
-            assert!(!trust.ask_members(&members, number, entity(9)).await);
+    /// Member 1 of three, whose others know these.
+    fn among(know: Option<&[u64]>) -> (Trust, Arc<Witnesses>, StoredMembership) {
+        let know = know.map(<[u64]>::to_vec);
+        let witnesses = Arc::new(Witnesses { know, asked: AtomicUsize::new(0) });
+        let trust = Trust::new(1, witnesses.clone(), Arc::new(SystemClock::new()));
+        (trust, witnesses, StoredMembership::new(None, members(&[1, 2, 3])))
+    }
+
+    async fn is_heard(
+        trust: &Trust,
+        members: &StoredMembership,
+        sender: u64,
+        from: EntityId,
+    ) -> bool {
+        match trust.standing(members, sender, from) {
+            Standing::Member => true,
+            Standing::Refused => false,
+            Standing::Unknown => trust.ask_members(members, sender, from).await,
         }
-        assert_eq!(asked(), 2, "the others, once");
-        assert!(!trust.ask_members(&members, 4, entity(4)).await);
-        assert_eq!(asked(), 4, "another identity is another matter");
-        tokio::time::advance(REFUSAL_LIFE).await;
-        assert!(!trust.ask_members(&members, 9, entity(9)).await);
-        assert_eq!(asked(), 6);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn members_decide_about_a_stranger_and_are_asked_now_and_then_only() {
+        let (trust, witnesses, members) = among(Some(&[1, 2, 3, 4]));
+        let asked = || witnesses.asked.load(Ordering::Relaxed);
+        assert!(is_heard(&trust, &members, 4, entity(4)).await);
+        assert!(is_heard(&trust, &members, 4, entity(4)).await);
+        let first = asked();
+        assert!((1..=2).contains(&first), "the answer is remembered");
+        assert!(!is_heard(&trust, &members, 5, entity(4)).await, "but for its number only");
+        for sender in 5..1_000 {
+            assert!(!is_heard(&trust, &members, sender, entity(9)).await);
+        }
+        assert_eq!(asked(), first + 2, "an identity is asked about once");
+        assert!(!is_heard(&trust, &members, 2, entity(8)).await, "the number is another's");
+        tokio::time::advance(ANSWER_LIFE).await;
+        assert!(!is_heard(&trust, &members, 9, entity(9)).await);
+        assert_eq!(asked(), first + 6);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_no_majority_can_be_asked_the_secret_has_to_do() {
+        let (trust, _, members) = among(None);
+        assert!(is_heard(&trust, &members, 4, entity(4)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_strangers_are_asked_about_than_there_is_room_for() {
+        let (trust, _, members) = among(Some(&[1, 2, 3]));
+        let stranger = |n: usize| {
+            let mut id = [7; 32];
+            id[..8].copy_from_slice(&(n as u64).to_le_bytes());
+            EntityId(id)
+        };
+        for n in 0..MAX_SENDERS_IN_QUESTION {
+            assert_eq!(trust.standing(&members, 9, stranger(n)), Standing::Unknown);
+        }
+        let next = stranger(MAX_SENDERS_IN_QUESTION);
+        assert_eq!(trust.standing(&members, 9, next), Standing::Refused);
+        // Who gave up leaves its place.
+        drop(Asking { trust: &trust, from: stranger(0) });
+        assert_eq!(trust.standing(&members, 9, next), Standing::Unknown);
     }
 }

@@ -101,7 +101,7 @@ impl ClusterNode {
         let votes_from = if needs_patience { started_at + lease } else { started_at };
         let service = RaftService {
             raft: raft.clone(),
-            trust: Trust::new(config.member_id.0, transport.clone()),
+            trust: Trust::new(config.member_id.0, transport.clone(), config.clock.clone()),
             state: state.clone(),
             receiver: Arc::new(tokio::sync::Mutex::new(receiver)),
             clock: config.clock.clone(),

@@ -231,7 +231,7 @@ async fn leaders_that_have_restarted_lengthen_a_life_by_the_time_between_two_sta
 async fn reads_that_wait_together_share_confirmations() {
     let cluster = TestCluster::formed(3).await;
     put(&cluster.nodes[&1], "a", "1").await.unwrap();
-    let confirmations = |node: &aspen_cluster::ClusterNode| {
+    let confirmations = |node: &ClusterNode| {
         let text = node.prometheus_text();
         let line = text.lines().find(|l| l.starts_with("aspen_read_confirmations_total ")).unwrap();
         line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()

@@ -82,3 +82,25 @@ async fn a_member_that_was_away_follows_a_new_node_with_the_number_of_an_old_one
     let found = keys(&cluster.nodes[&4], Consistency::Stale).await;
     assert!(found.contains(&"new".to_owned()), "{found:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_voter_that_missed_everything_helps_to_elect_one_that_it_does_not_know() {
+    let mut cluster = TestCluster::formed(1).await;
+    cluster.start(2).await;
+    cluster.nodes[&1].add_learner(MemberId(2), addr(2)).await.unwrap();
+    cluster.settle().await;
+    cluster.start(3).await;
+    cluster.mesh.cut(1, 2);
+    cluster.mesh.cut(2, 3);
+    // Node 2 misses that it votes, and that there is a node 3.
+    cluster.nodes[&1].add_learner(MemberId(3), addr(3)).await.unwrap();
+    let voters = [MemberId(1), MemberId(2), MemberId(3)];
+    cluster.nodes[&1].change_membership(&voters).await.unwrap();
+    put(&cluster.nodes[&1], "k", "v").await.unwrap();
+    cluster.stop(1).await;
+    cluster.mesh.heal();
+    assert_eq!(cluster.leader().await, 3);
+    put(&cluster.nodes[&3], "l", "v").await.unwrap();
+    cluster.settle().await;
+    assert_eq!(keys(&cluster.nodes[&2], Consistency::Stale).await, ["k", "l"]);
+}

@@ -84,8 +84,11 @@ pub(crate) struct Inner {
     token: Option<Bytes>,
     should_follow_leader: bool,
     pub(crate) peers: Mutex<Peers>,
-    /// The peer to ask first: the one that answered last, or was found to lead.
+    /// The peer to ask first what only the leader answers: the one that did so last, or was found to
+    /// lead.
     pub(crate) preferred: watch::Sender<usize>,
+    /// The peer to ask first what any can answer.
+    pub(crate) answering: watch::Sender<usize>,
     ids: Mutex<RequestIds>,
     /// The newest revision seen in an answer.
     seen: AtomicU64,
@@ -154,6 +157,7 @@ impl Client {
             should_follow_leader: options.should_follow_leader,
             peers: Mutex::new(Peers::new(peers)),
             preferred: watch::Sender::new(0),
+            answering: watch::Sender::new(0),
             ids: Mutex::default(),
             seen: AtomicU64::new(0),
             turns: Semaphore::new(MAX_REQUESTS_PER_CLIENT),
@@ -241,7 +245,7 @@ impl Inner {
         let mut rotation = match audience {
             Audience::First => Rotation::start(1, 0, self.instant(until)),
             _ => {
-                let first = *self.preferred.borrow();
+                let first = *self.first_choice(audience).borrow();
                 Rotation::start(self.known(audience), first, self.instant(until))
             }
         };
@@ -251,9 +255,7 @@ impl Inner {
             tracing::trace!(peer, attempt = attempts.count, "asking");
             let failure = match self.attempt(peer, &body, until, audience, &mut attempts).await {
                 Attempt::Answer(response) => {
-                    if audience == Audience::Leader {
-                        self.prefer(peer);
-                    }
+                    self.choose(peer, audience);
                     return Ok(response);
                 }
                 Attempt::Refused(error) if attempts.may_be_renamed(&error) => {
@@ -465,12 +467,28 @@ impl Inner {
         lock(&self.peers).learn(leader, self.should_follow_leader)
     }
 
-    pub(crate) fn prefer(&self, peer: usize) {
-        self.preferred.send_if_modified(|preferred| {
-            let is_new = *preferred != peer;
-            *preferred = peer;
-            is_new
-        });
+    /// The peer that is asked first.
+    pub(crate) fn first_choice(&self, audience: Audience) -> &watch::Sender<usize> {
+        match audience {
+            Audience::Leader => &self.preferred,
+            Audience::Any | Audience::First => &self.answering,
+        }
+    }
+
+    /// Has a peer asked first from now on, and those whose peer is silent told.
+    pub(crate) fn choose(&self, peer: usize, audience: Audience) {
+        let set = |choice: &watch::Sender<usize>| {
+            choice.send_if_modified(|chosen| std::mem::replace(chosen, peer) != peer);
+        };
+        match audience {
+            // The leader answers everything, and there is a session with it.
+            Audience::Leader => {
+                set(&self.preferred);
+                set(&self.answering);
+            }
+            Audience::Any => set(&self.answering),
+            Audience::First => {}
+        }
     }
 
     fn instant(&self, at: tokio::time::Instant) -> Instant {

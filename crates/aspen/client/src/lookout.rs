@@ -47,24 +47,23 @@ impl Inner {
             return std::future::pending().await;
         }
         // Only news count: what was known before led to this peer.
-        let mut preferred = self.preferred.subscribe();
+        let mut choice = self.first_choice(audience).subscribe();
         let mut probes = Vec::new();
         let mut candidate = peer;
         let mut pause = patience;
         let mut next = Instant::now() + pause;
         loop {
             tokio::select! {
-                Ok(()) = preferred.changed(), if audience == Audience::Leader => {
-                    let found = *preferred.borrow_and_update();
+                Ok(()) = choice.changed() => {
+                    let found = *choice.borrow_and_update();
                     if found != peer {
                         return found;
                     }
                 }
                 (by, answer) = first_of(&mut probes) => {
-                    match self.judge_probe(peer, by, audience, answer) {
-                        Some(better) if audience == Audience::Leader => self.prefer(better),
-                        Some(better) => return better,
-                        None => {}
+                    if let Some(better) = self.judge_probe(peer, by, audience, answer) {
+                        self.choose(better, audience);
+                        return better;
                     }
                 }
                 () = tokio::time::sleep_until(next) => {

@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use aspen_api::cluster::InitCluster;
-use aspen_api::kv::{Compact, CompareAndSwapKey, ReadKey, WriteKey};
+use aspen_api::kv::{Compact, CompareAndSwapKey, Consistency, ReadKey, WriteKey};
 use aspen_api::{ErrorCode, Key, KeyValueStore, Revision};
 use aspen_client::{Client, ClientOptions};
 use net_node::{EntityKeypair, PeerAddr};
@@ -325,4 +325,35 @@ async fn a_client_has_no_more_requests_under_way_than_a_node_takes() {
     members.set_mood(0, Mood::Leads);
     writes.into_iter().for_each(|write| write.abort());
     client.send(create("later")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_leader_that_was_passed_by_is_come_back_to() {
+    let members = Members::start(&[Mood::Refuses(ErrorCode::ServiceUnavailable), Mood::Silent]);
+    let client = members.client(&[0, 1], LONG);
+    let write = client.send(create("k"));
+    let recovery = async {
+        while members.asked(1).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        members.set_mood(0, Mood::Leads);
+    };
+    let (result, ()) = tokio::join!(write, recovery);
+    assert!(result.unwrap().is_success);
+}
+
+#[tokio::test]
+async fn reads_that_any_member_can_answer_learn_from_each_other_who_is_silent() {
+    let members = Members::start(&[Mood::Silent, Mood::Follows]);
+    let client = members.client(&[0, 1], LONG);
+    let read = || {
+        let read = ReadKey::newest(key("k"));
+        client.send(ReadKey { consistency: Consistency::Stale, ..read })
+    };
+    read().await.unwrap();
+    for _ in 0..20 {
+        read().await.unwrap();
+    }
+    assert_eq!(members.asked(0).len(), 1, "the silent one is not tried first each time");
+    assert_eq!(members.asked(1).len(), 21);
 }

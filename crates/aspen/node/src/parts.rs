@@ -44,6 +44,7 @@ impl Parts {
     /// Starts every part. A folder that was never used becomes a cluster of one node at once,
     /// unless the settings name others to join.
     pub(crate) async fn start(settings: Settings) -> Result<Self, RunError> {
+        Self::outlive_file_limits()?;
         let folder = settings.data_dir.clone();
         let path = || folder.display().to_string();
         let disk =
@@ -80,14 +81,24 @@ impl Parts {
         Ok(Self { _lock: lock, mesh, node, services, http, ticket, moving })
     }
 
+    /// Has the system tell of a file that may not grow further by an error, which is handled like a
+    /// full disk, and not by a signal that ends the process without a word.
+    pub(crate) fn outlive_file_limits() -> Result<(), RunError> {
+        let limit = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+        // The handler stays when this is dropped.
+        signal(limit).map(drop).map_err(RunError::Signal)
+    }
+
     /// Returns once the process is asked to stop, or why the node cannot go on.
     pub(crate) async fn wait_for_end(&self) -> Result<(), RunError> {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signal)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signal)?;
+        let mut hang_up = signal(SignalKind::hangup()).map_err(RunError::Signal)?;
         tokio::select! {
             biased;
             _ = interrupt.recv() => Ok(()),
             _ = terminate.recv() => Ok(()),
+            _ = hang_up.recv() => Ok(()),
             reason = self.node.ended() => Err(RunError::Ended(reason)),
         }
     }

@@ -103,7 +103,7 @@ fn date(unix_seconds: u64) -> String {
 fn inspected(token: &Token) -> Outcome {
     let claims = token.claims();
     let json = described(token);
-    let is_over = claims.expires_at.saturating_add(TOKEN_CLOCK_SKEW.as_secs()) <= now();
+    let (now, skew) = (now(), TOKEN_CLOCK_SKEW.as_secs());
     let word = |name: &str| json[name].as_str().unwrap_or_default().to_owned();
     let capabilities: Vec<_> = claims.capabilities.iter().map(ToString::to_string).collect();
     let lines = [
@@ -116,9 +116,14 @@ fn inspected(token: &Token) -> Outcome {
         format!("delegation_depth\t{}", claims.delegation_depth),
     ];
     let outcome = Outcome::new(json, lines.join("\n"));
-    match is_over {
-        true => outcome.with_note("the token has expired"),
-        false => outcome.with_note("whether a cluster trusts the issuer, only it can say"),
+    if claims.expires_at.saturating_add(skew) <= now {
+        outcome.with_note("the token has expired")
+    } else if claims.expires_at <= now {
+        outcome.with_note(format!(
+            "the token has expired; for {skew} s clusters allow for their clocks"
+        ))
+    } else {
+        outcome.with_note("whether a cluster trusts the issuer, only it can say")
     }
 }
 

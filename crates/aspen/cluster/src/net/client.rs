@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aspen_api::codec::Wire;
@@ -54,6 +55,8 @@ pub(crate) struct Dialing {
     pub drift: Drift,
     pub spool: Arc<Spool>,
     pub blocking: Blocking,
+    /// Whether the last refusal was that of a member that does not know this node.
+    pub was_disowned: AtomicBool,
     /// Time for one append: long enough for a slow disk, short enough to notice a dead peer.
     pub append_deadline: Duration,
 }
@@ -135,7 +138,17 @@ impl RaftClient {
             let theirs = UnixMillis(frame.wall_ms);
             dialing.drift.observe(target, took, sent, dialing.clock.wall(), theirs);
             match frame.reply {
-                Reply::Refused { reason } => Err(CallError::Refused(reason)),
+                Reply::Refused { reason } => {
+                    let is_new =
+                        !dialing.was_disowned.swap(reason == Refusal::NotMember, Ordering::Relaxed);
+                    if reason == Refusal::NotMember && is_new {
+                        tracing::warn!(
+                            "node {target} does not count this node among the members; if it was \
+                             removed or expunged, stop it: it comes back with an empty data folder"
+                        );
+                    }
+                    Err(CallError::Refused(reason))
+                }
                 reply => Ok(reply),
             }
         }

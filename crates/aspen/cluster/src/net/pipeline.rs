@@ -235,6 +235,7 @@ mod tests {
             drift: Drift::default(),
             spool: Arc::new(Spool::open(Arc::new(MemoryDisk::new())).unwrap()),
             blocking: Blocking::Inline,
+            was_disowned: std::sync::atomic::AtomicBool::new(false),
             append_deadline: Duration::from_secs(1),
         });
         let client = RaftDialer(dialing).new_client(2, &Member(peer)).await;

@@ -130,9 +130,7 @@ impl Authorizer for CheckTokens {
             return Ok(());
         }
         match &request.token {
-            None if self.is_required => {
-                Err(unauthorized("a token is required: give one with --token or ASPEN_TOKEN"))
-            }
+            None if self.is_required => Err(unauthorized("a token is required")),
             None => Ok(()),
             Some(record) => {
                 let verified = self.verify(node, caller, record);

@@ -57,7 +57,11 @@ impl ClusterNode {
         self.0.counters.requests.fetch_add(1, Ordering::Relaxed);
         match self.answer(caller, request).await {
             Ok(response) => response,
-            Err(error) => {
+            Err(mut error) => {
+                if error.leader_hint.is_some() && self.live_leader().is_none() {
+                    // Nobody is to wait for a leader that is gone.
+                    error = ApiError::not_leader(None);
+                }
                 self.0.counters.errors.fetch_add(1, Ordering::Relaxed);
                 error.into()
             }

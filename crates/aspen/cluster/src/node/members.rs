@@ -90,7 +90,7 @@ impl ClusterNode {
 
     /// Members as this node knows them, itself included.
     pub fn cluster_state(&self) -> ClusterStateResult {
-        let leader = self.leader_id();
+        let leader = self.live_leader();
         let nodes = self.with_membership(|membership| {
             let voters: BTreeSet<u64> = membership.voter_ids().collect();
             let member = |(id, member): (&u64, &Member)| ClusterMember {

@@ -134,6 +134,14 @@ impl ClusterNode {
         }
     }
 
+    /// The leader, if it can act as far as this node knows; see [`ClusterNode::leader_id`] for one that
+    /// may be gone.
+    pub(super) fn live_leader(&self) -> Option<MemberId> {
+        let metrics = self.0.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        self.leader_id().filter(|_| self.lack_of_leader(&metrics).is_none())
+    }
+
     /// Whether the node serves: it runs, belongs to a cluster and follows a leader that
     /// can act.
     pub fn is_ready(&self) -> bool {
@@ -150,7 +158,7 @@ impl ClusterNode {
         RaftMetricsResult {
             node_id: self.0.config.member_id,
             state: state_of(metrics.state),
-            leader: self.leader_id(),
+            leader: self.live_leader(),
             term: metrics.current_term,
             last_log_index: metrics.last_log_index,
             last_applied_index: index(&metrics.last_applied),
@@ -180,7 +188,7 @@ impl ClusterNode {
 
     /// The leader that the node knows, and where it is.
     pub fn leader(&self) -> LeaderResult {
-        let leader = self.leader_id().and_then(|id| {
+        let leader = self.live_leader().and_then(|id| {
             let addr = self.member_addr(id)?;
             Some(ApiMember { node_id: id, addr })
         });

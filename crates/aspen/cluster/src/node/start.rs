@@ -88,6 +88,7 @@ impl ClusterNode {
             drift: Drift::default(),
             spool,
             blocking: config.blocking,
+            was_disowned: AtomicBool::new(false),
             append_deadline: (2 * lease).max(MIN_APPEND_DEADLINE),
         });
         let had_voted = log.vote().is_some();

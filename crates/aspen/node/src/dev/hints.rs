@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use super::out;
 use super::ticket_place::TicketPlace;
 
 const CLIENT: &str = "aspen-cli";
@@ -16,23 +17,25 @@ pub(crate) fn say(place: &TicketPlace) {
         true => String::new(),
         false => format!(" --ticket {}", quoted(place.path())),
     };
-    println!("ticket: {}", place.path().display());
+    out::line(format!("ticket: {}", place.path().display()));
     if is_other_named {
-        println!("ASPEN_TICKET is set, so that {CLIENT} means its cluster unless told otherwise.");
+        out::line(format!(
+            "ASPEN_TICKET is set, so that {CLIENT} means its cluster unless told otherwise."
+        ));
     }
     let beside = env::current_exe().ok().map(|program| program.with_file_name(CLIENT));
     let here = env::current_dir().unwrap_or_default();
     let client = match client(env::var_os("PATH").as_deref(), beside, &here) {
         Some(client) => client,
         None => {
-            println!("{CLIENT} is not built yet: cargo build --release --bin {CLIENT}");
+            out::line(format!("{CLIENT} is not built yet: cargo build --release --bin {CLIENT}"));
             CLIENT.to_owned()
         }
     };
-    println!("try, in another terminal:");
-    println!("  {client}{option} kv set greeting hello");
-    println!("  {client}{option} kv get greeting");
-    println!("  {client}{option} cluster status");
+    out::line("try, in another terminal:");
+    out::line(format!("  {client}{option} kv set greeting hello"));
+    out::line(format!("  {client}{option} kv get greeting"));
+    out::line(format!("  {client}{option} cluster status"));
 }
 
 /// How the client is called in the folder `here`: by its name if that is in the path, else as the

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod hints;
+mod out;
 mod process;
 mod status;
 mod ticket_place;
@@ -104,6 +105,9 @@ pub(crate) enum DevError {
     /// There is no client.
     #[error("cannot start a client: {0}")]
     Client(#[from] aspen_client::ConnectError),
+    /// The tour cannot be shown.
+    #[error("the tour needs at least {TOUR_NODES} nodes: it kills one, and a majority must go on")]
+    TooFewNodes,
     /// The tour was stopped from outside.
     #[error("stopped before the end of the tour; the nodes and their data are gone")]
     Stopped,
@@ -124,12 +128,18 @@ impl DevError {
     }
 }
 
+/// Nodes that the tour needs at the least: it kills one, and a majority has to go on.
+const TOUR_NODES: u8 = 3;
+
 /// Runs the command until Ctrl-C or the end of the tour.
 pub(crate) async fn run(arguments: DevArguments) -> ExitCode {
     let is_terminal = std::io::stdout().is_terminal();
     let body = async {
         // From here on, so that nothing stays behind whenever the command is asked to stop.
         let mut stop = StopRequest::watch()?;
+        if arguments.tour && arguments.nodes < TOUR_NODES {
+            return Err(DevError::TooFewNodes);
+        }
         let place = arguments.ticket_place()?;
         let start = DevCluster::start(arguments.nodes, arguments.node_flags(), place);
         let started = tokio::select! {
@@ -156,15 +166,19 @@ pub(crate) async fn run(arguments: DevArguments) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
-            ExitCode::FAILURE
+            match error {
+                DevError::TooFewNodes => ExitCode::from(2),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
 
-/// Ctrl-C, or another request to end the process.
+/// Ctrl-C, a terminal that is closed, a reader that is gone, or another request to end the process.
 struct StopRequest {
     interrupt: Signal,
     terminate: Signal,
+    hang_up: Signal,
 }
 
 impl StopRequest {
@@ -173,6 +187,7 @@ impl StopRequest {
         Ok(Self {
             interrupt: catch(SignalKind::interrupt())?,
             terminate: catch(SignalKind::terminate())?,
+            hang_up: catch(SignalKind::hangup())?,
         })
     }
 
@@ -180,17 +195,23 @@ impl StopRequest {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
+            () = out::nobody_reads() => {}
         }
     }
 }
 
 /// Prints how to use the cluster, then one line for each node for as long as it is polled.
 async fn show(cluster: &mut DevCluster, is_terminal: bool) -> Infallible {
-    println!("{} nodes are up; their data is in {}", cluster.len(), cluster.folder().display());
+    out::line(format!(
+        "{} nodes are up; their data is in {}",
+        cluster.len(),
+        cluster.folder().display()
+    ));
     if let Some(place) = cluster.place() {
         hints::say(place);
     }
-    println!("Ctrl-C stops the cluster and removes its data.");
+    out::line("Ctrl-C stops the cluster and removes its data.");
     let mut lines = status::Lines::new(is_terminal);
     let mut every = tokio::time::interval(Duration::from_secs(1));
     loop {

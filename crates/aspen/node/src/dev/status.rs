@@ -6,6 +6,7 @@ use aspen_api::cluster::{GetRaftMetrics, RaftMetricsResult};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::DevCluster;
+use super::out;
 
 /// Longest wait for one node's answer; a silent node shows as such.
 const ANSWER_DEADLINE: Duration = Duration::from_millis(500);
@@ -60,7 +61,7 @@ impl Lines {
         }
         match self.bars {
             Some(_) => bar.set_message(text.clone()),
-            None => println!("{text}"),
+            None => out::line(&text),
         }
         *last = text;
     }

@@ -11,6 +11,7 @@ use aspen_api::{Key, Prefix};
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::out;
 use super::{DevCluster, DevError};
 use failure::{kill_leader_while_writing, verify_acknowledged};
 
@@ -37,7 +38,7 @@ fn tour_key(number: u64) -> Result<Key, DevError> {
 }
 
 fn say(step: &str, what: &str) {
-    println!("{step:14} {what}");
+    out::line(format!("{step:14} {what}"));
 }
 
 /// Runs every step on a cluster that has just started.

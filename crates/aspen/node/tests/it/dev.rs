@@ -208,3 +208,36 @@ fn a_tour_that_is_stopped_leaves_nothing_and_does_not_claim_success() {
     assert_eq!(code, 1);
     assert!(errors.contains("before the end of the tour"), "{errors}");
 }
+
+#[test]
+fn a_command_whose_reader_or_terminal_goes_leaves_nothing() {
+    let hung_up = {
+        let mut dev = Dev::start(&["--nodes", "1"]);
+        dev.says("Ctrl-C");
+        dev.end("HUP")
+    };
+    assert_eq!(hung_up, (0, String::new()));
+    // As after `| head -1`.
+    let mut dev = Dev::start(&["--tour"]);
+    dev.says("cluster ");
+    let nodes = dev.nodes();
+    let Dev { folder, mut child, stdout, .. } = dev;
+    drop(stdout);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let mut errors = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    assert!(!errors.contains("panicked"), "{errors}");
+    assert!(nodes.iter().all(|node| !Path::new("/proc").join(node).exists()), "{nodes:?} are left");
+    assert_eq!(files(folder.path()), Vec::<String>::new(), "left behind");
+}
+
+#[test]
+fn a_tour_of_too_few_nodes_is_refused_at_once() {
+    for nodes in ["1", "2"] {
+        let mut dev = Dev::start(&["--tour", "--nodes", nodes]);
+        assert_eq!(dev.child.wait().unwrap().code(), Some(2));
+        let mut errors = String::new();
+        dev.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+        assert!(errors.contains("at least 3 nodes"), "{errors}");
+    }
+}

@@ -6,7 +6,8 @@
 //! asks those that it knows. One that counts the sender among the members is enough; the sender is
 //! refused if a majority of the voters, this node included, does not. Where fewer can be asked, the
 //! mesh's secret has to do: otherwise members that together could go on would wait for ever for one
-//! that is gone to introduce them. A node that belongs to no cluster yet has nothing to lose and
+//! that is gone to introduce them. Not so where clients need tokens besides: one that holds the
+//! secret alone could keep the voters from answering, and lead. A node that belongs to no cluster yet has nothing to lose and
 //! follows the first leader that finds it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,6 +85,8 @@ pub(crate) struct Trust {
     local: u64,
     transport: Arc<dyn Transport>,
     clock: Arc<dyn Clock>,
+    /// Whether the mesh's secret is enough where no majority denies a sender.
+    is_secret_enough: bool,
     questions: Mutex<Questions>,
 }
 
@@ -103,8 +106,13 @@ impl Drop for Asking<'_> {
 }
 
 impl Trust {
-    pub(crate) fn new(local: u64, transport: Arc<dyn Transport>, clock: Arc<dyn Clock>) -> Self {
-        Self { local, transport, clock, questions: Mutex::default() }
+    pub(crate) fn new(
+        local: u64,
+        transport: Arc<dyn Transport>,
+        clock: Arc<dyn Clock>,
+        is_secret_enough: bool,
+    ) -> Self {
+        Self { local, transport, clock, is_secret_enough, questions: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Questions> {
@@ -174,7 +182,7 @@ impl Trust {
                 Some((_, Some(true))) => return true,
                 Some((votes, Some(false))) => against += usize::from(votes),
                 Some((_, None)) => {}
-                None => return true,
+                None => return self.is_secret_enough,
             }
         }
         // The others need not decide it, but one of them that knows better still counts.
@@ -277,7 +285,7 @@ mod tests {
     fn among(know: Option<&[u64]>) -> (Trust, Arc<Witnesses>, StoredMembership) {
         let know = know.map(<[u64]>::to_vec);
         let witnesses = Arc::new(Witnesses { know, asked: AtomicUsize::new(0) });
-        let trust = Trust::new(1, witnesses.clone(), Arc::new(SystemClock::new()));
+        let trust = Trust::new(1, witnesses.clone(), Arc::new(SystemClock::new()), true);
         (trust, witnesses, StoredMembership::new(None, members(&[1, 2, 3])))
     }
 
@@ -317,6 +325,9 @@ mod tests {
     async fn where_no_majority_can_be_asked_the_secret_has_to_do() {
         let (trust, _, members) = among(None);
         assert!(is_heard(&trust, &members, 4, entity(4)).await);
+        let (trust, _, members) = among(None);
+        let trust = Trust { is_secret_enough: false, ..trust };
+        assert!(!is_heard(&trust, &members, 4, entity(4)).await);
     }
 
     #[tokio::test(start_paused = true)]

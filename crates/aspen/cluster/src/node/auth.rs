@@ -26,6 +26,9 @@ pub trait Authorizer: Send + Sync + 'static {
         caller: Option<EntityId>,
         request: &AuthenticatedRequest,
     ) -> Result<(), ApiError>;
+
+    /// Whether whoever holds the mesh's secret may do everything.
+    fn trusts_mesh(&self) -> bool;
 }
 
 /// Trusts everyone who holds the mesh's secret, reserved prefixes included.
@@ -40,6 +43,10 @@ impl Authorizer for TrustMesh {
         _: &AuthenticatedRequest,
     ) -> Result<(), ApiError> {
         Ok(())
+    }
+
+    fn trusts_mesh(&self) -> bool {
+        true
     }
 }
 
@@ -142,6 +149,10 @@ impl Authorizer for CheckTokens {
                     .map_err(|error| ApiError::new(ErrorCode::Forbidden, error.to_string()))
             }
         }
+    }
+
+    fn trusts_mesh(&self) -> bool {
+        !self.is_required
     }
 }
 

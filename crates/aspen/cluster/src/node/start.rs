@@ -102,7 +102,12 @@ impl ClusterNode {
         let votes_from = if needs_patience { started_at + lease } else { started_at };
         let service = RaftService {
             raft: raft.clone(),
-            trust: Trust::new(config.member_id.0, transport.clone(), config.clock.clone()),
+            trust: Trust::new(
+                config.member_id.0,
+                transport.clone(),
+                config.clock.clone(),
+                config.authorizer.trusts_mesh(),
+            ),
             state: state.clone(),
             receiver: Arc::new(tokio::sync::Mutex::new(receiver)),
             clock: config.clock.clone(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aspen_api::MemberId;
 use aspen_api::kv::Consistency;
 use aspen_cluster::disk::MemoryDisk;
-use aspen_cluster::{ClusterConfig, ClusterNode};
+use aspen_cluster::{CheckTokens, ClusterConfig, ClusterNode};
 
 use crate::client::{keys, put};
 use crate::mesh::{TestCluster, addr, config, until};
@@ -103,4 +103,41 @@ async fn a_voter_that_missed_everything_helps_to_elect_one_that_it_does_not_know
     put(&cluster.nodes[&3], "l", "v").await.unwrap();
     cluster.settle().await;
     assert_eq!(keys(&cluster.nodes[&2], Consistency::Stale).await, ["k", "l"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_needs_a_token_leads_nobody_even_while_the_others_are_gone() {
+    let mut cluster = TestCluster::unformed(0).await;
+    for n in 1..=3 {
+        let authorizer = Arc::new(CheckTokens::new(Vec::new(), true));
+        let guarded = ClusterConfig { authorizer, ..config(n, Arc::new(MemoryDisk::new())) };
+        let node = ClusterNode::start(guarded, cluster.mesh.end(n)).await.unwrap();
+        cluster.mesh.attach(n, &node);
+        cluster.nodes.insert(n, node);
+    }
+    let victim = cluster.nodes[&1].clone();
+    victim.init().await.unwrap();
+    for n in 2..=3 {
+        victim.add_learner(MemberId(n), addr(n)).await.unwrap();
+    }
+    victim.change_membership(&[1, 2, 3].map(MemberId)).await.unwrap();
+    cluster.stop(2).await;
+    cluster.stop(3).await;
+    let mut elsewhere = TestCluster::unformed(0).await;
+    elsewhere.start(9).await.init().await.unwrap();
+    elsewhere.start(1).await;
+    elsewhere.nodes[&9].add_learner(MemberId(1), addr(1)).await.unwrap();
+    for _ in 0..5 {
+        elsewhere.stop(9).await;
+        elsewhere.start(9).await;
+        elsewhere.settle().await;
+    }
+    elsewhere.stop(1).await;
+    let state = || (victim.raft_metrics().term, victim.raft_metrics().last_log_index);
+    let before = state();
+    elsewhere.mesh.attach(1, &victim);
+    put(&elsewhere.nodes[&9], "theirs", "v").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(state(), before);
+    assert!(elsewhere.nodes[&9].raft_metrics().term > before.0, "it would be followed if heard");
 }

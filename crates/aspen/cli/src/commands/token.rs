@@ -2,12 +2,12 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aspen_api::kv::WriteKeyWithTtl;
+use aspen_api::kv::{WriteKey, WriteKeyWithTtl};
 use aspen_auth::{Audience, Claims, Token, revocation_key};
 use aspen_client::Client;
 use bytes::Bytes;
 use net_crypto::{EntityKeypair, load_key_file};
-use net_types::limits::TOKEN_CLOCK_SKEW;
+use net_types::limits::{MAX_TIME_TO_LIVE, TOKEN_CLOCK_SKEW};
 use rand_core::{OsRng, RngCore};
 use serde_json::{Value, json};
 
@@ -137,8 +137,14 @@ pub(crate) async fn revoke(client: &Client, given: &str) -> Result<Outcome, Fail
     if left == 0 {
         return Ok(Outcome::new(json, id).with_note("the token had expired already"));
     }
-    let key = revocation_key(&token.id());
-    let ttl_ms = left.saturating_mul(1_000);
-    client.send(WriteKeyWithTtl { key, value: Bytes::new(), ttl_ms }).await?;
+    let (key, value) = (revocation_key(&token.id()), Bytes::new());
+    let life = Duration::from_secs(left);
+    if life <= MAX_TIME_TO_LIVE {
+        let ttl_ms = left.saturating_mul(1_000);
+        client.send(WriteKeyWithTtl { key, value, ttl_ms }).await?;
+    } else {
+        // It has to outlive the token, and nothing lives that long but for ever.
+        client.send(WriteKey { key, value }).await?;
+    }
     Ok(Outcome::new(json, id))
 }

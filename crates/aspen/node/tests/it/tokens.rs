@@ -183,3 +183,18 @@ fn a_guarded_cluster_grows_and_takes_its_members_tokens_everywhere() {
     assert_eq!(of_second.run(&[&admin[..], &["kv", "get", "k"]].concat()).text(), "v");
     assert_eq!(of_second.json(&["kv", "get", "k"]).refusal(), (5, "UNAUTHORIZED".into()));
 }
+
+#[test]
+fn the_longest_token_can_be_taken_back_too() {
+    let folder = TempDir::new().unwrap();
+    let (node, cli, root) = guarded(&folder);
+    let key = key_file(&node);
+    let args =
+        ["token", "generate", "--key-file", &key, "--capability", "read:", "--expires-in", "3650d"];
+    let token = issued(&folder, &cli, &args);
+    let get = ["--token", &token, "kv", "get", "k"];
+    assert_eq!(cli.run(&get).code, 0);
+    let revoked = cli.run(&["--token", &root, "token", "revoke", &token]);
+    assert_eq!(revoked.code, 0, "{}", revoked.stderr);
+    assert_eq!(cli.json(&get).refusal(), (5, "UNAUTHORIZED".into()));
+}

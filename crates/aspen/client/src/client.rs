@@ -1,7 +1,7 @@
 //! The client: one request at a time for the caller, rotation and retries underneath.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -197,7 +197,7 @@ impl Client {
         let _turn = self.inner.turn(until).await?;
         let body = self.inner.frame(request, RequestId::UNNAMED);
         let left = until.saturating_duration_since(tokio::time::Instant::now());
-        let answer = self.inner.call(peer, body, left).await;
+        let answer = self.inner.call(peer, body, left, &AtomicBool::new(false)).await;
         R::reply(answer.map_err(|error| unanswered(&error))?)
     }
 
@@ -237,6 +237,9 @@ impl Inner {
         request.check()?;
         let audience = Audience::of(&request);
         let until = tokio::time::Instant::now() + deadline;
+        if request.purpose() == Purpose::Write && self.seen.load(Ordering::Relaxed) == 0 {
+            self.see_a_revision(deadline / 2).await;
+        }
         let _turn = self.turn(until).await?;
         let mut named = self.name(&request)?;
         let mut body = self.frame(request, named.id);
@@ -312,11 +315,12 @@ impl Inner {
     ) -> Attempt {
         let left = until.saturating_duration_since(tokio::time::Instant::now());
         let patience = self.patience(peer);
+        let was_sent = AtomicBool::new(false);
         let answer = tokio::select! {
             biased;
-            answer = self.ask(peer, body.clone(), left) => answer,
+            answer = self.ask(peer, body.clone(), left, &was_sent) => answer,
             by = self.better_than(peer, audience, patience) => {
-                attempts.is_open = true;
+                attempts.is_open |= was_sent.load(Ordering::Relaxed);
                 return Attempt::Failed(Failure::Superseded { by });
             }
         };
@@ -357,20 +361,25 @@ impl Inner {
         Attempt::Failed(failure)
     }
 
-    /// Calls a member by index, with a session of its own if there is none.
+    /// Calls a member by index, with a session of its own if there is none. `was_sent` says from when
+    /// on the member may have the request.
     pub(crate) async fn ask(
         &self,
         peer: usize,
         body: Bytes,
         deadline: Duration,
+        was_sent: &AtomicBool,
     ) -> Result<Response, RpcError> {
         let route = lock(&self.peers).route(peer);
         if let Some(other) = route.end {
             self.node.disconnect(other);
         }
         let answer = match &route.dial {
-            Some(addr) => self.call(addr, body, deadline).await,
-            None => self.call_node(route.node, body, deadline).await,
+            Some(addr) => self.call(addr, body, deadline, was_sent).await,
+            None => {
+                was_sent.store(true, Ordering::Relaxed);
+                self.call_node(route.node, body, deadline).await
+            }
         };
         match &answer {
             Ok(answer) => {
@@ -390,6 +399,7 @@ impl Inner {
         peer: &PeerAddr,
         body: Bytes,
         deadline: Duration,
+        was_sent: &AtomicBool,
     ) -> Result<Response, RpcError> {
         let until = tokio::time::Instant::now() + deadline;
         // What fails before there is a session was never sent, whatever the time.
@@ -398,6 +408,7 @@ impl Inner {
             .map_err(|_| RpcError::NoRoute("no session before the deadline".into()))?
             .map_err(|error| RpcError::NoRoute(error.to_string()))?;
         let left = until.saturating_duration_since(tokio::time::Instant::now());
+        was_sent.store(true, Ordering::Relaxed);
         self.call_node(node, body, left).await
     }
 
@@ -453,11 +464,22 @@ impl Inner {
         Ok((named, framed.encode()))
     }
 
+    /// Asks whoever answers how far the log is applied, so that the first write is not named after
+    /// nothing: a store that has forgotten answers would refuse it, and if more than one member was
+    /// asked by then, nobody could tell whether it was carried out.
+    async fn see_a_revision(&self, deadline: Duration) {
+        let looking = Box::pin(self.carry_out(GetRaftMetrics {}.into(), deadline));
+        if let Err(error) = looking.await {
+            // The write itself will tell what is wrong.
+            tracing::debug!(%error, "the newest revision is not known");
+        }
+    }
+
     /// Asks a peer how far it has applied the log, which [`Inner::ask`] takes note of.
     async fn look_at_revision(&self, peer: usize, until: tokio::time::Instant) {
         let left = until.saturating_duration_since(tokio::time::Instant::now());
         let body = self.frame(GetRaftMetrics {}.into(), RequestId::UNNAMED);
-        if let Err(error) = self.ask(peer, body, left).await {
+        if let Err(error) = self.ask(peer, body, left, &AtomicBool::new(false)).await {
             tracing::debug!(peer, %error, "the newest revision is not known");
         }
     }

@@ -6,6 +6,7 @@
 //! repeated, never the request; it moves to another peer once one is known to be the better.
 
 use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -85,7 +86,7 @@ impl Inner {
     /// Asks a candidate who leads; `None` if it is silent too.
     async fn probe(&self, candidate: usize) -> Option<Response> {
         let body = self.frame(GetLeader {}.into(), RequestId::UNNAMED);
-        self.ask(candidate, body, PROBE_DEADLINE).await.ok()
+        self.ask(candidate, body, PROBE_DEADLINE, &AtomicBool::new(false)).await.ok()
     }
 
     /// Who is better than `peer` after an answer of the candidate `by`.

@@ -89,7 +89,9 @@ impl State {
     }
 
     fn answer(&mut self, member: usize, framed: AuthenticatedRequest) -> Option<Bytes> {
-        let is_unreadable = self.moods[member] == Mood::AnswersUnreadably;
+        // What a member says of itself does not depend on how it deals with requests.
+        let is_of_itself = matches!(framed.request, Request::GetRaftMetrics(_));
+        let is_unreadable = self.moods[member] == Mood::AnswersUnreadably && !is_of_itself;
         let response = self.respond(member, framed)?;
         match is_unreadable {
             true => Some(Bytes::from_static(&[1, 0xff, 0xff])),
@@ -100,7 +102,10 @@ impl State {
     fn respond(&mut self, member: usize, framed: AuthenticatedRequest) -> Option<Response> {
         self.asked.push((member, framed.request.name(), framed.request_id));
         let is_leader_question = matches!(framed.request, Request::GetLeader(_));
+        let is_of_itself = matches!(framed.request, Request::GetRaftMetrics(_));
         match self.moods[member] {
+            Mood::Silent => None,
+            _ if is_of_itself => Some(self.carry_out(framed)),
             Mood::Leads | Mood::AnswersUnreadably => Some(self.carry_out(framed)),
             Mood::Follows if is_leader_question || is_stale(&framed.request) => {
                 Some(self.carry_out(framed))
@@ -109,7 +114,6 @@ impl State {
                 Some(ApiError::not_leader(self.leader().map(|leader| leader.addr)).into())
             }
             Mood::Refuses(code) => Some(ApiError::new(code, "scripted").into()),
-            Mood::Silent => None,
             Mood::LosesAnswers => {
                 self.carry_out(framed);
                 None
@@ -173,11 +177,15 @@ impl Members {
         self.state.lock().unwrap().moods[member] = mood;
     }
 
-    /// Names of the requests that a member was asked, questions about the leader apart.
+    /// Names of the requests that a member was asked, questions about the leader and about how far
+    /// the log is apart.
     pub(crate) fn asked(&self, member: usize) -> Vec<&'static str> {
         let state = self.state.lock().unwrap();
         let of_member = state.asked.iter().filter(|asked| asked.0 == member);
-        of_member.map(|asked| asked.1).filter(|name| *name != "GetLeader").collect()
+        of_member
+            .map(|asked| asked.1)
+            .filter(|name| !["GetLeader", "GetRaftMetrics"].contains(name))
+            .collect()
     }
 
     /// The names under which writes came.

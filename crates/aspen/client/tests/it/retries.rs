@@ -106,6 +106,23 @@ async fn members_that_are_gone_are_passed_by_together_and_the_write_is_sent_once
 }
 
 #[tokio::test]
+async fn a_new_client_writes_though_answers_were_forgotten_and_members_are_gone() {
+    let members = Members::start(&[Mood::Leads]);
+    let early = members.client(&[0], LONG);
+    early.write(key("early"), "v".into()).await.unwrap();
+    members.pass(FORGOTTEN);
+    // Has the early client's answers forgotten.
+    members.client(&[0], LONG).write(key("next"), "v".into()).await.unwrap();
+    let (_sockets, mut peers) = gone(2);
+    peers.extend(members.ticket(&[0]).peers().to_vec());
+    let options = ClientOptions { deadline: LONG, ..ClientOptions::default() };
+    let late = Client::connect(&ticket(peers), options).unwrap();
+    assert!(late.send(create("k")).await.unwrap().is_success);
+    let count = members.asked(0).iter().filter(|name| **name == "CompareAndSwapKey").count();
+    assert_eq!(count, 1);
+}
+
+#[tokio::test]
 async fn a_read_that_any_member_can_answer_passes_by_those_that_are_gone() {
     let members = Members::start(&[Mood::Follows]);
     let (_sockets, mut peers) = gone(6);
@@ -229,8 +246,10 @@ async fn who_has_seen_nothing_since_answers_were_forgotten_asks_under_a_new_name
     let members = Members::start(&[Mood::Leads]);
     let early = members.client(&[0], LONG);
     early.write(key("early"), "v".into()).await.unwrap();
+    members.client(&[0], LONG).write(key("next"), "v".into()).await.unwrap();
     members.pass(FORGOTTEN);
-    // The first of these writes forgets the early client, and is refused for it.
+    // The first of these writes has both clients forgotten, and the early one has not seen the answer
+    // to the other.
     let late = members.client(&[0], LONG);
     assert!(late.send(create("k")).await.unwrap().is_success);
     assert!(late.send(create("l")).await.unwrap().is_success);

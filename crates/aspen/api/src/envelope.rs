@@ -334,8 +334,9 @@ impl Wire for RequestId {
     }
 }
 
-/// A request and who asks, as it travels.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A request and who asks, as it travels. Its debug text leaves the token out: whoever has the text
+/// of a bearer's token may use it.
+#[derive(Clone, PartialEq, Eq)]
 pub struct AuthenticatedRequest {
     /// The request.
     pub request: Request,
@@ -345,6 +346,17 @@ pub struct AuthenticatedRequest {
     pub proxy_hops: u8,
     /// The write's name.
     pub request_id: RequestId,
+}
+
+impl fmt::Debug for AuthenticatedRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthenticatedRequest")
+            .field("request", &self.request)
+            .field("token", &self.token.as_ref().map(|_| "redacted"))
+            .field("proxy_hops", &self.proxy_hops)
+            .field("request_id", &self.request_id)
+            .finish()
+    }
 }
 
 impl AuthenticatedRequest {

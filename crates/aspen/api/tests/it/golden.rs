@@ -77,3 +77,12 @@ fn the_frame_of_a_request_is_pinned() {
     assert_eq!(frame, expected);
     assert_eq!(AuthenticatedRequest::decode(frame), Ok(framed));
 }
+
+#[test]
+fn the_debug_text_of_a_request_holds_no_token() {
+    let request = AuthenticatedRequest::new(aspen_api::cluster::Ping {}, RequestId::UNNAMED);
+    let token = Some("bearer's secret".into());
+    let text = format!("{:?}", AuthenticatedRequest { token, ..request });
+    assert!(text.contains("Ping") && text.contains("redacted"), "{text}");
+    assert!(!text.contains("secret"), "{text}");
+}

@@ -261,7 +261,7 @@ fn a_peer_without_room_for_a_stream_loses_the_one_that_rested_longest() {
         let open = |net: &mut Net| {
             act(net, A, |n, now| n.send_all(now, 2, reliable(1 << 16), core::slice::from_ref(&m)))
         };
-        // The first is not read for now.
+        // What the first brings stays unread.
         act(&mut net, B, |n, _| n.is_reading = false);
         let first = open(&mut net);
         run_until_received(&mut net, B, 1, secs(1));

@@ -110,7 +110,10 @@ enum Attempt {
 /// What is known of the attempts so far, for the error when time runs out.
 #[derive(Default)]
 struct Attempts {
+    /// Whether it has a name, under which the store remembers what became of it.
     is_write: bool,
+    /// Whether it changes anything.
+    is_change: bool,
     count: u32,
     names: u32,
     /// An attempt may have been carried out, or may yet be, without an answer that says so.
@@ -236,6 +239,7 @@ impl Inner {
     async fn carry_out(&self, request: Request, deadline: Duration) -> Result<Response, ApiError> {
         request.check()?;
         let audience = Audience::of(&request);
+        let is_change = !matches!(request.purpose(), Purpose::Tell | Purpose::Read(_));
         let until = tokio::time::Instant::now() + deadline;
         if request.purpose() == Purpose::Write && self.seen.load(Ordering::Relaxed) == 0 {
             self.see_a_revision(deadline / 2).await;
@@ -244,7 +248,7 @@ impl Inner {
         let mut named = self.name(&request)?;
         let mut body = self.frame(request, named.id);
         let is_write = named.id.named().is_some();
-        let mut attempts = Attempts { is_write, names: 1, ..Attempts::default() };
+        let mut attempts = Attempts { is_write, is_change, names: 1, ..Attempts::default() };
         let mut rotation = match audience {
             Audience::First => Rotation::start(1, 0, self.instant(until)),
             _ => {
@@ -528,7 +532,8 @@ impl Attempts {
 
     /// The error of a request that was refused for good, perhaps after other attempts.
     fn refusal(self, error: ApiError) -> ApiError {
-        if !self.is_open || !self.is_write || is_definitive(error.code) {
+        let speaks_for_all = self.is_write && is_definitive(error.code);
+        if !self.is_open || !self.is_change || speaks_for_all {
             return error;
         }
         let text = format!(
@@ -541,7 +546,7 @@ impl Attempts {
     /// The error of a request whose time ran out.
     fn error(self, peers: usize) -> ApiError {
         if self.is_open {
-            let doubt = match self.is_write {
+            let doubt = match self.is_change {
                 true => "; the request may or may not have been carried out",
                 false => "",
             };

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use aspen_api::cluster::InitCluster;
+use aspen_api::cluster::{ExpungeNode, InitCluster};
 use aspen_api::kv::{Compact, CompareAndSwapKey, Consistency, ReadKey, WriteKey};
-use aspen_api::{ErrorCode, Key, KeyValueStore, Revision};
+use aspen_api::{ErrorCode, Key, KeyValueStore, MemberId, Revision};
 use aspen_client::{Client, ClientOptions};
 use net_node::{EntityKeypair, PeerAddr};
 use net_types::limits::MAX_REQUESTS_PER_CLIENT;
@@ -375,4 +375,22 @@ async fn reads_that_any_member_can_answer_learn_from_each_other_who_is_silent() 
     }
     assert_eq!(members.asked(0).len(), 1, "the silent one is not tried first each time");
     assert_eq!(members.asked(1).len(), 21);
+}
+
+#[tokio::test]
+async fn a_change_of_the_members_that_was_left_open_is_not_said_to_be_refused() {
+    let members = Members::start(&[Mood::Silent, Mood::Refuses(ErrorCode::NotFound)]);
+    let client = members.client(&[0, 1], LONG);
+    let expunge = client.send(ExpungeNode { node_id: MemberId(3) });
+    let loss = async {
+        while members.asked(0).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        members.stop(0).await;
+    };
+    let (result, ()) = tokio::join!(expunge, loss);
+    assert_eq!(members.asked(1), ["ExpungeNode"]);
+    let error = result.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Timeout, "the first may have carried it out: {error}");
+    assert!(error.message.contains("scripted"), "{error}");
 }

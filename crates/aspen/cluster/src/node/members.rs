@@ -329,11 +329,27 @@ impl ClusterNode {
             let text = format!("node {target} is not a voter");
             return Err(ApiError::new(ErrorCode::NotFound, text));
         }
-        self.0.raft.trigger().transfer_leader(target).await.map_err(|_| stopped())?;
-        let moved = self.wait_for(|metrics| metrics.current_leader.is_some_and(|id| id != own));
-        match tokio::time::timeout(TRANSFER_TIMEOUT, moved).await {
+        match tokio::time::timeout(TRANSFER_TIMEOUT, self.hand_over(target)).await {
             Ok(result) => result,
             Err(_) => Err(ApiError::new(ErrorCode::Timeout, "no other node took the lead in time")),
+        }
+    }
+
+    /// Has `target` stand for election until another node leads: it can lose, and this node be
+    /// elected again.
+    async fn hand_over(&self, target: u64) -> Result<(), ApiError> {
+        let own = self.0.config.member_id.0;
+        let leads_elsewhere =
+            |m: &RaftMetrics<Types>| m.current_leader.is_some_and(|leader| leader != own);
+        loop {
+            let term = self.0.raft.metrics().borrow_watched().current_term;
+            self.0.raft.trigger().transfer_leader(target).await.map_err(|_| stopped())?;
+            let leads_again =
+                |m: &RaftMetrics<Types>| m.state == ServerState::Leader && m.current_term > term;
+            self.wait_for(|metrics| leads_elsewhere(metrics) || leads_again(metrics)).await?;
+            if leads_elsewhere(&self.0.raft.metrics().borrow_watched()) {
+                return Ok(());
+            }
         }
     }
 

@@ -35,6 +35,8 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_ansi(is_coloured)
         .with_writer(std::io::stderr)
+        // It would be told on stderr as well, and a node does not end because nobody reads its log.
+        .log_internal_errors(false)
         .init();
     if let Some(Command::Dev(arguments)) = arguments.command {
         return on_one_thread(dev::run(arguments)).unwrap_or(ExitCode::FAILURE);

@@ -1,5 +1,6 @@
 //! Every part of a node, in the order in which it starts. They stop in the reverse order.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use aspen_cluster::disk::{Disk, FolderLock, FsDisk, MemoryDisk};
 use aspen_cluster::{ClusterConfig, ClusterNode, ClusterServices, MeshTransport};
-use net_node::{MeshConfig, MeshNode, PeerAddr};
+use net_node::{BindError, MeshConfig, MeshNode, PeerAddr};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
@@ -132,6 +133,7 @@ fn is_other_voter(node: &aspen_api::cluster::ClusterNode) -> bool {
 }
 
 /// Opens the port that is asked for; if none is, the one by which the other members know this node.
+/// If that is taken, perhaps by a copy of this node, whose two votes would count, nothing is opened.
 fn bind(
     known: Option<SocketAddr>,
     identity: &Identity,
@@ -140,9 +142,11 @@ fn bind(
     let open =
         |addr| MeshNode::bind(MeshConfig::new(identity.keypair.clone(), identity.secret(), addr));
     let Some(known) = known.filter(|_| asked.port() == 0) else { return Ok(open(asked)?) };
-    open(SocketAddr::new(asked.ip(), known.port())).or_else(|error| {
-        tracing::warn!("{error}; another port is used, and the other members are told");
-        Ok(open(asked)?)
+    open(SocketAddr::new(asked.ip(), known.port())).map_err(|error| match &error {
+        BindError::Socket { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+            RunError::KnownPort(error)
+        }
+        _ => RunError::Bind(error),
     })
 }
 

@@ -26,6 +26,12 @@ pub(crate) enum RunError {
     /// The mesh did not start.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The port by which other members know the node is taken.
+    #[error(
+        "{0}; it is the port by which the other members know this node: stop what has it, above all \
+         if it is a copy of this node, or name another with --bind-port, which the members are told"
+    )]
+    KnownPort(BindError),
     /// Log or state cannot be used.
     #[error(transparent)]
     Start(#[from] StartError),

@@ -1,21 +1,19 @@
 //! Members that come back at another address.
 
-use std::net::UdpSocket;
-
 use tempfile::TempDir;
 
 use crate::cli::Cli;
 use crate::cluster::{TIMING, join, start};
-use crate::process::{Node, until};
+use crate::process::{Node, free_udp_port, until};
 
-/// Stops a node and starts it again while somebody else has its port, which is returned as well.
-fn restart_elsewhere(node: Node) -> (Node, UdpSocket) {
+/// Stops a node and starts it again at another port.
+fn restart_elsewhere(node: Node) -> Node {
     let (path, old) = (node.folder().to_owned(), node.field("udp"));
     node.stop();
-    let taken = UdpSocket::bind(&old).unwrap();
-    let node = Node::start(&path, &TIMING).unwrap();
+    let port = free_udp_port();
+    let node = Node::start(&path, &[&TIMING[..], &["--bind-port", &port]].concat()).unwrap();
     assert_ne!(node.field("udp"), old);
-    (node, taken)
+    node
 }
 
 fn knows(cli: &Cli, node: &Node) -> Option<()> {
@@ -30,11 +28,11 @@ fn members_that_move_are_found_again() {
     let (second, two) = join(&folder, "2", &cli, &first);
     let (third, three) = join(&folder, "3", &cli, &first);
     // A learner stands for no election, so nothing else would make it call.
-    let (second, _second_port) = restart_elsewhere(second);
+    let second = restart_elsewhere(second);
     until("the learner's new address", || knows(&cli, &second));
     let (two, three) = (two.to_string(), three.to_string());
     assert_eq!(cli.run(&["cluster", "change-membership", "1", &two, &three]).code, 0);
-    let (third, _third_port) = restart_elsewhere(third);
+    let third = restart_elsewhere(third);
     until("the voter's new address", || knows(&cli, &third));
     let of_second = Cli::of(&second);
     until("the new address at a follower", || knows(&of_second, &third));

@@ -132,6 +132,12 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// A port that nobody has just now.
+pub(crate) fn free_udp_port() -> String {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.local_addr().unwrap().port().to_string()
+}
+
 /// Where a node leaves its ticket.
 pub(crate) fn ticket_path(folder: &Path) -> PathBuf {
     folder.join("cluster-ticket.txt")

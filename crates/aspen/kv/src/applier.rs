@@ -15,7 +15,7 @@ use aspen_api::codec::Wire;
 use aspen_api::kv::{CompactResult, CompareAndSwapResult, DeleteResult, Lifetime, WriteResult};
 use aspen_api::{ApiError, ErrorCode, Key, Revision};
 use bytes::Bytes;
-use net_types::limits::{EXPIRED_PER_ENTRY, MAX_TIME_TO_LIVE, REMOVED_PER_TICK};
+use net_types::limits::{EXPIRED_PER_ENTRY, MAX_LOG_TIME_MS, MAX_TIME_TO_LIVE, REMOVED_PER_TICK};
 
 use crate::layout::{HEADER_KEY, LAYOUT_VERSION, Sweep, decode_record};
 use crate::lifetime::load_lease;
@@ -97,7 +97,8 @@ impl<'t, T: WriteTables> Applier<'t, T> {
         proposal: &Proposal,
     ) -> Result<Reply, StateError<T::Error>> {
         self.begin(revision)?;
-        self.header.log_time_ms = self.header.log_time_ms.max(proposal.log_time_ms);
+        let stamp_ms = proposal.log_time_ms.min(MAX_LOG_TIME_MS);
+        self.header.log_time_ms = self.header.log_time_ms.max(stamp_ms);
         let mut budget = match proposal.command {
             Command::Tick {} => REMOVED_PER_TICK,
             _ => EXPIRED_PER_ENTRY,

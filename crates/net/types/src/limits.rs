@@ -290,6 +290,9 @@ pub const DEDUP_WINDOW_AGE: Duration = Duration::from_secs(600);
 /// about 40 bytes. Beyond it the one that was silent longest is forgotten; what it then repeats is
 /// refused, not applied again.
 pub const MAX_DEDUP_CLIENTS: u64 = 65_536;
+/// Latest log time, Unix milliseconds: beyond any clock, and so far from the end of the integers that
+/// every deadline after it has a place.
+pub const MAX_LOG_TIME_MS: u64 = u64::MAX / 2;
 /// Bytes of a recorded answer: the reads of a transaction and what stands around them.
 pub const MAX_RECORDED_REPLY_BYTES: usize = MAX_TRANSACTION_READ_BYTES + (16 << 10);
 /// What an expired row of this many bytes costs of an entry's budget; larger ones cost as much more.

@@ -5,7 +5,7 @@ use aspen_api::lease::{LeaseList, LeaseTimeToLive};
 use aspen_api::{ErrorCode, LeaseId};
 use aspen_kv::conformance::dump;
 use aspen_kv::{Change, Command, Reply, TableId, View, maintenance};
-use net_types::limits::{EXPIRED_PER_ENTRY, MAX_TIME_TO_LIVE};
+use net_types::limits::{EXPIRED_PER_ENTRY, MAX_LOG_TIME_MS, MAX_TIME_TO_LIVE};
 
 use crate::store::{Store, key, refusal};
 
@@ -271,4 +271,19 @@ fn writing_with_an_unknown_lease_fails() {
     let reply = store.apply(Command::Set { key: key("k"), value: "v".into(), lifetime });
     assert_eq!(refusal(reply), ErrorCode::NotFound);
     assert_eq!(store.value("k"), None);
+}
+
+#[test]
+fn the_end_of_all_time_is_no_damage() {
+    let mut store = Store { now_ms: 1_000, ..Store::default() };
+    store.set_ttl("ends", "v", 100);
+    store.now_ms = u64::MAX;
+    store.tick();
+    assert_eq!(store.header().log_time_ms, MAX_LOG_TIME_MS);
+    assert_eq!(rows(&store, TableId::Live), 0);
+    // Nothing has a deadline now; and what gets one has it later.
+    store.tick();
+    store.set_ttl("lives", "v", 100);
+    store.tick();
+    assert_eq!(rows(&store, TableId::Live), 1);
 }

@@ -10,7 +10,7 @@ use aspen_cluster::{Authorizer, CheckTokens, TrustMesh};
 use net_crypto::EntityKeypair;
 use net_types::EntityId;
 
-use crate::identity::write_private;
+use crate::private_file::write_private;
 
 /// Life of a root token, seconds: a year.
 const ROOT_TOKEN_LIFE: u64 = 365 * 24 * 3_600;

@@ -10,10 +10,8 @@
 //!
 //! All are readable by their owner alone.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use aspen_api::{MemberId, MeshKey};
@@ -22,6 +20,7 @@ use net_types::EntityId;
 use rand_core::{OsRng, RngCore};
 use thiserror::Error;
 
+use crate::private_file::write_private;
 use crate::settings::Settings;
 
 /// Why a data folder has no usable identity.
@@ -182,49 +181,4 @@ fn remove(folder: &Path, name: &'static str) -> Result<(), IdentityError> {
 
 fn write(folder: &Path, name: &'static str, text: &str) -> Result<(), IdentityError> {
     write_private(folder, name, text).map_err(|source| IdentityError::File { name, source })
-}
-
-/// Writes a file that only its owner reads, whole or not at all.
-pub(crate) fn write_private(folder: &Path, name: &str, text: &str) -> io::Result<()> {
-    let unfinished = folder.join(format!("{name}.tmp"));
-    // Left by a crash or, in a folder that others write to, planted: it would keep its own mode.
-    match std::fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(&unfinished)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&unfinished, folder.join(name))?;
-    File::open(folder)?.sync_all()
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
-    use super::*;
-
-    #[test]
-    fn a_secret_is_not_written_to_a_file_that_others_have_prepared() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        let mode = |name: &str| std::fs::metadata(at(name)).unwrap().permissions().mode() & 0o777;
-        std::fs::write(at("token.tmp"), "").unwrap();
-        std::fs::set_permissions(at("token.tmp"), PermissionsExt::from_mode(0o666)).unwrap();
-        write_private(folder.path(), "token", "secret").unwrap();
-        assert_eq!(mode("token"), 0o600);
-
-        std::fs::write(at("elsewhere"), "").unwrap();
-        symlink(at("elsewhere"), at("other.tmp")).unwrap();
-        write_private(folder.path(), "other", "secret").unwrap();
-        assert_eq!(std::fs::read_to_string(at("elsewhere")).unwrap(), "");
-        assert_eq!(
-            (std::fs::read_to_string(at("other")).unwrap(), mode("other")),
-            ("secret".into(), 0o600)
-        );
-    }
 }

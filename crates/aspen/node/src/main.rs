@@ -9,6 +9,7 @@ mod dev;
 mod http;
 mod identity;
 mod parts;
+mod private_file;
 mod run_error;
 mod settings;
 mod ticket_file;

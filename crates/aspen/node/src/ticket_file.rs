@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use aspen_cluster::ClusterNode;
 
-use crate::identity::write_private;
+use crate::private_file::write_private;
 
 const NAME: &str = "cluster-ticket.txt";
 

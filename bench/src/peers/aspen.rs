@@ -5,8 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use aspen_api::cluster::GetLeader;
-use aspen_api::kv::{Consistency, ReadKey, WriteKey};
-use aspen_api::{ClusterTicket, Key};
+use aspen_api::{ClusterTicket, Key, KeyValueStore};
 use aspen_client::{Client, ClientOptions, read_ticket_file};
 use bytes::Bytes;
 
@@ -97,16 +96,10 @@ pub(crate) struct AspenSession(Client);
 
 impl Session for AspenSession {
     async fn put(&self, key: Bytes, value: Bytes) {
-        let request = WriteKey { key: Key::new(key).unwrap(), value };
-        self.0.send(request).await.unwrap();
+        self.0.set(Key::new(key).unwrap(), value).await.unwrap();
     }
 
     async fn get(&self, key: Bytes) -> bool {
-        let request = ReadKey {
-            key: Key::new(key).unwrap(),
-            consistency: Consistency::Linearizable,
-            revision: None,
-        };
-        self.0.send(request).await.unwrap().item.is_some()
+        self.0.get(Key::new(key).unwrap()).await.unwrap().item.is_some()
     }
 }

@@ -6,8 +6,8 @@ use net_types::limits::{
 };
 use net_types::{EntityId, NodeId, PeerAddr};
 
-use crate::MemberId;
-use crate::{SecretText, numbers, record};
+use crate::{Kind, Level, MemberId, Needs, SecretText, family};
+use crate::{numbers, record, request};
 
 /// Bytes of a version text.
 const MAX_VERSION_BYTES: usize = 64;
@@ -39,14 +39,8 @@ numbers! {
 }
 
 record! {
-    /// Asks for a sign of life.
-    pub struct Ping {}
-
     /// The answer to [`Ping`].
     pub struct Pong {}
-
-    /// Asks how the node is.
-    pub struct GetHealth {}
 
     /// The answer to [`GetHealth`].
     pub struct HealthResult {
@@ -62,6 +56,10 @@ record! {
         pub uptime_seconds: u64,
         /// Whether it holds a membership.
         pub is_initialized: bool,
+        /// Whether it can do its work at all: its consensus runs and its log takes writes.
+        pub is_alive: bool,
+        /// Whether it serves: it belongs to a cluster and follows a leader that can act.
+        pub is_ready: bool,
         /// Voters and learners in that membership.
         pub membership_node_count: u32,
         /// Why it is not healthy, at most 64 reasons.
@@ -74,17 +72,11 @@ record! {
         pub text: String [MAX_HEALTH_REASON_BYTES],
     }
 
-    /// Asks for the node's metrics.
-    pub struct GetMetrics {}
-
     /// The answer to [`GetMetrics`].
     pub struct MetricsResult {
         /// Prometheus text, at most 1 MiB.
         pub text: String [MAX_TEXT_ANSWER_BYTES],
     }
-
-    /// Asks for the state of consensus on the node.
-    pub struct GetRaftMetrics {}
 
     /// What a leader knows of one follower's log.
     pub struct ReplicationProgress {
@@ -116,9 +108,6 @@ record! {
         pub replication: Vec<ReplicationProgress> [MAX_CLUSTER_PEERS],
     }
 
-    /// Asks who the node is.
-    pub struct GetNodeInfo {}
-
     /// The answer to [`GetNodeInfo`].
     pub struct NodeInfoResult {
         /// Its routing address.
@@ -129,10 +118,9 @@ record! {
         pub addr: PeerAddr,
         /// The version of its program.
         pub version: String [MAX_VERSION_BYTES],
+        /// The highest feature level that it understands.
+        pub top_level: Level,
     }
-
-    /// Asks who leads.
-    pub struct GetLeader {}
 
     /// A member and where it can be reached.
     pub struct Member {
@@ -148,12 +136,6 @@ record! {
         pub leader: Option<Member>,
     }
 
-    /// Makes the node the single voter of a new cluster; `CONFLICT` if it is in one.
-    pub struct InitCluster {}
-
-    /// Asks for the members.
-    pub struct GetClusterState {}
-
     /// One member of [`ClusterStateResult`].
     pub struct ClusterNode {
         /// Its number.
@@ -166,22 +148,98 @@ record! {
         pub is_learner: bool,
         /// Whether it leads, as far as the answering node knows.
         pub is_leader: bool,
+        /// The highest feature level that it understands, as far as the answering node knows. The
+        /// leader knows it of all members that answer.
+        pub top_level: Option<Level>,
     }
 
     /// The members after or without a change.
     pub struct ClusterStateResult {
         /// Voters and learners, by number.
         pub nodes: Vec<ClusterNode> [MAX_CLUSTER_PEERS],
+        /// The feature level of the cluster.
+        pub level: Level,
     }
-
-    /// Asks for the cluster's ticket.
-    pub struct GetClusterTicket {}
 
     /// The answer to [`GetClusterTicket`].
     pub struct TicketResult {
         /// The ticket's text. It holds the mesh secret.
         pub ticket: SecretText,
     }
+
+    /// The answer to [`TriggerSnapshot`].
+    pub struct SnapshotResult {
+        /// The last entry in the newest snapshot, which may still be the one before.
+        pub snapshot_index: Option<u64>,
+    }
+
+    /// Done; there is nothing to add.
+    pub struct Done {}
+}
+
+request! {
+    /// Asks for a sign of life.
+    pub struct Ping {}
+    number: family::NODE, 0;
+    reply: Pong;
+    kind: |_| Kind::Local;
+    needs: |_| Needs::Open;
+
+    /// Asks how the node is.
+    pub struct GetHealth {}
+    number: family::NODE, 1;
+    reply: HealthResult;
+    kind: |_| Kind::Local;
+    needs: |_| Needs::Open;
+
+    /// Asks for the node's metrics.
+    pub struct GetMetrics {}
+    number: family::NODE, 2;
+    reply: MetricsResult;
+    kind: |_| Kind::Local;
+    needs: |_| Needs::AnyToken;
+
+    /// Asks for the state of consensus on the node.
+    pub struct GetRaftMetrics {}
+    number: family::NODE, 3;
+    reply: RaftMetricsResult;
+    kind: |_| Kind::Local;
+    needs: |_| Needs::AnyToken;
+
+    /// Asks who the node is.
+    pub struct GetNodeInfo {}
+    number: family::NODE, 4;
+    reply: NodeInfoResult;
+    kind: |_| Kind::Local;
+    needs: |_| Needs::Open;
+
+    /// Asks who leads.
+    pub struct GetLeader {}
+    number: family::NODE, 5;
+    reply: LeaderResult;
+    kind: |_| Kind::Local;
+    needs: |_| Needs::AnyToken;
+
+    /// Makes the node the single voter of a new cluster; `CONFLICT` if it is in one.
+    pub struct InitCluster {}
+    number: family::CLUSTER, 0;
+    reply: ClusterStateResult;
+    kind: |_| Kind::Node;
+    needs: |_| Needs::Admin("change the cluster");
+
+    /// Asks for the members.
+    pub struct GetClusterState {}
+    number: family::CLUSTER, 1;
+    reply: ClusterStateResult;
+    kind: |_| Kind::Local;
+    needs: |_| Needs::AnyToken;
+
+    /// Asks for the cluster's ticket.
+    pub struct GetClusterTicket {}
+    number: family::CLUSTER, 2;
+    reply: TicketResult;
+    kind: |_| Kind::Local;
+    needs: |_| Needs::AnyToken;
 
     /// Adds a node that receives the log without voting. `INVALID_REQUEST` without an address: an
     /// unreachable learner can never catch up.
@@ -191,6 +249,10 @@ record! {
         /// Its identity and addresses.
         pub addr: PeerAddr,
     }
+    number: family::CLUSTER, 3;
+    reply: ClusterStateResult;
+    kind: |_| Kind::Membership;
+    needs: |_| Needs::Admin("change the cluster");
 
     /// Makes a learner a voter.
     ///
@@ -204,12 +266,20 @@ record! {
         /// Whether to skip the checks.
         pub is_force: bool,
     }
+    number: family::CLUSTER, 4;
+    reply: ClusterStateResult;
+    kind: |_| Kind::Membership;
+    needs: |_| Needs::Admin("change the cluster");
 
     /// Replaces the set of voters by joint consensus.
     pub struct ChangeMembership {
         /// The voters afterwards; each must be known.
         pub members: Vec<MemberId> [MAX_VOTERS],
     }
+    number: family::CLUSTER, 5;
+    reply: ClusterStateResult;
+    kind: |_| Kind::Membership;
+    needs: |_| Needs::Admin("change the cluster");
 
     /// Tells the node, and only it, where a peer is.
     pub struct AddPeer {
@@ -218,6 +288,10 @@ record! {
         /// Its identity and addresses.
         pub addr: PeerAddr,
     }
+    number: family::CLUSTER, 6;
+    reply: Done;
+    kind: |_| Kind::Node;
+    needs: |_| Needs::Admin("change the cluster");
 
     /// Removes a member for good: its identity is refused from now on. A node with an empty data
     /// folder has a new one.
@@ -225,22 +299,25 @@ record! {
         /// The member.
         pub node_id: MemberId,
     }
+    number: family::CLUSTER, 9;
+    reply: ClusterStateResult;
+    kind: |_| Kind::Membership;
+    needs: |_| Needs::Admin("change the cluster");
 
     /// Asks the leader to let another voter lead.
     pub struct TransferLeader {
         /// The voter; absent lets the leader choose.
         pub target: Option<MemberId>,
     }
+    number: family::CLUSTER, 7;
+    reply: Done;
+    kind: |_| Kind::Membership;
+    needs: |_| Needs::Admin("change the cluster");
 
     /// Takes a snapshot of the node's state and trims its log.
     pub struct TriggerSnapshot {}
-
-    /// The answer to [`TriggerSnapshot`].
-    pub struct SnapshotResult {
-        /// The last entry in the newest snapshot, which may still be the one before.
-        pub snapshot_index: Option<u64>,
-    }
-
-    /// Done; there is nothing to add.
-    pub struct Done {}
+    number: family::CLUSTER, 8;
+    reply: SnapshotResult;
+    kind: |_| Kind::Node;
+    needs: |_| Needs::Admin("change the cluster");
 }

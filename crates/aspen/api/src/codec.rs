@@ -87,8 +87,10 @@ impl Input {
     }
 
     /// Everything that was not read yet.
-    pub fn rest(mut self) -> Bytes {
-        self.bytes.split_off(self.at)
+    pub fn rest(&mut self) -> Bytes {
+        let rest = self.bytes.slice(self.at..);
+        self.at = self.bytes.len();
+        rest
     }
 
     /// Succeeds only at the end of the input.

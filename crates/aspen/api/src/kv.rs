@@ -8,8 +8,8 @@ use net_types::limits::{
     MAX_BATCH_OPERATIONS, MAX_CONTINUATION_TOKEN_BYTES, MAX_SCAN_LIMIT, MAX_VALUE_BYTES,
 };
 
-use crate::{Key, LeaseId, Prefix, Revision};
-use crate::{choice, numbers, record};
+use crate::{Action, Key, Kind, LeaseId, Needs, Over, Prefix, Revision, Right, family};
+use crate::{choice, numbers, record, request};
 
 numbers! {
     /// How fresh a read must be.
@@ -60,27 +60,6 @@ choice! {
         } = 2,
     }
 
-    /// A condition of a conditional batch.
-    pub enum Condition {
-        /// The key has exactly this value.
-        ValueEquals {
-            /// The key.
-            key: Key,
-            /// The value.
-            value: Bytes [MAX_VALUE_BYTES],
-        } = 1,
-        /// The key is present.
-        KeyExists {
-            /// The key.
-            key: Key,
-        } = 2,
-        /// The key is absent.
-        KeyNotExists {
-            /// The key.
-            key: Key,
-        } = 3,
-    }
-
     /// What of a key a transaction compares, and with what.
     ///
     /// An absent key has version and revisions 0 and no value: a comparison with its value is
@@ -112,6 +91,14 @@ choice! {
             /// Presence.
             exists: bool,
         } = 5,
+        /// The value as a decimal number, an absent key as 0. A value that is no number of 64 bits
+        /// makes the comparison false, whatever the relation.
+        Number {
+            /// The number's distance from 0.
+            magnitude: u64,
+            /// Whether it is below 0.
+            is_negative: bool,
+        } = 6,
     }
 
     /// One step of a transaction branch. Steps see the effects of those before them.
@@ -121,11 +108,24 @@ choice! {
             /// The change.
             operation: WriteOperation,
         } = 1,
-        /// A read. A transaction's reads return at most 64 KiB of values together.
+        /// A read. The reads of a transaction return at most 1 MiB and 64 KiB of values together.
         Read {
             /// The key.
             key: Key,
         } = 2,
+        /// Adds to a decimal number, an absent key being 0, and stops at the ends of its range. The
+        /// lifetime of the key stays. A value that is no number of the range refuses the whole
+        /// transaction as `CONFLICT`.
+        Add {
+            /// The key.
+            key: Key,
+            /// How much.
+            amount: u64,
+            /// Whether it is subtracted.
+            is_subtraction: bool,
+            /// The range.
+            range: NumberRange,
+        } = 3,
     }
 
     /// What one step of a transaction did.
@@ -142,10 +142,28 @@ choice! {
             /// The value, absent if the key was.
             item: Option<Item>,
         } = 3,
+        /// The number was added to.
+        Added {
+            /// The new number's distance from 0.
+            magnitude: u64,
+            /// Whether it is below 0.
+            is_negative: bool,
+        } = 4,
+        /// What was read is no longer known: the answer to a repeated request leaves out values that
+        /// are large. Read the key at the revision of the answer.
+        NotKept {} = 5,
     }
 }
 
 numbers! {
+    /// The numbers that [`TransactionOperation::Add`] stays within.
+    pub enum NumberRange {
+        /// 0 to 2^64 - 1.
+        Unsigned = 1,
+        /// -2^63 to 2^63 - 1.
+        Signed = 2,
+    }
+
     /// How a transaction relates what a key has (left) to what it names (right).
     pub enum Relation {
         /// Equal.
@@ -194,6 +212,50 @@ record! {
         pub target: CompareTarget,
     }
 
+    /// The answer to [`ReadKey`].
+    pub struct ReadResult {
+        /// The item; absent if the key is.
+        pub item: Option<Item>,
+        /// The revision that was read.
+        pub revision: Revision,
+    }
+
+    /// One page of a scan. It is cut short exactly if it has a continuation token.
+    pub struct ScanResult {
+        /// The entries, ascending.
+        pub entries: Vec<KeyValue> [MAX_SCAN_LIMIT as usize],
+        /// Where the next page starts; absent on the last page.
+        pub continuation_token: Option<Bytes> [MAX_CONTINUATION_TOKEN_BYTES],
+        /// The revision that was scanned.
+        pub revision: Revision,
+    }
+
+    /// The answer to [`BatchRead`].
+    pub struct BatchReadResult {
+        /// One element for each requested key, in its order.
+        pub items: Vec<Option<Item>> [MAX_BATCH_OPERATIONS],
+        /// The revision that was read.
+        pub revision: Revision,
+    }
+
+    /// The answer to [`Transact`].
+    pub struct TransactResult {
+        /// The first comparison that did not hold; absent if all held, and so `then` ran.
+        pub failed_compare: Option<u32>,
+        /// One outcome for each step of the branch that ran.
+        pub outcomes: Vec<TransactionOutcome> [MAX_BATCH_OPERATIONS],
+        /// The revision after the request.
+        pub revision: Revision,
+    }
+
+    /// The answer to [`Compact`].
+    pub struct CompactResult {
+        /// The oldest revision that is readable now.
+        pub oldest_revision: Revision,
+    }
+}
+
+request! {
     /// Reads one key.
     pub struct ReadKey {
         /// The key.
@@ -203,62 +265,10 @@ record! {
         /// The revision to read; absent reads the newest.
         pub revision: Option<Revision>,
     }
-
-    /// The answer to [`ReadKey`].
-    pub struct ReadResult {
-        /// The item; absent if the key is.
-        pub item: Option<Item>,
-        /// The revision that was read.
-        pub revision: Revision,
-    }
-
-    /// Sets a key, clearing TTL and lease.
-    pub struct WriteKey {
-        /// The key.
-        pub key: Key,
-        /// The value, at most 1 MiB.
-        pub value: Bytes [MAX_VALUE_BYTES],
-    }
-
-    /// Sets a key that expires by log time.
-    pub struct WriteKeyWithTtl {
-        /// The key.
-        pub key: Key,
-        /// The value, at most 1 MiB.
-        pub value: Bytes [MAX_VALUE_BYTES],
-        /// Milliseconds to live, 1 to ten years.
-        pub ttl_ms: u64,
-    }
-
-    /// Sets a key that lives with a lease; `NOT_FOUND` if the lease does not exist.
-    pub struct WriteKeyWithLease {
-        /// The key.
-        pub key: Key,
-        /// The value, at most 1 MiB.
-        pub value: Bytes [MAX_VALUE_BYTES],
-        /// The lease.
-        pub lease_id: LeaseId,
-    }
-
-    /// The answer to a write.
-    pub struct WriteResult {
-        /// The revision of the write.
-        pub revision: Revision,
-    }
-
-    /// Deletes a key.
-    pub struct DeleteKey {
-        /// The key.
-        pub key: Key,
-    }
-
-    /// The answer to [`DeleteKey`]; deleting an absent key succeeds.
-    pub struct DeleteResult {
-        /// Whether the key was there.
-        pub was_deleted: bool,
-        /// The revision after the request.
-        pub revision: Revision,
-    }
+    number: family::KV, 0;
+    reply: ReadResult;
+    kind: |read| Kind::Read(read.consistency);
+    needs: |read| Needs::right(Action::Read, Over::Key(&read.key));
 
     /// Lists keys that start with a prefix, in byte order, page by page.
     ///
@@ -275,44 +285,10 @@ record! {
         /// The revision to scan; absent scans the newest. A token brings its own.
         pub revision: Option<Revision>,
     }
-
-    /// One page of a scan. It is cut short exactly if it has a continuation token.
-    pub struct ScanResult {
-        /// The entries, ascending.
-        pub entries: Vec<KeyValue> [MAX_SCAN_LIMIT as usize],
-        /// Where to go on; absent on the last page.
-        pub continuation_token: Option<Bytes> [MAX_CONTINUATION_TOKEN_BYTES],
-        /// The revision that was scanned.
-        pub revision: Revision,
-    }
-
-    /// Replaces a value if it is what the caller expects.
-    pub struct CompareAndSwapKey {
-        /// The key.
-        pub key: Key,
-        /// The value it must have; absent means that the key must be absent.
-        pub expected: Option<Bytes> [MAX_VALUE_BYTES],
-        /// The value to set, without TTL or lease.
-        pub new_value: Bytes [MAX_VALUE_BYTES],
-    }
-
-    /// Deletes a key if it holds what the caller expects.
-    pub struct CompareAndDeleteKey {
-        /// The key.
-        pub key: Key,
-        /// The value it must have.
-        pub expected: Bytes [MAX_VALUE_BYTES],
-    }
-
-    /// The answer to a compare-and-swap or compare-and-delete.
-    pub struct CompareAndSwapResult {
-        /// Whether the value matched and the change was made.
-        pub is_success: bool,
-        /// After a mismatch, the value the key has; absent if the key is.
-        pub actual_value: Option<Bytes> [MAX_VALUE_BYTES],
-        /// The revision after the request.
-        pub revision: Revision,
-    }
+    number: family::KV, 1;
+    reply: ScanResult;
+    kind: |scan| Kind::Read(scan.consistency);
+    needs: |scan| Needs::right(Action::Read, Over::Prefix(&scan.prefix));
 
     /// Reads several keys at one revision.
     pub struct BatchRead {
@@ -323,64 +299,12 @@ record! {
         /// The revision to read; absent reads the newest.
         pub revision: Option<Revision>,
     }
-
-    /// The answer to [`BatchRead`].
-    pub struct BatchReadResult {
-        /// One element for each requested key, in its order.
-        pub items: Vec<Option<Item>> [MAX_BATCH_OPERATIONS],
-        /// The revision that was read.
-        pub revision: Revision,
-    }
-
-    /// Makes several changes in order, all or none.
-    pub struct BatchWrite {
-        /// The changes, at most 100 and 8 MiB.
-        pub operations: Vec<WriteOperation> [MAX_BATCH_OPERATIONS],
-    }
-
-    /// The answer to [`BatchWrite`].
-    pub struct BatchWriteResult {
-        /// Changes made: all of them.
-        pub operations_applied: u32,
-        /// The revision of the batch.
-        pub revision: Revision,
-    }
-
-    /// Makes several changes if all conditions hold, judged in the same log entry.
-    pub struct ConditionalBatchWrite {
-        /// The conditions, at most 100.
-        pub conditions: Vec<Condition> [MAX_BATCH_OPERATIONS],
-        /// The changes, at most 100.
-        pub operations: Vec<WriteOperation> [MAX_BATCH_OPERATIONS],
-    }
-}
-
-numbers! {
-    /// Why a condition did not hold.
-    pub enum ConditionFailure {
-        /// The key is present with another value.
-        ValueDiffers = 1,
-        /// The key is absent.
-        KeyMissing = 2,
-        /// The key is present.
-        KeyPresent = 3,
-    }
-}
-
-record! {
-    /// The answer to [`ConditionalBatchWrite`].
-    pub struct ConditionalBatchWriteResult {
-        /// Whether all conditions held.
-        pub conditions_met: bool,
-        /// Changes made: all or none.
-        pub operations_applied: u32,
-        /// The first condition that did not hold.
-        pub failed_condition_index: Option<u32>,
-        /// Why it did not.
-        pub failed_condition_reason: Option<ConditionFailure>,
-        /// The revision after the request.
-        pub revision: Revision,
-    }
+    number: family::KV, 2;
+    reply: BatchReadResult;
+    kind: |read| Kind::Read(read.consistency);
+    needs: |read| Needs::Rights(
+        read.keys.iter().map(|key| Right { action: Action::Read, over: Over::Key(key) }).collect()
+    );
 
     /// If all comparisons hold the steps of `then`, otherwise those of `otherwise`, atomically.
     pub struct Transact {
@@ -391,28 +315,20 @@ record! {
         /// Steps if they do not, at most 100.
         pub otherwise: Vec<TransactionOperation> [MAX_BATCH_OPERATIONS],
     }
-
-    /// The answer to [`Transact`].
-    pub struct TransactResult {
-        /// Whether the comparisons held.
-        pub is_success: bool,
-        /// One outcome for each step of the branch that ran.
-        pub outcomes: Vec<TransactionOutcome> [MAX_BATCH_OPERATIONS],
-        /// The revision after the request.
-        pub revision: Revision,
-    }
+    number: family::KV, 3;
+    reply: TransactResult;
+    kind: |_| Kind::Write;
+    needs: |transaction| Needs::Rights(transaction.rights());
 
     /// Gives up the history before a revision. Repeating it, or naming an older one, is no error.
     pub struct Compact {
         /// The oldest revision that stays readable; not above the newest.
         pub revision: Revision,
     }
-
-    /// The answer to [`Compact`].
-    pub struct CompactResult {
-        /// The oldest revision that is readable now.
-        pub oldest_revision: Revision,
-    }
+    number: family::KV, 4;
+    reply: CompactResult;
+    kind: |_| Kind::Write;
+    needs: |_| Needs::Admin("compact the history");
 }
 
 impl ReadKey {
@@ -454,15 +370,11 @@ impl WriteOperation {
     pub fn set(key: Key, value: impl Into<Bytes>) -> Self {
         Self::Set { key, value: value.into(), lifetime: Lifetime::Forever {} }
     }
-}
 
-impl Condition {
-    /// The key that is judged.
-    pub fn key(&self) -> &Key {
+    fn action(&self) -> Action {
         match self {
-            Self::ValueEquals { key, .. }
-            | Self::KeyExists { key }
-            | Self::KeyNotExists { key } => key,
+            Self::Set { .. } => Action::Write,
+            Self::Delete { .. } => Action::Delete,
         }
     }
 }
@@ -472,7 +384,59 @@ impl TransactionOperation {
     pub fn key(&self) -> &Key {
         match self {
             Self::Write { operation } => operation.key(),
-            Self::Read { key } => key,
+            Self::Read { key } | Self::Add { key, .. } => key,
         }
+    }
+}
+
+impl From<WriteOperation> for TransactionOperation {
+    fn from(operation: WriteOperation) -> Self {
+        Self::Write { operation }
+    }
+}
+
+impl Compare {
+    /// Holds if the key has this value; without a value, if it is absent.
+    pub fn value(key: Key, expected: Option<Bytes>) -> Self {
+        let target = match expected {
+            Some(value) => CompareTarget::Value { value },
+            None => CompareTarget::Exists { exists: false },
+        };
+        Self { key, relation: Relation::Equal, target }
+    }
+}
+
+impl Transact {
+    /// Makes changes, whatever the store holds.
+    pub fn always(operations: impl IntoIterator<Item = impl Into<TransactionOperation>>) -> Self {
+        let then = operations.into_iter().map(Into::into).collect();
+        Self { compares: Vec::new(), then, otherwise: Vec::new() }
+    }
+
+    /// What it reads, compares and changes, in both branches. Adding to a number tells the number.
+    fn rights(&self) -> Vec<Right<'_>> {
+        let right = |action, key| Right { action, over: Over::Key(key) };
+        let mut rights: Vec<_> =
+            self.compares.iter().map(|compare| right(Action::Read, &compare.key)).collect();
+        for step in self.then.iter().chain(&self.otherwise) {
+            match step {
+                TransactionOperation::Write { operation } => {
+                    rights.push(right(operation.action(), operation.key()));
+                }
+                TransactionOperation::Read { key } => rights.push(right(Action::Read, key)),
+                TransactionOperation::Add { key, .. } => {
+                    rights.push(right(Action::Read, key));
+                    rights.push(right(Action::Write, key));
+                }
+            }
+        }
+        rights
+    }
+}
+
+impl TransactResult {
+    /// Whether the comparisons held.
+    pub fn is_success(&self) -> bool {
+        self.failed_compare.is_none()
     }
 }

@@ -1,40 +1,37 @@
 //! What a cluster can be asked and what it answers, and the names both sides share.
 //!
-//! Requests and responses carry explicit numbers ([`Request`], [`Response`]) around bodies with one
-//! fixed encoding ([`codec`]). Nothing here performs I/O or reads a clock. Decoded values are
-//! well-formed and within their limits; whether the caller may do what it asks is decided
-//! elsewhere, with [`touches`] and [`reserved_prefix_of`] naming what a request reaches.
+//! A [`Request`] is declared once, at its type: number, reply, who answers it, what its caller needs.
+//! A [`Service`](service::Service) answers the requests of one family, and a
+//! [`Registry`](service::Registry) carries requests to services. [`KeyValueStore`] is the replicated
+//! store as services and clients hold it. Bodies have one fixed encoding ([`codec`]).
+//!
+//! Invariants: nothing here performs I/O or reads a clock; a decoded value is well-formed and within
+//! its limits; numbers and layouts never change their meaning.
 
 pub mod cluster;
 pub mod codec;
-mod envelope;
 mod error;
+mod frame;
 mod key;
 pub mod kv;
 pub mod lease;
-mod purpose;
-mod reserved;
+mod needs;
+mod number;
+mod request;
 mod secret;
+pub mod service;
 mod store;
 mod ticket;
 
-pub use envelope::{
-    AuthenticatedRequest, ClientId, ENVELOPE_VERSION, EnvelopeError, Request, RequestId, Response,
-    family, tag,
-};
 pub use error::{ApiError, ErrorCode};
+pub use frame::{
+    ClientId, EncodedReply, FRAME_VERSION, RequestFrame, RequestId, Response, unreadable_answer,
+};
 pub use key::{Key, KeyError, LeaseId, MemberId, Prefix, Revision};
+pub use needs::{Action, Needs, Over, RESERVED_PREFIXES, Right};
 pub use net_wire::MeshTicket;
-pub use purpose::Purpose;
-pub use reserved::{RESERVED_PREFIXES, Touch, reserved_prefix_of, touches};
+pub use number::{Level, Number, family};
+pub use request::{Kind, Request};
 pub use secret::SecretText;
-pub use store::{Exchange, KeyValueStore, StoreRequest};
+pub use store::{CompareAndSwapResult, DeleteResult, KeyValueStore, WriteResult};
 pub use ticket::{ClusterId, ClusterTicket, ClusterTicketError, MeshKey};
-
-/// Names of the RPC services that nodes offer.
-pub mod service {
-    /// Requests of clients and of other nodes.
-    pub const CLIENT: &str = "aspen";
-    /// Consensus traffic between members.
-    pub const RAFT: &str = "raft";
-}

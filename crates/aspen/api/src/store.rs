@@ -1,174 +1,215 @@
-//! Requests paired with their results, and the store as services see it.
+//! The replicated store as services, clients and tests hold it.
 
 use core::future::Future;
 
 use bytes::Bytes;
 
-use crate::cluster::{self, ClusterStateResult, Done};
 use crate::kv::{
-    BatchRead, BatchReadResult, BatchWrite, BatchWriteResult, Compact, CompactResult,
-    CompareAndDeleteKey, CompareAndSwapKey, CompareAndSwapResult, ConditionalBatchWrite,
-    ConditionalBatchWriteResult, Consistency, DeleteKey, DeleteResult, ReadKey, ReadResult,
-    ScanKeys, ScanResult, Transact, TransactResult, WriteKey, WriteKeyWithLease, WriteKeyWithTtl,
-    WriteResult,
+    BatchRead, BatchReadResult, Compare, Consistency, Lifetime, ReadKey, ReadResult, ScanKeys,
+    ScanResult, Transact, TransactResult, TransactionOperation, TransactionOutcome, WriteOperation,
 };
 use crate::lease::{
     LeaseGrant, LeaseGrantResult, LeaseKeepalive, LeaseKeepaliveResult, LeaseList, LeaseListResult,
     LeaseRevoke, LeaseRevokeResult, LeaseTimeToLive, LeaseTimeToLiveResult,
 };
-use crate::{ApiError, ErrorCode, Key, Request, Response};
+use crate::{ApiError, ErrorCode, Key, RequestId, Revision};
 
-/// A request whose answer has one type.
-pub trait Exchange: Into<Request> + Send {
-    /// What a successful answer holds.
-    type Reply: Into<Response> + Send;
-
-    /// The reply inside a response. An error response is `Err`; any other reply is a fault of the
-    /// server, `INTERNAL_ERROR`.
-    fn reply(response: Response) -> Result<Self::Reply, ApiError>;
+/// What a set or a batch of changes did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriteResult {
+    /// The revision of the write.
+    pub revision: Revision,
 }
 
-macro_rules! exchanges {
-    ($( $request:ty => $variant:ident($reply:ty); )*) => { $(
-        impl Exchange for $request {
-            type Reply = $reply;
-
-            fn reply(response: Response) -> Result<$reply, ApiError> {
-                match response {
-                    Response::$variant(reply) => Ok(reply),
-                    Response::Error(error) => Err(error),
-                    other => Err(ApiError::new(
-                        ErrorCode::InternalError,
-                        format!("{} was answered with {}", stringify!($request), other.name()),
-                    )),
-                }
-            }
-        }
-    )* };
+/// What a deletion did; deleting an absent key succeeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeleteResult {
+    /// Whether the key was there.
+    pub was_deleted: bool,
+    /// The revision after the request.
+    pub revision: Revision,
 }
 
-exchanges! {
-    ReadKey => Read(ReadResult);
-    WriteKey => Write(WriteResult);
-    WriteKeyWithTtl => Write(WriteResult);
-    WriteKeyWithLease => Write(WriteResult);
-    DeleteKey => Delete(DeleteResult);
-    ScanKeys => Scan(ScanResult);
-    CompareAndSwapKey => CompareAndSwap(CompareAndSwapResult);
-    CompareAndDeleteKey => CompareAndSwap(CompareAndSwapResult);
-    BatchRead => BatchRead(BatchReadResult);
-    BatchWrite => BatchWrite(BatchWriteResult);
-    ConditionalBatchWrite => ConditionalBatchWrite(ConditionalBatchWriteResult);
-    Transact => Transact(TransactResult);
-    Compact => Compact(CompactResult);
-    LeaseGrant => LeaseGrant(LeaseGrantResult);
-    LeaseRevoke => LeaseRevoke(LeaseRevokeResult);
-    LeaseKeepalive => LeaseKeepalive(LeaseKeepaliveResult);
-    LeaseTimeToLive => LeaseTimeToLive(LeaseTimeToLiveResult);
-    LeaseList => LeaseList(LeaseListResult);
-    cluster::Ping => Pong(cluster::Pong);
-    cluster::GetHealth => Health(cluster::HealthResult);
-    cluster::GetMetrics => Metrics(cluster::MetricsResult);
-    cluster::GetRaftMetrics => RaftMetrics(cluster::RaftMetricsResult);
-    cluster::GetNodeInfo => NodeInfo(cluster::NodeInfoResult);
-    cluster::GetLeader => Leader(cluster::LeaderResult);
-    cluster::InitCluster => ClusterState(ClusterStateResult);
-    cluster::GetClusterState => ClusterState(ClusterStateResult);
-    cluster::GetClusterTicket => Ticket(cluster::TicketResult);
-    cluster::AddLearner => ClusterState(ClusterStateResult);
-    cluster::PromoteLearner => ClusterState(ClusterStateResult);
-    cluster::ChangeMembership => ClusterState(ClusterStateResult);
-    cluster::ExpungeNode => ClusterState(ClusterStateResult);
-    cluster::AddPeer => Done(Done);
-    cluster::TransferLeader => Done(Done);
-    cluster::TriggerSnapshot => Snapshot(cluster::SnapshotResult);
+/// What a compare-and-swap or compare-and-delete did. A mismatch is data, not an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompareAndSwapResult {
+    /// Whether the value was the expected one, and so was replaced.
+    pub is_success: bool,
+    /// After a mismatch, the value that was found; absent if the key was.
+    pub actual_value: Option<Bytes>,
+    /// The revision after the request.
+    pub revision: Revision,
 }
 
-/// Marks the requests that a [`KeyValueStore`] answers: key-value and leases.
-pub trait StoreRequest: Exchange {}
-
-macro_rules! store_requests {
-    ($($request:ty),* $(,)?) => { $( impl StoreRequest for $request {} )* };
-}
-
-store_requests!(
-    ReadKey,
-    WriteKey,
-    WriteKeyWithTtl,
-    WriteKeyWithLease,
-    DeleteKey,
-    ScanKeys,
-    CompareAndSwapKey,
-    CompareAndDeleteKey,
-    BatchRead,
-    BatchWrite,
-    ConditionalBatchWrite,
-    Transact,
-    Compact,
-    LeaseGrant,
-    LeaseRevoke,
-    LeaseKeepalive,
-    LeaseTimeToLive,
-    LeaseList,
-);
-
-/// The replicated store, as a client, a node or a test holds it.
+/// The replicated store.
 ///
 /// A service is written over `S: KeyValueStore` and runs in a test over memory, in a node over
-/// consensus and in a program over the network. Implementors name and repeat requests so that a
-/// write is applied at most once for each call of [`KeyValueStore::submit`].
+/// consensus and in a program over the network. `TIMEOUT`, `SESSION_EXPIRED` and `INTERNAL_ERROR`
+/// leave open whether a write happened; every other error means that it did not and will not.
 pub trait KeyValueStore: Send + Sync + 'static {
-    /// Carries out one request.
-    ///
-    /// `TIMEOUT`, `SESSION_EXPIRED` and `INTERNAL_ERROR` leave open whether a write happened; every
-    /// other error means that it did not and will not.
-    fn submit<R: StoreRequest + 'static>(
+    /// Reads one key.
+    fn read(&self, read: ReadKey) -> impl Future<Output = Result<ReadResult, ApiError>> + Send;
+
+    /// Reads several keys at one revision.
+    fn batch_read(
         &self,
-        request: R,
-    ) -> impl Future<Output = Result<R::Reply, ApiError>> + Send;
+        read: BatchRead,
+    ) -> impl Future<Output = Result<BatchReadResult, ApiError>> + Send;
 
-    /// Reads the newest value, linearizably.
-    fn read(&self, key: Key) -> impl Future<Output = Result<ReadResult, ApiError>> + Send {
-        self.submit(ReadKey::newest(key))
-    }
+    /// Reads one page of a scan.
+    fn scan(&self, scan: ScanKeys) -> impl Future<Output = Result<ScanResult, ApiError>> + Send;
 
-    /// Reads what the nearest node has applied.
-    fn read_local(&self, key: Key) -> impl Future<Output = Result<ReadResult, ApiError>> + Send {
-        self.submit(ReadKey { consistency: Consistency::Stale, ..ReadKey::newest(key) })
-    }
-
-    /// One page of a scan.
-    fn scan(&self, scan: ScanKeys) -> impl Future<Output = Result<ScanResult, ApiError>> + Send {
-        self.submit(scan)
-    }
-
-    /// One page of a scan over what the nearest node has applied.
-    fn scan_local(
+    /// Runs a transaction, at most once for each id, however often it is repeated under it: a
+    /// repetition gets the first answer. A store that names its writes itself, as a client does,
+    /// uses an id of its own.
+    fn transact_once(
         &self,
-        scan: ScanKeys,
-    ) -> impl Future<Output = Result<ScanResult, ApiError>> + Send {
-        self.submit(ScanKeys { consistency: Consistency::Stale, ..scan })
-    }
+        id: Option<RequestId>,
+        transaction: Transact,
+    ) -> impl Future<Output = Result<TransactResult, ApiError>> + Send;
 
-    /// Sets a key, clearing TTL and lease.
-    fn write(
+    /// Grants a lease.
+    fn grant_lease(
         &self,
-        key: Key,
-        value: Bytes,
-    ) -> impl Future<Output = Result<WriteResult, ApiError>> + Send {
-        self.submit(WriteKey { key, value })
-    }
+        grant: LeaseGrant,
+    ) -> impl Future<Output = Result<LeaseGrantResult, ApiError>> + Send;
 
-    /// Deletes a key.
-    fn delete(&self, key: Key) -> impl Future<Output = Result<DeleteResult, ApiError>> + Send {
-        self.submit(DeleteKey { key })
-    }
+    /// Ends a lease and its keys.
+    fn revoke_lease(
+        &self,
+        revoke: LeaseRevoke,
+    ) -> impl Future<Output = Result<LeaseRevokeResult, ApiError>> + Send;
+
+    /// Renews a lease.
+    fn keep_lease_alive(
+        &self,
+        keepalive: LeaseKeepalive,
+    ) -> impl Future<Output = Result<LeaseKeepaliveResult, ApiError>> + Send;
+
+    /// Tells how long a lease lives.
+    fn lease_time_to_live(
+        &self,
+        of: LeaseTimeToLive,
+    ) -> impl Future<Output = Result<LeaseTimeToLiveResult, ApiError>> + Send;
+
+    /// Reads one page of the list of leases.
+    fn list_leases(
+        &self,
+        list: LeaseList,
+    ) -> impl Future<Output = Result<LeaseListResult, ApiError>> + Send;
 
     /// Runs a transaction.
     fn transact(
         &self,
         transaction: Transact,
     ) -> impl Future<Output = Result<TransactResult, ApiError>> + Send {
-        self.submit(transaction)
+        self.transact_once(None, transaction)
     }
+
+    /// Reads the newest value, linearizably.
+    fn get(&self, key: Key) -> impl Future<Output = Result<ReadResult, ApiError>> + Send {
+        self.read(ReadKey::newest(key))
+    }
+
+    /// Reads what the nearest node has applied.
+    fn get_local(&self, key: Key) -> impl Future<Output = Result<ReadResult, ApiError>> + Send {
+        self.read(ReadKey { consistency: Consistency::Stale, ..ReadKey::newest(key) })
+    }
+
+    /// Makes several changes in order, all or none.
+    fn write(
+        &self,
+        operations: Vec<WriteOperation>,
+    ) -> impl Future<Output = Result<WriteResult, ApiError>> + Send {
+        async move {
+            let result = self.transact(Transact::always(operations)).await?;
+            Ok(WriteResult { revision: result.revision })
+        }
+    }
+
+    /// Sets a key, clearing the time to live and the lease that it had.
+    fn set(
+        &self,
+        key: Key,
+        value: impl Into<Bytes> + Send,
+    ) -> impl Future<Output = Result<WriteResult, ApiError>> + Send {
+        self.write(vec![WriteOperation::set(key, value)])
+    }
+
+    /// Sets a key that lives for some time.
+    fn set_with_lifetime(
+        &self,
+        key: Key,
+        value: impl Into<Bytes> + Send,
+        lifetime: Lifetime,
+    ) -> impl Future<Output = Result<WriteResult, ApiError>> + Send {
+        self.write(vec![WriteOperation::Set { key, value: value.into(), lifetime }])
+    }
+
+    /// Deletes a key.
+    fn delete(&self, key: Key) -> impl Future<Output = Result<DeleteResult, ApiError>> + Send {
+        async move {
+            let transaction = Transact::always([WriteOperation::Delete { key }]);
+            let result = self.transact(transaction).await?;
+            match result.outcomes.first() {
+                Some(TransactionOutcome::Deleted { was_deleted }) => {
+                    Ok(DeleteResult { was_deleted: *was_deleted, revision: result.revision })
+                }
+                _ => Err(unexpected()),
+            }
+        }
+    }
+
+    /// Replaces a value if it is the expected one; without an expected value, sets the key if it is
+    /// absent.
+    fn compare_and_swap(
+        &self,
+        key: Key,
+        expected: Option<Bytes>,
+        new_value: impl Into<Bytes> + Send,
+        lifetime: Lifetime,
+    ) -> impl Future<Output = Result<CompareAndSwapResult, ApiError>> + Send {
+        let value = new_value.into();
+        let operation = WriteOperation::Set { key: key.clone(), value, lifetime };
+        compare_and(self, key, expected, operation)
+    }
+
+    /// Deletes a key if it has the expected value.
+    fn compare_and_delete(
+        &self,
+        key: Key,
+        expected: impl Into<Bytes> + Send,
+    ) -> impl Future<Output = Result<CompareAndSwapResult, ApiError>> + Send {
+        let operation = WriteOperation::Delete { key: key.clone() };
+        compare_and(self, key, Some(expected.into()), operation)
+    }
+}
+
+async fn compare_and<S: KeyValueStore + ?Sized>(
+    store: &S,
+    key: Key,
+    expected: Option<Bytes>,
+    operation: WriteOperation,
+) -> Result<CompareAndSwapResult, ApiError> {
+    let transaction = Transact {
+        compares: vec![Compare::value(key.clone(), expected)],
+        then: vec![operation.into()],
+        otherwise: vec![TransactionOperation::Read { key: key.clone() }],
+    };
+    let result = store.transact(transaction).await?;
+    let (is_success, revision) = (result.is_success(), result.revision);
+    let actual_value = match result.outcomes.into_iter().next() {
+        _ if is_success => None,
+        Some(TransactionOutcome::Read { item }) => item.map(|item| item.value),
+        Some(TransactionOutcome::NotKept {}) => {
+            let read = ReadKey { revision: Some(revision), ..ReadKey::newest(key) };
+            store.read(read).await?.item.map(|item| item.value)
+        }
+        Some(_) | None => return Err(unexpected()),
+    };
+    Ok(CompareAndSwapResult { is_success, actual_value, revision })
+}
+
+fn unexpected() -> ApiError {
+    ApiError::new(ErrorCode::InternalError, "the outcomes do not fit the transaction")
 }

@@ -1,11 +1,9 @@
-//! What each request needs, in one table.
+//! Whether a token's capabilities cover what a request needs.
 
-use aspen_api::kv::{Condition, TransactionOperation, WriteOperation};
-use aspen_api::{Key, LeaseId, Prefix, Request, reserved_prefix_of};
+use aspen_api::{Action, Key, LeaseId, Needs, Over, Prefix, Right};
 use thiserror::Error;
 
 use crate::Capability;
-use crate::capability::Action;
 
 /// What a token does not allow.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -23,6 +21,50 @@ impl Grant {
 
     fn is_admin(&self) -> bool {
         self.0.contains(&Capability::ClusterAdmin {})
+    }
+
+    /// Whether the capabilities cover `needs`. `lease_keys` gives the keys that live with a lease;
+    /// `None` if they are too many to be judged.
+    pub fn permits(
+        &self,
+        needs: &Needs<'_>,
+        lease_keys: impl Fn(LeaseId) -> Option<Vec<Key>>,
+    ) -> Result<(), Denied> {
+        if self.is_admin() {
+            return Ok(());
+        }
+        match needs {
+            Needs::Open | Needs::AnyToken => Ok(()),
+            Needs::Admin(what) => Err(Denied((*what).to_owned())),
+            Needs::Rights(rights) => {
+                rights.iter().try_for_each(|right| self.right(*right, &lease_keys))
+            }
+        }
+    }
+
+    fn right(
+        &self,
+        right: Right<'_>,
+        lease_keys: &impl Fn(LeaseId) -> Option<Vec<Key>>,
+    ) -> Result<(), Denied> {
+        let Right { action, over } = right;
+        if let Some(prefix) = over.reserved_prefix() {
+            return Err(Denied(format!("reach keys under the reserved prefix {prefix:?}")));
+        }
+        match over {
+            Over::Key(key) | Over::Name(key) => self.key(action, key),
+            Over::Prefix(prefix) => self.prefix(action, prefix),
+            Over::SomeKey => self.some(action),
+            Over::LeaseKeys(lease) => {
+                self.some(action)?;
+                let Some(keys) = lease_keys(lease) else {
+                    return Err(Denied(format!("{action} all keys of so large a lease")));
+                };
+                keys.iter().try_for_each(|key| {
+                    self.right(Right { action, over: Over::Key(key) }, lease_keys)
+                })
+            }
+        }
     }
 
     fn key(&self, action: Action, key: &Key) -> Result<(), Denied> {
@@ -45,111 +87,16 @@ impl Grant {
             false => Err(Denied(format!("{action} any key"))),
         }
     }
-
-    fn admin(&self, what: &str) -> Result<(), Denied> {
-        match self.is_admin() {
-            true => Ok(()),
-            false => Err(Denied(what.to_owned())),
-        }
-    }
-
-    fn operation(&self, operation: &WriteOperation) -> Result<(), Denied> {
-        match operation {
-            WriteOperation::Set { key, .. } => self.key(Action::Write, key),
-            WriteOperation::Delete { key } => self.key(Action::Delete, key),
-        }
-    }
-
-    fn step(&self, step: &TransactionOperation) -> Result<(), Denied> {
-        match step {
-            TransactionOperation::Write { operation } => self.operation(operation),
-            TransactionOperation::Read { key } => self.key(Action::Read, key),
-        }
-    }
-
-    /// Whether a request may be carried out. What it reads to decide, it must be allowed to read.
-    /// `lease_keys` are the keys that live with a lease; `None` if they are too many to be judged.
-    pub fn permits(
-        &self,
-        request: &Request,
-        lease_keys: impl FnOnce(LeaseId) -> Option<Vec<Key>>,
-    ) -> Result<(), Denied> {
-        if let Some(prefix) = reserved_prefix_of(request) {
-            return self.admin(&format!("reach keys under the reserved prefix {prefix:?}"));
-        }
-        match request {
-            Request::Ping(_)
-            | Request::GetHealth(_)
-            | Request::GetMetrics(_)
-            | Request::GetRaftMetrics(_)
-            | Request::GetNodeInfo(_)
-            | Request::GetLeader(_)
-            | Request::GetClusterState(_)
-            | Request::GetClusterTicket(_)
-            | Request::LeaseList(_) => Ok(()),
-            Request::ReadKey(r) => self.key(Action::Read, &r.key),
-            Request::WriteKey(r) => self.key(Action::Write, &r.key),
-            Request::WriteKeyWithTtl(r) => self.key(Action::Write, &r.key),
-            Request::WriteKeyWithLease(r) => self.key(Action::Write, &r.key),
-            Request::DeleteKey(r) => self.key(Action::Delete, &r.key),
-            Request::CompareAndSwapKey(r) => {
-                self.key(Action::Read, &r.key)?;
-                self.key(Action::Write, &r.key)
-            }
-            Request::CompareAndDeleteKey(r) => {
-                self.key(Action::Read, &r.key)?;
-                self.key(Action::Delete, &r.key)
-            }
-            Request::ScanKeys(r) => self.prefix(Action::Read, &r.prefix),
-            Request::BatchRead(r) => r.keys.iter().try_for_each(|key| self.key(Action::Read, key)),
-            Request::BatchWrite(r) => r.operations.iter().try_for_each(|op| self.operation(op)),
-            Request::ConditionalBatchWrite(r) => {
-                let mut conditions = r.conditions.iter().map(Condition::key);
-                conditions.try_for_each(|key| self.key(Action::Read, key))?;
-                r.operations.iter().try_for_each(|op| self.operation(op))
-            }
-            Request::Transact(r) => {
-                r.compares.iter().try_for_each(|c| self.key(Action::Read, &c.key))?;
-                r.then.iter().chain(&r.otherwise).try_for_each(|step| self.step(step))
-            }
-            Request::LeaseGrant(_) | Request::LeaseKeepalive(_) => self.some(Action::Write),
-            Request::LeaseRevoke(r) => self.keys(Action::Delete, lease_keys(r.lease_id)),
-            Request::LeaseTimeToLive(r) if r.should_include_keys => {
-                self.keys(Action::Read, lease_keys(r.lease_id))
-            }
-            Request::LeaseTimeToLive(_) => Ok(()),
-            Request::Compact(_) => self.admin("compact the history"),
-            Request::InitCluster(_)
-            | Request::AddLearner(_)
-            | Request::PromoteLearner(_)
-            | Request::ChangeMembership(_)
-            | Request::AddPeer(_)
-            | Request::ExpungeNode(_)
-            | Request::TransferLeader(_)
-            | Request::TriggerSnapshot(_) => self.admin("change the cluster"),
-        }
-    }
-
-    fn keys(&self, action: Action, keys: Option<Vec<Key>>) -> Result<(), Denied> {
-        if self.is_admin() {
-            return Ok(());
-        }
-        self.some(action)?;
-        let Some(keys) = keys else {
-            return Err(Denied(format!("{action} all keys of so large a lease")));
-        };
-        keys.iter().try_for_each(|key| self.key(action, key))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use aspen_api::Request;
     use aspen_api::cluster::{GetHealth, InitCluster};
     use aspen_api::kv::{
-        BatchWrite, CompareAndDeleteKey, CompareAndSwapKey, ConditionalBatchWrite, DeleteKey,
-        ReadKey, ScanKeys, Transact, WriteKey,
+        Compare, NumberRange, ReadKey, ScanKeys, Transact, TransactionOperation, WriteOperation,
     };
     use aspen_api::lease::{LeaseGrant, LeaseRevoke};
 
@@ -159,13 +106,21 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn may(capabilities: &[&str], request: impl Into<Request>) -> bool {
+    fn may(capabilities: &[&str], request: impl Request) -> bool {
         let grant = Grant::new(capabilities.iter().map(|text| text.parse().unwrap()).collect());
-        grant.permits(&request.into(), |_| Some(vec![key("app/1"), key("app/2")])).is_ok()
+        grant.permits(&request.needs(), |_| Some(vec![key("app/1"), key("app/2")])).is_ok()
     }
 
-    fn write(text: &str) -> WriteKey {
-        WriteKey { key: key(text), value: "v".into() }
+    fn set(text: &str) -> WriteOperation {
+        WriteOperation::set(key(text), "v")
+    }
+
+    fn write(text: &str) -> Transact {
+        Transact::always([set(text)])
+    }
+
+    fn delete(text: &str) -> Transact {
+        Transact::always([WriteOperation::Delete { key: key(text) }])
     }
 
     #[test]
@@ -174,35 +129,32 @@ mod tests {
         assert!(!may(&["read:app/"], ReadKey::newest(key("app"))));
         assert!(!may(&["read:app/"], write("app/x")));
         assert!(may(&["write:app/"], write("app/x")));
-        assert!(may(&["full:app/"], DeleteKey { key: key("app/x") }));
-        assert!(!may(&["write:app/"], DeleteKey { key: key("app/x") }));
+        assert!(may(&["full:app/"], delete("app/x")));
+        assert!(!may(&["write:app/"], delete("app/x")));
         assert!(!may(&[], ReadKey::newest(key("app/x"))));
         assert!(may(&[], GetHealth {}));
     }
 
     #[test]
     fn what_an_answer_shows_must_be_readable() {
-        let swap = || CompareAndSwapKey { key: key("a"), expected: None, new_value: "v".into() };
-        assert!(!may(&["write:"], swap()));
-        assert!(may(&["write:", "read:"], swap()));
-        let delete = || CompareAndDeleteKey { key: key("a"), expected: "v".into() };
-        assert!(!may(&["delete:"], delete()));
-        assert!(may(&["full:"], delete()));
-        let batch = || ConditionalBatchWrite {
-            conditions: vec![Condition::KeyExists { key: key("other") }],
-            operations: vec![WriteOperation::set(key("a"), "v")],
+        let compares = || vec![Compare::value(key("other"), None)];
+        let swap = || Transact { compares: compares(), ..write("a") };
+        assert!(!may(&["full:a"], swap()));
+        assert!(may(&["full:a", "read:other"], swap()));
+        let add = || {
+            let range = NumberRange::Unsigned;
+            let (amount, is_subtraction) = (1, false);
+            let add = TransactionOperation::Add { key: key("a"), amount, is_subtraction, range };
+            Transact::always([add])
         };
-        assert!(!may(&["full:a"], batch()));
-        assert!(may(&["full:a", "read:other"], batch()));
+        assert!(!may(&["write:a"], add()), "the answer tells the number");
+        assert!(may(&["write:a", "read:a"], add()));
     }
 
     #[test]
     fn every_step_of_every_branch_counts() {
-        let batch = |keys: &[&str]| BatchWrite {
-            operations: keys.iter().map(|k| WriteOperation::set(key(k), "v")).collect(),
-        };
-        assert!(may(&["write:a"], batch(&["a", "ab"])));
-        assert!(!may(&["write:a"], batch(&["a", "b"])));
+        assert!(may(&["write:a"], Transact::always([set("a"), set("ab")])));
+        assert!(!may(&["write:a"], Transact::always([set("a"), set("b")])));
         let otherwise = vec![TransactionOperation::Read { key: key("b") }];
         let txn = Transact { compares: vec![], then: vec![], otherwise };
         assert!(!may(&["full:a"], txn.clone()));
@@ -221,6 +173,7 @@ mod tests {
     #[test]
     fn reserved_keys_and_the_cluster_need_an_admin() {
         assert!(!may(&["full:"], ReadKey::newest(key("_sys:x"))));
+        assert!(!may(&["full:"], Transact::always([set("a"), set("dns:x")])));
         assert!(may(&["admin"], ReadKey::newest(key("_sys:x"))));
         assert!(!may(&["full:", "delegate"], InitCluster {}));
         assert!(may(&["admin"], InitCluster {}));
@@ -231,6 +184,10 @@ mod tests {
         let revoke = || LeaseRevoke { lease_id: LeaseId(1) };
         assert!(may(&["delete:app/"], revoke()));
         assert!(!may(&["delete:app/1"], revoke()));
+        let full = Grant::new(vec!["full:".parse().unwrap()]);
+        let reserved = |_| Some(vec![key("_sys:x")]);
+        assert!(full.permits(&revoke().needs(), reserved).is_err());
+        assert!(full.permits(&revoke().needs(), |_| None).is_err());
         assert!(!may(&["read:"], LeaseGrant { ttl_seconds: 1, lease_id: None }));
         assert!(may(&["write:x"], LeaseGrant { ttl_seconds: 1, lease_id: None }));
     }

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::str::FromStr;
 
-use aspen_api::{Key, Prefix};
+use aspen_api::{Action, Key, Prefix};
 use thiserror::Error;
 
 aspen_api::choice! {
@@ -37,24 +37,6 @@ aspen_api::choice! {
         ClusterAdmin {} = 6,
         /// Hands on narrower tokens.
         Delegate {} = 7,
-    }
-}
-
-/// What a request does to a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    Read,
-    Write,
-    Delete,
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Delete => "delete",
-        })
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A token ([`Token`]) is a list of [`Capability`] that an identity has signed, for one identity or
 //! for whoever bears it. Its holder may hand on a narrower one; the chain ends at an issuer that the
-//! verifier trusts as a root ([`Verifier`]). What each request needs is in one table
-//! ([`Grant::permits`]). Nothing here performs I/O, reads a clock or remembers anything.
+//! verifier trusts as a root ([`Verifier`]). What a request needs stands at its declaration, and
+//! [`Grant::permits`] compares the two. Nothing here performs I/O, reads a clock or remembers anything.
 //!
 //! The design follows macaroons and biscuits in that a token is verified offline and delegated by
 //! its holder, with signatures in place of shared keys.

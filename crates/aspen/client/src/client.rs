@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aspen_api::cluster::GetRaftMetrics;
+use aspen_api::codec::Wire;
 use aspen_api::{
-    ApiError, AuthenticatedRequest, ClientId, ClusterTicket, ErrorCode, Exchange, KeyValueStore,
-    Purpose, Request, RequestId, Response, Revision, StoreRequest, service,
+    ApiError, ClientId, ClusterTicket, EncodedReply, ErrorCode, Kind, Request, RequestFrame,
+    RequestId, Response, Revision, service, unreadable_answer,
 };
 use bytes::Bytes;
 use net_node::{
@@ -26,9 +27,9 @@ use crate::peers::Peers;
 use crate::request_ids::RequestIds;
 use crate::rotation::{Failure, Rotation, Step};
 
-/// Names that one write is given at most. More than one only if the store has forgotten answers
-/// since the last that this client has seen of it.
-const MAX_NAMES: u32 = 4;
+/// Ids that one write is given at most. More than one only if the store has forgotten answers since
+/// the last that this client has seen of it.
+const MAX_IDS: u32 = 4;
 
 /// Settings of a client.
 pub struct ClientOptions {
@@ -101,7 +102,7 @@ pub(crate) struct Inner {
 
 /// What one attempt came to.
 enum Attempt {
-    Answer(Response),
+    Answer(Bytes),
     Failed(Failure),
     /// Refused for a reason that rotation cannot mend.
     Refused(ApiError),
@@ -115,7 +116,7 @@ struct Attempts {
     /// Whether it changes anything.
     is_change: bool,
     count: u32,
-    names: u32,
+    ids: u32,
     /// An attempt may have been carried out, or may yet be, without an answer that says so.
     is_open: bool,
     last_refusal: Option<ApiError>,
@@ -175,33 +176,33 @@ impl Client {
     /// `TIMEOUT`, `SESSION_EXPIRED` and `INTERNAL_ERROR` leave open whether a write happened; with
     /// any other error it did not and will not. A write that a node leaves open is asked again; if
     /// no answer settles it, `TIMEOUT` is returned, whatever later attempts were refused with.
-    pub async fn send<R: Exchange>(&self, request: R) -> Result<R::Reply, ApiError> {
+    pub async fn send<R: Request>(&self, request: R) -> Result<R::Reply, ApiError> {
         self.send_within(request, self.inner.deadline).await
     }
 
     /// Carries out one request within a deadline of its own.
-    pub async fn send_within<R: Exchange>(
+    pub async fn send_within<R: Request>(
         &self,
         request: R,
         deadline: Duration,
     ) -> Result<R::Reply, ApiError> {
-        R::reply(self.inner.carry_out(request.into(), deadline).await?)
+        self.inner.send(request, deadline).await
     }
 
     /// Asks one node, once: what it says of itself.
-    pub async fn send_to<R: Exchange>(
+    pub async fn send_to<R: Request>(
         &self,
         peer: &PeerAddr,
         request: R,
     ) -> Result<R::Reply, ApiError> {
-        let request = request.into();
         request.check()?;
         let until = tokio::time::Instant::now() + self.inner.deadline;
         let _turn = self.inner.turn(until).await?;
-        let body = self.inner.frame(request, RequestId::UNNAMED);
+        let body = self.inner.frame(&request, RequestId::NONE);
         let left = until.saturating_duration_since(tokio::time::Instant::now());
         let answer = self.inner.call(peer, body, left, &AtomicBool::new(false)).await;
-        R::reply(answer.map_err(|error| unanswered(&error))?)
+        let reply = answer.map_err(|error| unanswered(&error))?.result?;
+        R::Reply::from_bytes(reply.0).map_err(|error| unreadable_answer(&error))
     }
 
     /// The mesh node underneath.
@@ -215,40 +216,52 @@ impl Client {
     }
 }
 
-impl KeyValueStore for Client {
-    async fn submit<R: StoreRequest + 'static>(&self, request: R) -> Result<R::Reply, ApiError> {
-        self.send(request).await
-    }
-}
-
-/// A write's name; given back when the request is over, however it ends.
-struct Named<'a> {
+/// The id of a write; given back when the request is over, however it ends.
+struct OpenId<'a> {
     inner: &'a Inner,
     id: RequestId,
 }
 
-impl Drop for Named<'_> {
+impl Drop for OpenId<'_> {
     fn drop(&mut self) {
-        if self.id.named().is_some() {
+        if self.id.some().is_some() {
             lock(&self.inner.ids).close(self.id);
         }
     }
 }
 
 impl Inner {
-    async fn carry_out(&self, request: Request, deadline: Duration) -> Result<Response, ApiError> {
+    async fn send<R: Request>(&self, request: R, deadline: Duration) -> Result<R::Reply, ApiError> {
         request.check()?;
-        let audience = Audience::of(&request);
-        let is_change = !matches!(request.purpose(), Purpose::Tell | Purpose::Read(_));
+        let kind = request.kind();
         let until = tokio::time::Instant::now() + deadline;
-        if request.purpose() == Purpose::Write && self.seen.load(Ordering::Relaxed) == 0 {
+        if kind == Kind::Write && self.seen.load(Ordering::Relaxed) == 0 {
             self.see_a_revision(deadline / 2).await;
         }
         let _turn = self.turn(until).await?;
-        let mut named = self.name(&request)?;
-        let mut body = self.frame(request, named.id);
-        let is_write = named.id.named().is_some();
-        let mut attempts = Attempts { is_write, is_change, names: 1, ..Attempts::default() };
+        let id = match kind {
+            Kind::Write => self.new_id()?,
+            Kind::Local | Kind::Node | Kind::Read(_) | Kind::Membership => {
+                OpenId { inner: self, id: RequestId::NONE }
+            }
+        };
+        let body = self.frame(&request, id.id);
+        drop(request);
+        let reply = self.carry_out(kind, id, body, until).await?;
+        R::Reply::from_bytes(reply).map_err(|error| unreadable_answer(&error))
+    }
+
+    /// Has the request in `body` answered by some member, in as many attempts as it takes.
+    async fn carry_out(
+        &self,
+        kind: Kind,
+        mut id: OpenId<'_>,
+        mut body: Bytes,
+        until: tokio::time::Instant,
+    ) -> Result<Bytes, ApiError> {
+        let audience = Audience::of(kind);
+        let (is_write, is_change) = (id.id.some().is_some(), kind.is_change());
+        let mut attempts = Attempts { is_write, is_change, ids: 1, ..Attempts::default() };
         let mut rotation = match audience {
             Audience::First => Rotation::start(1, 0, self.instant(until)),
             _ => {
@@ -261,14 +274,14 @@ impl Inner {
             attempts.count += 1;
             tracing::trace!(peer, attempt = attempts.count, "asking");
             let failure = match self.attempt(peer, &body, until, audience, &mut attempts).await {
-                Attempt::Answer(response) => {
+                Attempt::Answer(reply) => {
                     self.choose(peer, audience);
-                    return Ok(response);
+                    return Ok(reply);
                 }
-                Attempt::Refused(error) if attempts.may_be_renamed(&error) => {
-                    attempts.names += 1;
+                Attempt::Refused(error) if attempts.may_have_new_id(&error) => {
+                    attempts.ids += 1;
                     self.look_at_revision(peer, until).await;
-                    (named, body) = self.rename(named, &body)?;
+                    (id, body) = self.replace_id(id, &body)?;
                     continue;
                 }
                 Attempt::Refused(error) => return Err(attempts.refusal(error)),
@@ -329,8 +342,8 @@ impl Inner {
             }
         };
         match answer {
-            Ok(Response::Error(error)) => self.judge(error, attempts),
-            Ok(response) => Attempt::Answer(response),
+            Ok(Response { result: Ok(reply), .. }) => Attempt::Answer(reply.0),
+            Ok(Response { result: Err(error), .. }) => self.judge(error, attempts),
             Err(RpcError::TooLarge(text)) => {
                 Attempt::Refused(ApiError::new(ErrorCode::TooLarge, text))
             }
@@ -373,7 +386,7 @@ impl Inner {
         body: Bytes,
         deadline: Duration,
         was_sent: &AtomicBool,
-    ) -> Result<Response, RpcError> {
+    ) -> Result<Response<EncodedReply>, RpcError> {
         let route = lock(&self.peers).route(peer);
         if let Some(other) = route.end {
             self.node.disconnect(other);
@@ -387,9 +400,7 @@ impl Inner {
         };
         match &answer {
             Ok(answer) => {
-                if let Some(Revision(revision)) = answer.revision() {
-                    self.seen.fetch_max(revision, Ordering::Relaxed);
-                }
+                self.seen.fetch_max(answer.applied.0, Ordering::Relaxed);
             }
             // Dialled again next time, perhaps at another address.
             Err(_) => lock(&self.peers).forget_session(peer),
@@ -404,7 +415,7 @@ impl Inner {
         body: Bytes,
         deadline: Duration,
         was_sent: &AtomicBool,
-    ) -> Result<Response, RpcError> {
+    ) -> Result<Response<EncodedReply>, RpcError> {
         let until = tokio::time::Instant::now() + deadline;
         // What fails before there is a session was never sent, whatever the time.
         let node = tokio::time::timeout_at(until, self.node.connect(peer))
@@ -421,26 +432,20 @@ impl Inner {
         node: NodeId,
         body: Bytes,
         deadline: Duration,
-    ) -> Result<Response, RpcError> {
+    ) -> Result<Response<EncodedReply>, RpcError> {
         let options = CallOptions::with_deadline(deadline);
         let reply = self.node.call(node, &self.service, body, options).await?;
-        Ok(Response::decode(reply.body).unwrap_or_else(|error| error.of_answer().into()))
+        Ok(Response::decode(reply.body).unwrap_or_else(|error| Response {
+            applied: Revision(0),
+            result: Err(unreadable_answer(&error)),
+        }))
     }
 
-    pub(crate) fn frame(&self, request: Request, id: RequestId) -> Bytes {
-        AuthenticatedRequest { request, token: self.token.clone(), proxy_hops: 0, request_id: id }
-            .encode()
+    pub(crate) fn frame<R: Request>(&self, request: &R, id: RequestId) -> Bytes {
+        RequestFrame::of(request, id, self.token.as_ref())
     }
 
-    /// A name for the request if it is one that must not be applied twice.
-    fn name(&self, request: &Request) -> Result<Named<'_>, ApiError> {
-        match request.purpose() {
-            Purpose::Write => self.new_name(),
-            _ => Ok(Named { inner: self, id: RequestId::UNNAMED }),
-        }
-    }
-
-    fn new_name(&self) -> Result<Named<'_>, ApiError> {
+    fn new_id(&self) -> Result<OpenId<'_>, ApiError> {
         let since = Revision(self.seen.load(Ordering::Relaxed));
         let mut client = [0; 16];
         let mut failed = None;
@@ -448,9 +453,9 @@ impl Inner {
             failed = OsRng.try_fill_bytes(&mut client).err();
             ClientId(client)
         });
-        let named = Named { inner: self, id };
+        let id = OpenId { inner: self, id };
         match failed {
-            None => Ok(named),
+            None => Ok(id),
             // Without randomness two clients could take each other's answers.
             Some(error) => Err(ApiError::new(
                 ErrorCode::InternalError,
@@ -459,20 +464,24 @@ impl Inner {
         }
     }
 
-    /// Gives the write in `body`, which was not carried out, a new name instead of `old`.
-    fn rename<'a>(&'a self, old: Named<'a>, body: &Bytes) -> Result<(Named<'a>, Bytes), ApiError> {
+    /// Gives the write in `body`, which was not carried out, a new id instead of `old`.
+    fn replace_id<'a>(
+        &'a self,
+        old: OpenId<'a>,
+        body: &Bytes,
+    ) -> Result<(OpenId<'a>, Bytes), ApiError> {
         drop(old);
-        let named = self.new_name()?;
-        let framed = AuthenticatedRequest::decode(body.clone()).map_err(ApiError::from)?;
-        let framed = AuthenticatedRequest { request_id: named.id, ..framed };
-        Ok((named, framed.encode()))
+        let id = self.new_id()?;
+        let frame = RequestFrame::decode(body.clone())?;
+        let frame = RequestFrame { request_id: id.id, ..frame };
+        Ok((id, frame.encode()))
     }
 
     /// Asks whoever answers how far the log is applied, so that the first write is not named after
     /// nothing: a store that has forgotten answers would refuse it, and if more than one member was
     /// asked by then, nobody could tell whether it was carried out.
     async fn see_a_revision(&self, deadline: Duration) {
-        let looking = Box::pin(self.carry_out(GetRaftMetrics {}.into(), deadline));
+        let looking = Box::pin(self.send(GetRaftMetrics {}, deadline));
         if let Err(error) = looking.await {
             // The write itself will tell what is wrong.
             tracing::debug!(%error, "the newest revision is not known");
@@ -482,7 +491,7 @@ impl Inner {
     /// Asks a peer how far it has applied the log, which [`Inner::ask`] takes note of.
     async fn look_at_revision(&self, peer: usize, until: tokio::time::Instant) {
         let left = until.saturating_duration_since(tokio::time::Instant::now());
-        let body = self.frame(GetRaftMetrics {}.into(), RequestId::UNNAMED);
+        let body = self.frame(&GetRaftMetrics {}, RequestId::NONE);
         if let Err(error) = self.ask(peer, body, left, &AtomicBool::new(false)).await {
             tracing::debug!(peer, %error, "the newest revision is not known");
         }
@@ -525,8 +534,8 @@ impl Inner {
 impl Attempts {
     /// Whether a write that was refused for its old name can be asked again under a new one: no
     /// attempt can have been carried out.
-    fn may_be_renamed(&self, error: &ApiError) -> bool {
-        let is_unheard = self.is_write && !self.is_open && self.names < MAX_NAMES;
+    fn may_have_new_id(&self, error: &ApiError) -> bool {
+        let is_unheard = self.is_write && !self.is_open && self.ids < MAX_IDS;
         is_unheard && error.code == ErrorCode::SessionExpired
     }
 

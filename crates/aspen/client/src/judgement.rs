@@ -1,7 +1,6 @@
 //! What a request asks for, and what a failed attempt says about it.
 
-use aspen_api::kv::Consistency;
-use aspen_api::{ApiError, ErrorCode, Purpose, Request};
+use aspen_api::{ApiError, ErrorCode, Kind};
 use net_node::{RpcError, Status};
 
 /// Whether a refusal speaks for all attempts: the request itself or the state of the store is the
@@ -42,11 +41,11 @@ pub(crate) enum Audience {
 }
 
 impl Audience {
-    pub(crate) fn of(request: &Request) -> Self {
-        match request.purpose() {
-            Purpose::Tell | Purpose::Read(Consistency::Stale) => Self::Any,
-            Purpose::Node => Self::First,
-            Purpose::Read(_) | Purpose::Write | Purpose::Govern => Self::Leader,
+    pub(crate) fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Node => Self::First,
+            _ if kind.is_for_leader() => Self::Leader,
+            Kind::Local | Kind::Read(_) | Kind::Write | Kind::Membership => Self::Any,
         }
     }
 }
@@ -62,21 +61,19 @@ pub(crate) fn unanswered(error: &RpcError) -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use aspen_api::cluster::InitCluster;
-    use aspen_api::kv::{ReadKey, WriteKey};
+    use aspen_api::kv::Consistency;
 
     use super::*;
 
     #[test]
-    fn reads_writes_and_matters_of_one_node_have_their_audiences() {
-        let key: aspen_api::Key = "k".parse().unwrap();
-        let read = ReadKey::newest(key.clone());
-        let stale = ReadKey { consistency: Consistency::Stale, ..read.clone() };
-        let write = WriteKey { key, value: "v".into() };
-        assert_eq!(Audience::of(&read.into()), Audience::Leader);
-        assert_eq!(Audience::of(&stale.into()), Audience::Any);
-        assert_eq!(Audience::of(&write.into()), Audience::Leader);
-        assert_eq!(Audience::of(&InitCluster {}.into()), Audience::First);
+    fn each_kind_has_its_audience() {
+        assert_eq!(Audience::of(Kind::Read(Consistency::Linearizable)), Audience::Leader);
+        assert_eq!(Audience::of(Kind::Read(Consistency::Lease)), Audience::Leader);
+        assert_eq!(Audience::of(Kind::Read(Consistency::Stale)), Audience::Any);
+        assert_eq!(Audience::of(Kind::Write), Audience::Leader);
+        assert_eq!(Audience::of(Kind::Membership), Audience::Leader);
+        assert_eq!(Audience::of(Kind::Node), Audience::First);
+        assert_eq!(Audience::of(Kind::Local), Audience::Any);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod lookout;
 mod peers;
 mod request_ids;
 mod rotation;
+mod store;
 
 pub use client::{Client, ClientOptions, ConnectError};
 pub use dev_ticket::{

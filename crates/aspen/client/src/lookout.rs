@@ -10,8 +10,9 @@ use std::sync::atomic::AtomicBool;
 use std::task::Poll;
 use std::time::Duration;
 
-use aspen_api::cluster::GetLeader;
-use aspen_api::{RequestId, Response};
+use aspen_api::RequestId;
+use aspen_api::cluster::{GetLeader, LeaderResult};
+use aspen_api::codec::Wire;
 use tokio::time::Instant;
 
 use crate::client::{Inner, lock};
@@ -83,10 +84,12 @@ impl Inner {
         }
     }
 
-    /// Asks a candidate who leads; `None` if it is silent too.
-    async fn probe(&self, candidate: usize) -> Option<Response> {
-        let body = self.frame(GetLeader {}.into(), RequestId::UNNAMED);
-        self.ask(candidate, body, PROBE_DEADLINE, &AtomicBool::new(false)).await.ok()
+    /// Asks a candidate who leads; `None` if it is silent too. An answer that tells nothing is one.
+    async fn probe(&self, candidate: usize) -> Option<Option<LeaderResult>> {
+        let body = self.frame(&GetLeader {}, RequestId::NONE);
+        let asked = self.ask(candidate, body, PROBE_DEADLINE, &AtomicBool::new(false)).await;
+        let reply = asked.ok()?.result.ok();
+        Some(reply.and_then(|reply| LeaderResult::from_bytes(reply.0).ok()))
     }
 
     /// Who is better than `peer` after an answer of the candidate `by`.
@@ -95,13 +98,10 @@ impl Inner {
         peer: usize,
         by: usize,
         audience: Audience,
-        answer: Option<Response>,
+        answer: Option<Option<LeaderResult>>,
     ) -> Option<usize> {
-        let answer = answer?;
-        let leader = match answer {
-            Response::Leader(answer) => answer.leader.and_then(|leader| self.learn(leader.addr)),
-            _ => None,
-        };
+        let named = answer?.and_then(|answer| answer.leader);
+        let leader = named.and_then(|leader| self.learn(leader.addr));
         match audience {
             Audience::Leader => leader.filter(|leader| *leader != peer),
             Audience::Any | Audience::First => Some(by),

@@ -11,11 +11,14 @@
 
 pub mod clock;
 pub mod disk;
+mod families;
 pub mod log;
 mod net;
 mod node;
 mod raft_log;
 mod runtime;
+mod server;
+mod services;
 mod snapshot;
 mod state;
 mod types;
@@ -24,8 +27,10 @@ pub use net::{
     ClusterServices, MeshTransport, Transport, TransportError, TransportFuture, decode_anything,
 };
 pub use node::{
-    Authorizer, CheckTokens, CheckpointPolicy, ClusterConfig, ClusterNode, MembersWatch,
-    StartError, Timing, TrustMesh,
+    Authorizer, CheckTokens, CheckpointPolicy, ClusterConfig, ClusterNode, Forwarding,
+    MembersWatch, NodeStore, StartError, Timing, TrustMesh,
 };
 pub use runtime::seed_this_thread;
+pub use server::RequestServer;
+pub use services::{MembersService, NodeService, core_services};
 pub use state::{Blocking, Rows, Slice, StoreError, StoreTables, StoreView};

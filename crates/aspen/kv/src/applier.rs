@@ -12,16 +12,16 @@
 //! [`crate::maintenance`]). Neither affects what readers see: that follows from log time alone.
 
 use aspen_api::codec::Wire;
-use aspen_api::kv::{CompactResult, CompareAndSwapResult, DeleteResult, Lifetime, WriteResult};
-use aspen_api::{ApiError, ErrorCode, Key, Revision};
+use aspen_api::kv::{CompactResult, Lifetime};
+use aspen_api::{ApiError, ErrorCode, Level, Revision};
 use bytes::Bytes;
 use net_types::limits::{EXPIRED_PER_ENTRY, MAX_LOG_TIME_MS, MAX_TIME_TO_LIVE, REMOVED_PER_TICK};
 
 use crate::layout::{HEADER_KEY, LAYOUT_VERSION, Sweep, decode_record};
 use crate::lifetime::load_lease;
 use crate::{
-    Command, Event, Header, Proposal, ReadTables, Reply, StateError, TableId, TickResult,
-    WriteTables,
+    Command, Event, Header, Proposal, ReadTables, Reply, StateError, StepResult, TableId,
+    TickResult, WriteTables,
 };
 
 /// Reads the header; that of an empty store if there is none.
@@ -101,7 +101,12 @@ impl<'t, T: WriteTables> Applier<'t, T> {
         self.header.log_time_ms = self.header.log_time_ms.max(stamp_ms);
         let mut budget = match proposal.command {
             Command::Tick {} => REMOVED_PER_TICK,
-            _ => EXPIRED_PER_ENTRY,
+            Command::Transact { .. }
+            | Command::LeaseGrant { .. }
+            | Command::LeaseRevoke { .. }
+            | Command::LeaseKeepalive { .. }
+            | Command::Compact { .. }
+            | Command::Step { .. } => EXPIRED_PER_ENTRY,
         };
         self.remove_due(&mut budget)?;
 
@@ -145,67 +150,22 @@ impl<'t, T: WriteTables> Applier<'t, T> {
         budget: &mut usize,
     ) -> Result<Reply, StateError<T::Error>> {
         match command {
-            Command::Set { key, value, lifetime } => self.set_one(key, value, lifetime),
-            Command::Delete { key } => {
-                let was_deleted = self.delete(key)?;
-                let result = DeleteResult { was_deleted, revision: self.revision };
-                Ok(Reply::Delete { result })
+            Command::Transact { request } => self.transact(request),
+            Command::LeaseGrant { request } => {
+                self.grant_lease(request.lease_id, request.ttl_seconds)
             }
-            Command::CompareAndSwap { key, expected, new_value } => {
-                self.compare_and_swap(key, expected.as_deref(), Some(new_value))
-            }
-            Command::CompareAndDelete { key, expected } => {
-                self.compare_and_swap(key, Some(expected), None)
-            }
-            Command::BatchWrite { operations } => self.batch(operations),
-            Command::ConditionalBatchWrite { batch } => self.conditional_batch(batch),
-            Command::Transact { transaction } => self.transact(transaction),
-            Command::Compact { revision } => Ok(self.compact(*revision)),
-            Command::LeaseGrant { lease_id, ttl_seconds } => {
-                self.grant_lease(*lease_id, *ttl_seconds)
-            }
-            Command::LeaseRevoke { lease_id } => self.revoke_lease(*lease_id, budget),
-            Command::LeaseKeepalive { lease_id } => self.keep_lease_alive(*lease_id),
+            Command::LeaseRevoke { request } => self.revoke_lease(request.lease_id, budget),
+            Command::LeaseKeepalive { request } => self.keep_lease_alive(request.lease_id),
+            Command::Compact { request } => Ok(self.compact(request.revision)),
+            Command::Step { level } => Ok(self.step_to(*level)),
             Command::Tick {} => self.tick(budget),
         }
     }
 
-    fn set_one(
-        &mut self,
-        key: &Key,
-        value: &Bytes,
-        lifetime: &Lifetime,
-    ) -> Result<Reply, StateError<T::Error>> {
-        if let Some(error) = self.refuse_lifetime(lifetime)? {
-            return Ok(Reply::Refused { error });
-        }
-        self.set(key, value, lifetime)?;
-        Ok(Reply::Write { result: WriteResult { revision: self.revision } })
-    }
-
-    /// Replaces (`Some`) or deletes (`None`) a value if it is the expected one.
-    fn compare_and_swap(
-        &mut self,
-        key: &Key,
-        expected: Option<&[u8]>,
-        new_value: Option<&Bytes>,
-    ) -> Result<Reply, StateError<T::Error>> {
-        let actual = self.visible(key)?.map(|found| found.value);
-        let is_success = actual == expected;
-        let actual_value = match actual {
-            Some(value) if !is_success => Some(Bytes::copy_from_slice(value)),
-            _ => None,
-        };
-        if is_success {
-            match new_value {
-                Some(value) => self.set(key, value, &Lifetime::Forever {})?,
-                None => {
-                    self.delete(key)?;
-                }
-            }
-        }
-        let result = CompareAndSwapResult { is_success, actual_value, revision: self.revision };
-        Ok(Reply::CompareAndSwap { result })
+    /// Raises the feature level. One that is reached already stays.
+    fn step_to(&mut self, level: Level) -> Reply {
+        self.header.level = self.header.level.max(level);
+        Reply::Step { result: StepResult { level: self.header.level } }
     }
 
     fn compact(&mut self, oldest: Revision) -> Reply {

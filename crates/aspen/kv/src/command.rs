@@ -1,95 +1,96 @@
-//! What stands in the log: one command for one entry, with its stamp and its name.
+//! What stands in the log: one command for one entry, with its stamp, its level and its request id.
+//!
+//! The set of commands is closed. Services build on transactions and leases; they add none.
 //!
 //! The encoding is part of the log's format. Numbers are never reused; a change of a body is a new
-//! number.
+//! number, at a new feature level.
 //!
 //! ```text
-//! proposal  version u8 = 1 · log time LEB128 ms · request id (0, or 1 and client [16]
-//!           · counter LEB128 · since LEB128) · command number u8 · body
+//! proposal  version u8 = 1 · feature level LEB128 · log time LEB128 ms
+//!           · request id (0, or 1 and client [16] · counter LEB128 · since LEB128)
+//!           · command number u8 · body
 //! ```
+//!
+//! The level stands before everything that depends on it, so a node that does not understand it
+//! says so instead of misreading the rest.
 
 use aspen_api::codec::{DecodeError, Input, Wire, put_varint, within};
-use aspen_api::kv::{ConditionalBatchWrite, Lifetime, Transact, WriteOperation};
-use aspen_api::{ApiError, Key, LeaseId, Request, RequestId, Revision, choice};
+use aspen_api::kv::{Compact, Lifetime, Transact, TransactionOperation, WriteOperation};
+use aspen_api::lease::{LeaseGrant, LeaseKeepalive, LeaseRevoke};
+use aspen_api::{ApiError, Level, Request, RequestId, choice};
 use bytes::Bytes;
-use net_types::limits::{MAX_BATCH_OPERATIONS, MAX_COMMAND_BYTES, MAX_VALUE_BYTES};
+use net_types::limits::MAX_COMMAND_BYTES;
+use thiserror::Error;
+
+use crate::Reply;
 
 const PROPOSAL_VERSION: u8 = 1;
 
 choice! {
     /// A change of the store, as it stands in the log.
     pub enum Command {
-        /// Sets a key.
-        Set {
-            /// The key.
-            key: Key,
-            /// The value.
-            value: Bytes [MAX_VALUE_BYTES],
-            /// How long it lives.
-            lifetime: Lifetime,
-        } = 1,
-        /// Deletes a key.
-        Delete {
-            /// The key.
-            key: Key,
-        } = 2,
-        /// Replaces a value if it is the expected one.
-        CompareAndSwap {
-            /// The key.
-            key: Key,
-            /// The expected value; absent if the key must be.
-            expected: Option<Bytes> [MAX_VALUE_BYTES],
-            /// The new value.
-            new_value: Bytes [MAX_VALUE_BYTES],
-        } = 3,
-        /// Deletes a key if it has the expected value.
-        CompareAndDelete {
-            /// The key.
-            key: Key,
-            /// The expected value.
-            expected: Bytes [MAX_VALUE_BYTES],
-        } = 4,
-        /// Makes several changes, all or none.
-        BatchWrite {
-            /// The changes, in order.
-            operations: Vec<WriteOperation> [MAX_BATCH_OPERATIONS],
-        } = 5,
-        /// Makes several changes if all conditions hold.
-        ConditionalBatchWrite {
-            /// Conditions and changes.
-            batch: ConditionalBatchWrite,
-        } = 6,
         /// Runs a transaction.
         Transact {
             /// Comparisons and branches.
-            transaction: Transact,
-        } = 7,
-        /// Gives up the history before a revision.
-        Compact {
-            /// The oldest revision to keep.
-            revision: Revision,
-        } = 8,
+            request: Transact,
+        } = 1,
         /// Grants a lease.
         LeaseGrant {
-            /// The id wanted; absent or 0 generates one.
-            lease_id: Option<LeaseId>,
-            /// Seconds to live.
-            ttl_seconds: u64,
-        } = 9,
+            /// Its id and time to live.
+            request: LeaseGrant,
+        } = 2,
         /// Ends a lease and its keys.
         LeaseRevoke {
             /// The lease.
-            lease_id: LeaseId,
-        } = 10,
-        /// Starts a lease's time anew.
+            request: LeaseRevoke,
+        } = 3,
+        /// Renews a lease.
         LeaseKeepalive {
             /// The lease.
-            lease_id: LeaseId,
-        } = 11,
+            request: LeaseKeepalive,
+        } = 4,
+        /// Gives up the history before a revision.
+        Compact {
+            /// The oldest revision to keep.
+            request: Compact,
+        } = 5,
+        /// Raises the feature level of the cluster.
+        Step {
+            /// The new level.
+            level: Level,
+        } = 6,
         /// Moves log time and removes a bounded number of expired keys and compacted versions.
-        Tick {} = 12,
+        Tick {} = 7,
     }
 }
+
+/// A request that one command carries out.
+pub trait Mutation: Request {
+    /// The command.
+    fn into_command(self) -> Command;
+
+    /// The reply to the request in the reply to the command.
+    fn reply(reply: Reply) -> Option<Self::Reply>;
+}
+
+macro_rules! mutations {
+    ($($request:ident),*) => { $(
+        impl Mutation for $request {
+            fn into_command(self) -> Command {
+                Command::$request { request: self }
+            }
+
+            fn reply(reply: Reply) -> Option<Self::Reply> {
+                match reply {
+                    Reply::$request { result } => Some(result),
+                    _ => None,
+                }
+            }
+        }
+    )* };
+}
+
+mutations!(Transact, LeaseGrant, LeaseRevoke, LeaseKeepalive, Compact);
 
 impl Command {
     /// Checks a command before it is proposed: every limit of the log's format, and the size that
@@ -100,40 +101,54 @@ impl Command {
         Ok(())
     }
 
-    /// The command that carries out a request, or the request back if it changes nothing in the
-    /// store: a read or a matter of the cluster.
-    pub fn from_request(request: Request) -> Result<Self, Request> {
-        Ok(match request {
-            Request::WriteKey(r) => {
-                Self::Set { key: r.key, value: r.value, lifetime: Lifetime::Forever {} }
-            }
-            Request::WriteKeyWithTtl(r) => {
-                let lifetime = Lifetime::Ttl { ttl_ms: r.ttl_ms };
-                Self::Set { key: r.key, value: r.value, lifetime }
-            }
-            Request::WriteKeyWithLease(r) => {
-                let lifetime = Lifetime::Lease { lease_id: r.lease_id };
-                Self::Set { key: r.key, value: r.value, lifetime }
-            }
-            Request::DeleteKey(r) => Self::Delete { key: r.key },
-            Request::CompareAndSwapKey(r) => {
-                Self::CompareAndSwap { key: r.key, expected: r.expected, new_value: r.new_value }
-            }
-            Request::CompareAndDeleteKey(r) => {
-                Self::CompareAndDelete { key: r.key, expected: r.expected }
-            }
-            Request::BatchWrite(r) => Self::BatchWrite { operations: r.operations },
-            Request::ConditionalBatchWrite(batch) => Self::ConditionalBatchWrite { batch },
-            Request::Transact(transaction) => Self::Transact { transaction },
-            Request::Compact(r) => Self::Compact { revision: r.revision },
-            Request::LeaseGrant(r) => {
-                Self::LeaseGrant { lease_id: r.lease_id, ttl_seconds: r.ttl_seconds }
-            }
-            Request::LeaseRevoke(r) => Self::LeaseRevoke { lease_id: r.lease_id },
-            Request::LeaseKeepalive(r) => Self::LeaseKeepalive { lease_id: r.lease_id },
-            other => return Err(other),
-        })
+    /// The feature level that every member needs to read it.
+    pub fn level(&self) -> Level {
+        match self {
+            Self::Step { level } => *level,
+            Self::Transact { .. }
+            | Self::LeaseGrant { .. }
+            | Self::LeaseRevoke { .. }
+            | Self::LeaseKeepalive { .. }
+            | Self::Compact { .. }
+            | Self::Tick {} => Level::FIRST,
+        }
     }
+
+    /// Whether it may give something a deadline.
+    pub fn brings_deadline(&self) -> bool {
+        match self {
+            Self::Transact { request } => {
+                request.then.iter().chain(&request.otherwise).any(|step| match step {
+                    TransactionOperation::Write {
+                        operation: WriteOperation::Set { lifetime, .. },
+                    } => !matches!(lifetime, Lifetime::Forever {}),
+                    TransactionOperation::Write { operation: WriteOperation::Delete { .. } }
+                    | TransactionOperation::Read { .. }
+                    | TransactionOperation::Add { .. } => false,
+                })
+            }
+            Self::LeaseGrant { .. } | Self::LeaseKeepalive { .. } => true,
+            Self::LeaseRevoke { .. } | Self::Compact { .. } | Self::Step { .. } | Self::Tick {} => {
+                false
+            }
+        }
+    }
+}
+
+/// Why the content of a log entry cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ProposalError {
+    /// It needs a newer program.
+    #[error("it needs feature level {level}, and this program understands {top}")]
+    TooNew {
+        /// The entry's level.
+        level: Level,
+        /// The highest level that the reader understands.
+        top: Level,
+    },
+    /// It is none.
+    #[error(transparent)]
+    Malformed(#[from] DecodeError),
 }
 
 /// The content of one log entry.
@@ -141,37 +156,44 @@ impl Command {
 pub struct Proposal {
     /// The leader's log time when it proposed, in Unix milliseconds.
     pub log_time_ms: u64,
-    /// The name of the write; `None` if it need not be de-duplicated.
+    /// The id of the write; `None` if it need not be de-duplicated.
     pub request_id: Option<RequestId>,
     /// What to do.
     pub command: Command,
 }
 
-impl Wire for Proposal {
-    fn put(&self, out: &mut Vec<u8>) {
+impl Proposal {
+    /// The encoding.
+    pub fn encode(&self) -> Bytes {
+        let mut out = Vec::with_capacity(40 + self.command.size_hint());
         out.push(PROPOSAL_VERSION);
-        put_varint(self.log_time_ms, out);
-        self.request_id.put(out);
-        self.command.put(out);
+        self.command.level().put(&mut out);
+        put_varint(self.log_time_ms, &mut out);
+        self.request_id.put(&mut out);
+        self.command.put(&mut out);
+        out.into()
     }
 
-    fn take(input: &mut Input) -> Result<Self, DecodeError> {
+    /// Reads a proposal that a program which understands levels up to `top` can carry out.
+    pub fn decode(bytes: Bytes, top: Level) -> Result<Self, ProposalError> {
+        let mut input = Input::new(bytes);
         match input.byte()? {
             PROPOSAL_VERSION => {}
-            other => return Err(DecodeError::UnknownVersion(other)),
+            other => return Err(DecodeError::UnknownVersion(other).into()),
         }
-        Ok(Self {
-            log_time_ms: u64::take(input)?,
-            request_id: <Option<RequestId> as Wire>::take(input)?.and_then(RequestId::named),
-            command: Command::take(input)?,
-        })
-    }
-
-    fn check(&self) -> Result<(), DecodeError> {
-        self.command.check()
-    }
-
-    fn size_hint(&self) -> usize {
-        36 + self.command.size_hint()
+        let level = Level::take(&mut input)?;
+        if level > top {
+            return Err(ProposalError::TooNew { level, top });
+        }
+        let proposal = Self {
+            log_time_ms: u64::take(&mut input)?,
+            request_id: <Option<RequestId> as Wire>::take(&mut input)?.and_then(RequestId::some),
+            command: Command::take(&mut input)?,
+        };
+        input.finish()?;
+        match proposal.command.level() == level {
+            true => Ok(proposal),
+            false => Err(DecodeError::BadValue("feature level").into()),
+        }
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! Each check takes empty tables and panics with what differs.
 
-use aspen_api::codec::Wire;
 use aspen_api::kv::{
-    Compare, CompareTarget, Lifetime, Relation, ScanKeys, Transact, TransactionOperation,
-    WriteOperation,
+    Compact, Compare, CompareTarget, Lifetime, NumberRange, Relation, ScanKeys, Transact,
+    TransactionOperation, WriteOperation,
 };
-use aspen_api::{ClientId, Key, LeaseId, Prefix, RequestId, Revision};
+use aspen_api::lease::{LeaseGrant, LeaseKeepalive, LeaseRevoke};
+use aspen_api::{ClientId, Key, LeaseId, Level, Prefix, RequestId, Revision};
 use bytes::Bytes;
 
 use crate::snapshot::{Restore, SnapshotStream};
@@ -154,7 +154,7 @@ pub fn proposals(seed: u64, entries: u64) -> Vec<(Revision, Proposal)> {
             let command = random.command(index);
             // What stands in a log has been through the codec.
             let proposal = Proposal { log_time_ms, request_id, command };
-            let decoded = Proposal::from_bytes(proposal.to_bytes()).expect("decode");
+            let decoded = Proposal::decode(proposal.encode(), Level::TOP).expect("decode");
             assert_eq!(decoded, proposal);
             (Revision(index), decoded)
         })
@@ -230,23 +230,61 @@ impl Random {
     }
 
     fn command(&mut self, index: u64) -> Command {
+        let transact = |operations: Vec<WriteOperation>| Command::Transact {
+            request: Transact::always(operations),
+        };
         match self.below(16) {
-            0 => Command::Delete { key: self.key() },
-            1 => {
-                Command::CompareAndSwap { key: self.key(), expected: None, new_value: self.value() }
+            0 => transact(vec![WriteOperation::Delete { key: self.key() }]),
+            1 => self.swap(None),
+            2 => {
+                let expected = self.value();
+                self.swap(Some(expected))
             }
-            2 => Command::CompareAndDelete { key: self.key(), expected: self.value() },
-            3 => Command::BatchWrite { operations: self.operations() },
-            4 => Command::Transact { transaction: self.transaction() },
-            5 => Command::LeaseGrant { lease_id: Some(self.lease()), ttl_seconds: 1 },
-            6 => Command::LeaseRevoke { lease_id: self.lease() },
-            7 => Command::LeaseKeepalive { lease_id: self.lease() },
+            3 => transact(self.operations()),
+            4 => Command::Transact { request: self.transaction() },
+            5 => {
+                let (lease_id, ttl_seconds) = (Some(self.lease()), 1);
+                Command::LeaseGrant { request: LeaseGrant { lease_id, ttl_seconds } }
+            }
+            6 => Command::LeaseRevoke { request: LeaseRevoke { lease_id: self.lease() } },
+            7 => Command::LeaseKeepalive { request: LeaseKeepalive { lease_id: self.lease() } },
             8 => Command::Tick {},
             9 if self.below(4) == 0 => {
-                Command::Compact { revision: Revision(index.saturating_sub(self.below(50))) }
+                let revision = Revision(index.saturating_sub(self.below(50)));
+                Command::Compact { request: Compact { revision } }
             }
-            _ => Command::Set { key: self.key(), value: self.value(), lifetime: self.lifetime() },
+            10 => self.sum(),
+            _ => {
+                let (key, value) = (self.key(), self.value());
+                transact(vec![WriteOperation::Set { key, value, lifetime: self.lifetime() }])
+            }
         }
+    }
+
+    /// Sets a key that is absent, or deletes one that has the expected value; else reads it.
+    fn swap(&mut self, expected: Option<Bytes>) -> Command {
+        let key = self.key();
+        let operation = match expected {
+            None => WriteOperation::set(key.clone(), self.value()),
+            Some(_) => WriteOperation::Delete { key: key.clone() },
+        };
+        let request = Transact {
+            compares: vec![Compare::value(key.clone(), expected)],
+            then: vec![operation.into()],
+            otherwise: vec![TransactionOperation::Read { key }],
+        };
+        Command::Transact { request }
+    }
+
+    fn sum(&mut self) -> Command {
+        let range = match self.below(2) {
+            0 => NumberRange::Unsigned,
+            _ => NumberRange::Signed,
+        };
+        let key = Key::new(format!("n{}", self.below(4))).expect("a key");
+        let (amount, is_subtraction) = (self.below(9), self.below(2) == 0);
+        let add = TransactionOperation::Add { key, amount, is_subtraction, range };
+        Command::Transact { request: Transact::always([add]) }
     }
 }
 

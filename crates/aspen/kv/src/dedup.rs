@@ -91,12 +91,9 @@ impl<T: WriteTables> Applier<'_, T> {
         self.row_scratch.clear();
         put_varint(id.counter, &mut self.row_scratch);
         put_varint(self.revision.0, &mut self.row_scratch);
-        if reply.size_hint() > MAX_RECORDED_REPLY_BYTES {
-            // Only a failed comparison can be this large, by the value it found.
-            let message = "the comparison failed; the value it found is no longer known";
-            refused(ErrorCode::Conflict, message).put(&mut self.row_scratch);
-        } else {
-            reply.put(&mut self.row_scratch);
+        match reply.size_hint() > MAX_RECORDED_REPLY_BYTES {
+            true => reply.without_values().put(&mut self.row_scratch),
+            false => reply.put(&mut self.row_scratch),
         }
         self.tables
             .insert(TableId::Replies, &reply_key(id.client, id.counter), &self.row_scratch)

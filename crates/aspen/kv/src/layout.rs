@@ -23,7 +23,7 @@
 
 use aspen_api::codec::{DecodeError, Wire, put_varint};
 use aspen_api::kv::Item;
-use aspen_api::{ClientId, Key, LeaseId, Revision, record};
+use aspen_api::{ClientId, Key, LeaseId, Level, Revision, record};
 use bytes::Bytes;
 
 use crate::TableId;
@@ -46,6 +46,8 @@ record! {
     pub struct Header {
         /// The version of all layouts, 1.
         pub layout_version: u8,
+        /// The feature level of the cluster.
+        pub level: Level,
         /// The newest log entry applied.
         pub applied_revision: Revision,
         /// The newest stamp applied, in Unix milliseconds.
@@ -91,6 +93,7 @@ impl Default for Header {
     fn default() -> Self {
         Self {
             layout_version: LAYOUT_VERSION,
+            level: Level::FIRST,
             applied_revision: Revision(0),
             log_time_ms: 0,
             oldest_revision: Revision(0),
@@ -375,7 +378,7 @@ mod tests {
         assert_eq!(prefix_end(b""), None);
         let header = Header::default().to_bytes();
         let top = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
-        let expected = [&[1, 0, 0, 0][..], &top, &[0; 6], &top, &[0, 0]].concat();
+        let expected = [&[1, 1, 0, 0, 0][..], &top, &[0; 6], &top, &[0, 0]].concat();
         assert_eq!(header, expected);
     }
 

@@ -8,9 +8,9 @@
 //! Layouts are in `layout.rs`; the log's content in [`Proposal`]; the snapshot's in [`snapshot`].
 
 mod applier;
-mod batch;
 mod command;
 pub mod conformance;
+mod consensus;
 mod dedup;
 mod error;
 mod event;
@@ -23,20 +23,24 @@ mod memory_store;
 mod removal;
 mod reply;
 mod scan;
+mod service;
 pub mod snapshot;
 mod tables;
 mod token;
+mod transact;
 mod versions;
 mod view;
 
 pub use applier::{Applier, load_header};
-pub use command::{Command, Proposal};
+pub use command::{Command, Mutation, Proposal, ProposalError};
+pub use consensus::{Consensus, Store};
 pub use error::{ReadError, StateError};
 pub use event::{Change, Event};
 pub use layout::{Header, Sweep};
 pub use log_clock::LogClock;
 pub use maintenance::{maintenance, next_maintenance_ms};
 pub use memory_store::MemoryStore;
-pub use reply::{Reply, TickResult};
+pub use reply::{Reply, StepResult, TickResult};
+pub use service::{KvService, LeaseService};
 pub use tables::{MemoryRows, MemoryTables, ReadTables, TableId, WriteTables};
-pub use view::View;
+pub use view::{Query, View};

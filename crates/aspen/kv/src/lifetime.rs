@@ -4,7 +4,7 @@
 //! the deadline: that entry's revision is where its life ends in history, although the row may be
 //! removed later. While removals lag behind, a mark for each entry's time remembers that revision.
 
-use aspen_api::Revision;
+use aspen_api::{LeaseId, Revision};
 
 use crate::layout::{Damaged, ItemMeta, Lease, decode_record, lease_key, split_be};
 use crate::{ReadTables, StateError, TableId};
@@ -60,7 +60,7 @@ pub(crate) fn first_revision_at<T: ReadTables>(
 /// A lease's row.
 pub(crate) fn load_lease<T: ReadTables>(
     tables: &T,
-    id: aspen_api::LeaseId,
+    id: LeaseId,
 ) -> Result<Option<Lease>, StateError<T::Error>> {
     let row = tables.get(TableId::Leases, &lease_key(id)).map_err(StateError::Tables)?;
     Ok(row.map(|row| decode_record(TableId::Leases, row.as_ref())).transpose()?)

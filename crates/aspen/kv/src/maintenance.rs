@@ -3,6 +3,7 @@
 //! A follower proposes nothing, and nothing that readers see depends on when a leader does.
 
 use aspen_api::Revision;
+use aspen_api::kv::Compact;
 use net_types::limits::{KEPT_REVISIONS, MAX_HISTORY_BYTES, STAMP_INTERVAL};
 
 use crate::{Command, Header};
@@ -23,10 +24,13 @@ pub fn maintenance(header: &Header, now_ms: u64) -> Option<Command> {
         return None;
     }
     if kept > 2 * KEPT_REVISIONS {
-        return Some(Command::Compact { revision: Revision(newest - KEPT_REVISIONS) });
+        return Some(compact(newest - KEPT_REVISIONS));
     }
-    (header.history_bytes > MAX_HISTORY_BYTES)
-        .then(|| Command::Compact { revision: Revision(oldest + kept.div_ceil(2)) })
+    (header.history_bytes > MAX_HISTORY_BYTES).then(|| compact(oldest + kept.div_ceil(2)))
+}
+
+fn compact(oldest: u64) -> Command {
+    Command::Compact { request: Compact { revision: Revision(oldest) } }
 }
 
 /// The log time at which [`maintenance`] must be asked again although no entry was applied.
@@ -72,12 +76,12 @@ mod tests {
         assert_eq!(maintenance(&header(2 * KEPT_REVISIONS, 0, 10), 0), None);
         assert_eq!(
             maintenance(&header(2 * KEPT_REVISIONS + 1, 0, 10), 0),
-            Some(Command::Compact { revision: Revision(KEPT_REVISIONS + 1) })
+            Some(compact(KEPT_REVISIONS + 1))
         );
         assert_eq!(maintenance(&header(u64::MAX, 0, 0), 0), None, "nothing to compact");
         let large = |newest, oldest| maintenance(&header(newest, oldest, MAX_HISTORY_BYTES + 1), 0);
-        assert_eq!(large(9, 4), Some(Command::Compact { revision: Revision(7) }));
-        assert_eq!(large(5, 4), Some(Command::Compact { revision: Revision(5) }));
+        assert_eq!(large(9, 4), Some(compact(7)));
+        assert_eq!(large(5, 4), Some(compact(5)));
         assert_eq!(large(5, 5), None, "nothing more to give up");
     }
 }

@@ -1,14 +1,17 @@
-//! A store of one process, for testing what is written over [`KeyValueStore`].
+//! A replica of one process, for testing what is written over the store.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aspen_api::{ApiError, ErrorCode, Exchange, KeyValueStore, Revision, StoreRequest};
+use aspen_api::kv::Consistency;
+use aspen_api::{ApiError, ErrorCode, RequestId, Revision};
 
-use crate::{Applier, Command, Header, MemoryTables, Proposal, View, load_header};
+use crate::{
+    Applier, Command, Consensus, Header, MemoryTables, Proposal, Query, Reply, View, load_header,
+};
 
 /// The state machine over memory, with a log time that only moves when told to.
 ///
-/// It is linearizable, keeps every revision until it is compacted, and removes expired keys with
+/// [`Store`](crate::Store) over it is a whole store. It is linearizable, keeps every revision until it is compacted, and removes expired keys with
 /// each write.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
@@ -42,33 +45,33 @@ impl MemoryStore {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn carry_out<R: Exchange>(&self, request: R) -> Result<R::Reply, ApiError> {
-        let mut state = self.lock();
-        match Command::from_request(request.into()) {
-            Err(read) => {
-                let view = View::open(&state.tables, state.log_time_ms).map_err(|_| broken())?;
-                let unsupported =
-                    || Err(ApiError::new(ErrorCode::Unsupported, "not a request to a store"));
-                R::reply(view.answer(&read).unwrap_or_else(unsupported)?)
-            }
-            Ok(command) => {
-                command.admit()?;
-                let State { tables, revision, log_time_ms } = &mut *state;
-                *revision += 1;
-                let proposal = Proposal { log_time_ms: *log_time_ms, request_id: None, command };
-                let mut applier = Applier::open(tables).map_err(|_| broken())?;
-                let reply = applier.apply(Revision(*revision), &proposal).map_err(|_| broken())?;
-                applier.finish().map_err(|_| broken())?;
-                R::reply(reply.into())
-            }
-        }
-    }
 }
 
-impl KeyValueStore for MemoryStore {
-    async fn submit<R: StoreRequest + 'static>(&self, request: R) -> Result<R::Reply, ApiError> {
-        self.carry_out(request)
+impl Consensus for Arc<MemoryStore> {
+    async fn propose(
+        &self,
+        command: Command,
+        request_id: Option<RequestId>,
+    ) -> Result<Reply, ApiError> {
+        command.admit()?;
+        let mut state = self.lock();
+        let State { tables, revision, log_time_ms } = &mut *state;
+        *revision += 1;
+        let proposal = Proposal { log_time_ms: *log_time_ms, request_id, command };
+        let mut applier = Applier::open(tables).map_err(|_| broken())?;
+        let reply = applier.apply(Revision(*revision), &proposal).map_err(|_| broken())?;
+        applier.finish().map_err(|_| broken())?;
+        match reply {
+            Reply::Refused { error } => Err(error),
+            reply => Ok(reply),
+        }
+    }
+
+    async fn query<Q: Query>(&self, _: Consistency, query: Q) -> Result<Q::Reply, ApiError> {
+        query.check()?;
+        let state = self.lock();
+        let view = View::open(&state.tables, state.log_time_ms).map_err(|_| broken())?;
+        Ok(query.answer(&view)?)
     }
 }
 

@@ -6,7 +6,7 @@
 
 use aspen_api::codec::Wire;
 use aspen_api::kv::{Item, Lifetime};
-use aspen_api::{Key, Revision};
+use aspen_api::{Key, LeaseId, Revision};
 use bytes::Bytes;
 
 use crate::applier::Applier;
@@ -27,6 +27,24 @@ pub(crate) struct Found {
 pub(crate) struct Visible<'a> {
     pub(crate) meta: ItemMeta,
     pub(crate) value: &'a [u8],
+}
+
+/// How long a value lives: as long as the lease, or until the log time, or without end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Deadline {
+    pub(crate) expires_at_ms: Option<u64>,
+    pub(crate) lease_id: Option<LeaseId>,
+}
+
+impl Deadline {
+    pub(crate) const NONE: Self = Self { expires_at_ms: None, lease_id: None };
+}
+
+impl ItemMeta {
+    /// How long the value lives.
+    pub(crate) fn deadline(&self) -> Deadline {
+        Deadline { expires_at_ms: self.expires_at_ms, lease_id: self.lease_id }
+    }
 }
 
 impl<T: WriteTables> Applier<'_, T> {
@@ -63,21 +81,34 @@ impl<T: WriteTables> Applier<'_, T> {
         value: &Bytes,
         lifetime: &Lifetime,
     ) -> Result<(), StateError<T::Error>> {
+        let deadline = match lifetime {
+            Lifetime::Forever {} => Deadline::NONE,
+            Lifetime::Ttl { ttl_ms } => {
+                let at_ms = self.header.log_time_ms.saturating_add(*ttl_ms);
+                Deadline { expires_at_ms: Some(at_ms), lease_id: None }
+            }
+            Lifetime::Lease { lease_id } => {
+                Deadline { expires_at_ms: None, lease_id: Some(*lease_id) }
+            }
+        };
+        self.put(key, value, deadline)
+    }
+
+    /// Sets a key that lives until a deadline.
+    pub(crate) fn put(
+        &mut self,
+        key: &Key,
+        value: &Bytes,
+        deadline: Deadline,
+    ) -> Result<(), StateError<T::Error>> {
         let revision = self.revision;
         let mut meta = ItemMeta {
             version: 1,
             create_revision: revision,
             mod_revision: revision,
-            expires_at_ms: None,
-            lease_id: None,
+            expires_at_ms: deadline.expires_at_ms,
+            lease_id: deadline.lease_id,
         };
-        match lifetime {
-            Lifetime::Forever {} => {}
-            Lifetime::Ttl { ttl_ms } => {
-                meta.expires_at_ms = Some(self.header.log_time_ms.saturating_add(*ttl_ms));
-            }
-            Lifetime::Lease { lease_id } => meta.lease_id = Some(*lease_id),
-        }
         let mut is_attached = false;
         match self.find(key.as_bytes())? {
             None => self.header.key_count += 1,
@@ -221,11 +252,7 @@ impl<T: WriteTables> Applier<'_, T> {
         Ok(())
     }
 
-    fn change_lease_keys(
-        &mut self,
-        id: aspen_api::LeaseId,
-        by: i64,
-    ) -> Result<(), StateError<T::Error>> {
+    fn change_lease_keys(&mut self, id: LeaseId, by: i64) -> Result<(), StateError<T::Error>> {
         let corrupt = StateError::Corrupt(TableId::Leases);
         let Some(mut lease) = load_lease(self.tables, id)? else { return Err(corrupt) };
         let Some(count) = lease.key_count.checked_add_signed(by) else { return Err(corrupt) };

@@ -6,11 +6,11 @@
 //! reads should judge by the applied log time alone (pass 0), since a later leader may otherwise
 //! still show what an earlier one did not.
 
-use aspen_api::kv::{BatchRead, BatchReadResult, Item, ReadKey, ReadResult};
+use aspen_api::kv::{BatchRead, BatchReadResult, Item, ReadKey, ReadResult, ScanKeys};
 use aspen_api::lease::{
     LeaseInfo, LeaseList, LeaseListResult, LeaseTimeToLive, LeaseTimeToLiveResult,
 };
-use aspen_api::{ApiError, Key, LeaseId, Request, Response, Revision};
+use aspen_api::{Key, LeaseId, Request, Revision};
 use net_types::limits::{MAX_BATCH_READ_BYTES, MAX_LEASE_LIST};
 
 use crate::applier::load_header;
@@ -19,6 +19,34 @@ use crate::layout::{
 };
 use crate::lifetime::{end_of, load_lease};
 use crate::{Header, ReadError, ReadTables, StateError, TableId};
+
+/// A request that a view answers.
+pub trait Query: Request {
+    /// The answer. The view is as fresh as the request asks.
+    fn answer<T: ReadTables>(&self, view: &View<'_, T>)
+    -> Result<Self::Reply, ReadError<T::Error>>;
+}
+
+macro_rules! queries {
+    ($($request:ident => $method:ident),* $(,)?) => { $(
+        impl Query for $request {
+            fn answer<T: ReadTables>(
+                &self,
+                view: &View<'_, T>,
+            ) -> Result<Self::Reply, ReadError<T::Error>> {
+                view.$method(self)
+            }
+        }
+    )* };
+}
+
+queries! {
+    ReadKey => read,
+    BatchRead => batch_read,
+    ScanKeys => scan,
+    LeaseTimeToLive => lease_time_to_live,
+    LeaseList => lease_list,
+}
 
 /// The store at one moment: every answer of one view shows the same state.
 pub struct View<'t, T> {
@@ -43,25 +71,6 @@ impl<'t, T: ReadTables> View<'t, T> {
     /// What the store knows of itself.
     pub fn header(&self) -> &Header {
         &self.header
-    }
-
-    /// The answer to a read, or `None` if the request is none. Consistency is the caller's matter:
-    /// the view must be fresh enough already.
-    pub fn answer(&self, request: &Request) -> Option<Result<Response, ApiError>> {
-        fn done<R: Into<Response>, E>(result: Result<R, E>) -> Result<Response, ApiError>
-        where
-            ApiError: From<E>,
-        {
-            Ok(result?.into())
-        }
-        Some(match request {
-            Request::ReadKey(r) => done(self.read(r)),
-            Request::BatchRead(r) => done(self.batch_read(r)),
-            Request::ScanKeys(r) => done(self.scan(r)),
-            Request::LeaseTimeToLive(r) => done(self.lease_time_to_live(r)),
-            Request::LeaseList(r) => done(self.lease_list(r)),
-            _ => return None,
-        })
     }
 
     /// Reads one key.

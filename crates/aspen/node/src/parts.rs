@@ -6,8 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aspen_api::service::{Origin, Registry, RegistryError};
 use aspen_cluster::disk::{Disk, FolderLock, FsDisk, MemoryDisk};
-use aspen_cluster::{ClusterConfig, ClusterNode, ClusterServices, MeshTransport};
+use aspen_cluster::{
+    ClusterConfig, ClusterNode, ClusterServices, MeshTransport, RequestServer, core_services,
+};
 use net_node::{BindError, MeshConfig, MeshNode, PeerAddr};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -31,7 +34,8 @@ pub(crate) struct Parts {
     mesh: MeshNode,
     // 3. The cluster member: log, state, consensus.
     node: ClusterNode,
-    // 4. Its services on the mesh.
+    // 4. What answers requests: the services of the registry, and their way from the mesh.
+    server: RequestServer,
     services: ClusterServices,
     // 5. The HTTP door.
     http: HttpDoor,
@@ -61,7 +65,7 @@ impl Parts {
         let own = reachable(mesh.local_addr(), route_out, known);
         let addr = PeerAddr::direct(mesh.entity_id(), own);
         let node = start_node(&settings, &identity, &mesh, addr, disk).await?;
-        let services = ClusterServices::serve(&mesh, &node)?;
+        let (server, services) = serve(&settings, &mesh, &node)?;
         introduce_peers(&settings, &mesh);
         if identity.is_forming {
             if !node.is_initialized() {
@@ -69,7 +73,8 @@ impl Parts {
             }
             Identity::formed(&folder)?;
         }
-        let http = HttpDoor::open(settings.http_port, &node, &mesh)
+        server.registry().start().await.map_err(RunError::Service)?;
+        let http = HttpDoor::open(settings.http_port, server.services(Origin::Process))
             .await
             .map_err(|source| RunError::Http { port: settings.http_port, source })?;
         let ticket = keep_ticket(&folder, &node)?;
@@ -79,7 +84,7 @@ impl Parts {
             http = %http.addr, initialized = node.is_initialized(), "serving"
         );
         say_what_it_is_in(&node, &folder, identity.is_forming);
-        Ok(Self { _lock: lock, mesh, node, services, http, ticket, moving })
+        Ok(Self { _lock: lock, mesh, node, server, services, http, ticket, moving })
     }
 
     /// Has the system tell of a file that may not grow further by an error, which is handled like a
@@ -117,10 +122,11 @@ impl Parts {
                 Err(_) => tracing::warn!("leadership was not handed over in time"),
             }
         }
-        if !self.node.drain(DRAIN).await {
+        if !self.server.drain(DRAIN).await {
             tracing::warn!("some requests were still under way");
         }
         self.http.close();
+        self.server.registry().stop(DRAIN).await;
         drop(self.services);
         self.node.shutdown().await;
         self.mesh.shutdown().await;
@@ -201,6 +207,29 @@ fn route_out(local: IpAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
+/// Every service of the node, in the order of their start.
+fn services(node: &ClusterNode, metrics: &prometheus::Registry) -> Result<Registry, RegistryError> {
+    core_services(node, metrics)
+}
+
+/// Builds what answers requests and offers it on the mesh.
+fn serve(
+    settings: &Settings,
+    mesh: &MeshNode,
+    node: &ClusterNode,
+) -> Result<(RequestServer, ClusterServices), RunError> {
+    let metrics = prometheus::Registry::new();
+    let registry = services(node, &metrics)?;
+    let own = registry.collectors();
+    let server = RequestServer::new(node.clone(), registry, settings.max_clients);
+    let collectors = [node.collector(), server.collector()];
+    for collector in collectors.into_iter().chain(own) {
+        metrics.register(collector)?;
+    }
+    let services = ClusterServices::serve(mesh, node, &server)?;
+    Ok((server, services))
+}
+
 async fn start_node(
     settings: &Settings,
     identity: &Identity,
@@ -215,7 +244,7 @@ async fn start_node(
     let config = ClusterConfig {
         mesh_key: Some(identity.mesh_key.clone()),
         timing: settings.timing,
-        max_clients: settings.max_clients,
+        top_level: settings.top_level,
         authorizer: settings.tokens.authorizer(),
         ..ClusterConfig::new(identity.member_id, addr, disk)
     };

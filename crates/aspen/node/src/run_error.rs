@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io::{self, ErrorKind};
 
+use aspen_api::service::RegistryError;
 use aspen_cluster::StartError;
 use aspen_cluster::disk::LockError;
 use aspen_cluster::log::LogError;
@@ -38,6 +39,15 @@ pub(crate) enum RunError {
     /// A service name is taken.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// The program's services do not fit together.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// Two parts measure under one name.
+    #[error(transparent)]
+    Metrics(#[from] prometheus::Error),
+    /// A service did not start.
+    #[error("a service did not start: {0}")]
+    Service(aspen_api::ApiError),
     /// The HTTP port cannot be used.
     #[error("cannot listen on TCP port {port} of 127.0.0.1: {source}")]
     Http { port: u16, source: io::Error },

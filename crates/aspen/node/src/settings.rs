@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aspen_api::{ClusterTicket, MemberId};
+use aspen_api::{ClusterTicket, Level, MemberId};
 use aspen_client::ticket_from;
 use aspen_cluster::Timing;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -20,6 +20,10 @@ use thiserror::Error;
 
 use crate::auth::TokenSettings;
 use crate::dev::DevArguments;
+
+/// Stands in for the highest feature level that the program understands, to try upgrades with one
+/// program.
+const TOP_LEVEL_VARIABLE: &str = "ASPEN_TEST_TOP_LEVEL";
 
 /// A node of an Aspen cluster.
 #[derive(Debug, Parser)]
@@ -204,6 +208,7 @@ pub(crate) struct Settings {
     pub(crate) max_clients: usize,
     pub(crate) storage_backend: StorageBackend,
     pub(crate) tokens: TokenSettings,
+    pub(crate) top_level: Level,
 }
 
 impl Settings {
@@ -250,7 +255,20 @@ impl Settings {
             max_clients: all.max_clients.map_or(DEFAULT_MAX_CLIENTS, usize::from),
             storage_backend: all.storage_backend.unwrap_or(StorageBackend::Redb),
             tokens,
+            top_level: top_level(std::env::var(TOP_LEVEL_VARIABLE).ok().as_deref())?,
         })
+    }
+}
+
+/// The highest feature level that the node says it understands: that of the program, unless a test
+/// of upgrades says otherwise.
+fn top_level(text: Option<&str>) -> Result<Level, SettingsError> {
+    match text.filter(|text| !text.is_empty()) {
+        None => Ok(Level::TOP),
+        Some(text) => match text.parse() {
+            Ok(level) if level > 0 => Ok(Level(level)),
+            Ok(_) | Err(_) => Err(value(TOP_LEVEL_VARIABLE, "a feature level, from 1 on")),
+        },
     }
 }
 

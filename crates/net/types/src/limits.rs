@@ -259,8 +259,8 @@ pub const MAX_BATCH_OPERATIONS: usize = 100;
 /// Bytes of keys and values in one command; it must fit one append to a follower with room to
 /// spare.
 pub const MAX_COMMAND_BYTES: usize = 8 << 20;
-/// Bytes of values that the reads of one transaction return; they are recorded with its reply.
-pub const MAX_TRANSACTION_READ_BYTES: usize = 64 << 10;
+/// Bytes of values that the reads of one transaction return: one value of any size, and small ones.
+pub const MAX_TRANSACTION_READ_BYTES: usize = MAX_VALUE_BYTES + (64 << 10);
 /// Bytes of values that one batch read returns; it must fit one reply.
 pub const MAX_BATCH_READ_BYTES: usize = 8 << 20;
 /// Entries of a scan's page when the request names no limit.
@@ -293,8 +293,8 @@ pub const MAX_DEDUP_CLIENTS: u64 = 65_536;
 /// Latest log time, Unix milliseconds: beyond any clock, and so far from the end of the integers that
 /// every deadline after it has a place.
 pub const MAX_LOG_TIME_MS: u64 = u64::MAX / 2;
-/// Bytes of a recorded answer: the reads of a transaction and what stands around them.
-pub const MAX_RECORDED_REPLY_BYTES: usize = MAX_TRANSACTION_READ_BYTES + (16 << 10);
+/// Bytes of a recorded answer; a larger one is recorded without the values that it read.
+pub const MAX_RECORDED_REPLY_BYTES: usize = 80 << 10;
 /// What an expired row of this many bytes costs of an entry's budget; larger ones cost as much more.
 /// Rows go to the history, so this bounds the bytes that an entry moves, to 8 MiB for a tick.
 pub const REMOVED_ROW_BYTES: usize = 8 << 10;
@@ -339,8 +339,6 @@ pub const MAX_DELEGATION_DEPTH: u8 = 8;
 pub const TOKEN_CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// Verified tokens that a node remembers, so that it checks their signatures once.
 pub const MAX_REMEMBERED_TOKENS: usize = 1_024;
-/// Cluster boundaries that a request may cross.
-pub const MAX_PROXY_HOPS: u8 = 3;
 /// Bytes of an error's message.
 pub const MAX_ERROR_MESSAGE_BYTES: usize = 1 << 10;
 /// Bytes of a text answer, such as a page of metrics.

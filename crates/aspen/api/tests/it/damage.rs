@@ -1,77 +1,62 @@
 //! What is not a message is refused by name, never with a panic or a large allocation.
 
+use aspen_api::cluster::{Done, Ping};
 use aspen_api::codec::{DecodeError, Wire};
-use aspen_api::kv::{BatchRead, Consistency, WriteKey};
+use aspen_api::kv::{BatchRead, Consistency, Transact, WriteOperation};
 use aspen_api::{
-    ApiError, AuthenticatedRequest, ClusterTicket, EnvelopeError, ErrorCode, Key, Prefix, Request,
+    ApiError, ClusterTicket, EncodedReply, ErrorCode, Key, Prefix, Request, RequestFrame,
     RequestId, Response,
 };
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use crate::samples::{requests, responses};
-
-fn frame(request: impl Into<Request>) -> Vec<u8> {
-    AuthenticatedRequest::new(request, RequestId::UNNAMED).encode().to_vec()
-}
-
-fn refusal(frame: Vec<u8>) -> ErrorCode {
-    ApiError::from(AuthenticatedRequest::decode(frame.into()).unwrap_err()).code
-}
+use crate::samples::samples;
 
 #[test]
-fn truncated_and_prolonged_frames_are_refused() {
-    for request in requests() {
-        let frame = frame(request);
-        for end in 0..frame.len() {
-            let cut = Bytes::copy_from_slice(&frame[..end]);
-            assert!(AuthenticatedRequest::decode(cut).is_err());
+fn truncated_and_prolonged_messages_are_refused() {
+    for sample in samples() {
+        for end in 0..sample.request.len() {
+            assert_eq!((sample.reread_request)(sample.request.slice(..end)), None);
         }
-        let mut longer = frame;
-        longer.push(0);
-        let error = AuthenticatedRequest::decode(longer.into()).unwrap_err();
-        assert_eq!(error, EnvelopeError::Malformed(DecodeError::TrailingBytes(1)));
-    }
-    for response in responses() {
-        let frame = response.encode();
-        for end in 0..frame.len() {
-            assert!(Response::decode(frame.slice(..end)).is_err());
+        let longer = [&sample.request[..], &[0]].concat();
+        assert_eq!((sample.reread_request)(longer.into()), None);
+        for end in 0..sample.reply.len() {
+            assert_eq!((sample.reread_reply)(sample.reply.slice(..end)), None);
+        }
+        let frame = sample.frame();
+        for end in 0..frame.len() - sample.request.len() {
+            assert!(RequestFrame::decode(frame.slice(..end)).is_err());
         }
     }
-}
-
-#[test]
-fn an_unknown_number_is_unsupported_whatever_its_body() {
-    let mut frame = frame(aspen_api::cluster::Ping {});
-    let at = frame.len() - 2;
-    frame[at..].copy_from_slice(&u16::MAX.to_le_bytes());
-    frame.extend_from_slice(b"whatever a newer client sends");
-    let error = AuthenticatedRequest::decode(frame.clone().into()).unwrap_err();
-    assert_eq!(error, EnvelopeError::Unsupported(u16::MAX));
-    assert_eq!(refusal(frame), ErrorCode::Unsupported);
-    let response = Bytes::from_static(&[1, 0xff, 0xff, 9]);
-    assert_eq!(Response::decode(response), Err(EnvelopeError::Unsupported(u16::MAX)));
-}
-
-#[test]
-fn other_versions_and_too_many_hops_are_refused() {
-    let good = frame(aspen_api::cluster::Ping {});
-    for (at, value) in [(0, 2), (1, 4)] {
-        let mut bad = good.clone();
-        bad[at] = value;
-        assert_eq!(refusal(bad), ErrorCode::InvalidRequest);
+    for end in 0..3 {
+        assert!(Response::<Done>::decode(Bytes::from_static(&[1, 7, 0]).slice(..end)).is_err());
     }
+}
+
+#[test]
+fn other_versions_are_refused() {
+    let mut frame = RequestFrame::of(&Ping {}, RequestId::NONE, None).to_vec();
+    frame[0] = 2;
+    assert_eq!(RequestFrame::decode(frame.into()), Err(DecodeError::UnknownVersion(2)));
+    let response = Response::<Done>::decode(Bytes::from_static(&[2, 0, 0]));
+    assert_eq!(response, Err(DecodeError::UnknownVersion(2)));
+    assert!(Response::<Done>::decode(Bytes::from_static(&[1, 0, 2])).is_err());
+}
+
+fn refusal<R: Request>(request: &R) -> ErrorCode {
+    ApiError::from(R::from_bytes(request.to_bytes()).unwrap_err()).code
 }
 
 #[test]
 fn limits_are_named_and_checked_before_and_after_the_wire() {
     let key: Key = "k".parse().unwrap();
-    let large = WriteKey { key: key.clone(), value: vec![0; (1 << 20) + 1].into() };
+    let set = |bytes| Transact::always([WriteOperation::set(key.clone(), vec![0; bytes])]);
+    let large = set((1 << 20) + 1);
     assert!(large.check().is_err());
-    assert_eq!(refusal(frame(large)), ErrorCode::TooLarge);
-    let largest = WriteKey { key: key.clone(), value: vec![0; 1 << 20].into() };
+    assert_eq!(refusal(&large), ErrorCode::TooLarge);
+    let largest = set(1 << 20);
     largest.check().unwrap();
-    AuthenticatedRequest::decode(frame(largest).into()).unwrap();
+    Transact::from_bytes(largest.to_bytes()).unwrap();
 
     let keys = |count| BatchRead {
         keys: vec![key.clone(); count],
@@ -79,17 +64,17 @@ fn limits_are_named_and_checked_before_and_after_the_wire() {
         revision: None,
     };
     assert!(keys(101).check().is_err() && keys(100).check().is_ok());
-    assert_eq!(refusal(frame(keys(101))), ErrorCode::TooLarge);
+    assert_eq!(refusal(&keys(101)), ErrorCode::TooLarge);
 }
 
 #[test]
 fn a_count_beyond_the_input_allocates_nothing_and_fails() {
     // A batch read of a hundred keys of which none follows.
-    let mut bytes =
-        frame(BatchRead { keys: vec![], consistency: Consistency::Stale, revision: None });
-    let at = bytes.len() - 3;
-    bytes[at] = 100;
-    assert_eq!(refusal(bytes), ErrorCode::InvalidRequest);
+    let read = BatchRead { keys: vec![], consistency: Consistency::Stale, revision: None };
+    let mut bytes = read.to_bytes().to_vec();
+    bytes[0] = 100;
+    let error = BatchRead::from_bytes(bytes.into()).unwrap_err();
+    assert_eq!(ApiError::from(error).code, ErrorCode::InvalidRequest);
 }
 
 #[test]
@@ -120,19 +105,31 @@ proptest! {
         at in any::<usize>(),
         mask in 1u8..,
     ) {
-        let requests = requests();
-        let mut bad = frame(requests[pick % requests.len()].clone());
-        let at = at % bad.len();
-        bad[at] ^= mask;
-        if let Ok(decoded) = AuthenticatedRequest::decode(bad.clone().into()) {
-            prop_assert_eq!(decoded.encode(), bad, "one encoding for each message");
+        let samples = samples();
+        let sample = &samples[pick % samples.len()];
+        let flipped = |bytes: &Bytes| {
+            let mut bad = bytes.to_vec();
+            if !bad.is_empty() {
+                let at = at % bad.len();
+                bad[at] ^= mask;
+            }
+            Bytes::from(bad)
+        };
+        let request = flipped(&sample.request);
+        if let Some(again) = (sample.reread_request)(request.clone()) {
+            prop_assert_eq!(again, request, "one encoding for each message");
         }
-        let responses = responses();
-        let mut bad = responses[pick % responses.len()].encode().to_vec();
-        let at = at % bad.len();
-        bad[at] ^= mask;
-        if let Ok(decoded) = Response::decode(bad.clone().into()) {
-            prop_assert_eq!(decoded.encode(), bad);
+        let reply = flipped(&sample.reply);
+        if let Some(again) = (sample.reread_reply)(reply.clone()) {
+            prop_assert_eq!(again, reply);
+        }
+        let frame = flipped(&sample.frame());
+        if let Ok(decoded) = RequestFrame::decode(frame.clone()) {
+            prop_assert_eq!(decoded.encode(), frame);
+        }
+        let response = flipped(&sample.response());
+        if let Ok(decoded) = Response::<EncodedReply>::decode(response.clone()) {
+            prop_assert_eq!(decoded.encode(), response);
         }
     }
 
@@ -142,8 +139,12 @@ proptest! {
         text in "aspen[a-z2-7]{0,200}",
     ) {
         let bytes = Bytes::from(bytes);
-        let _ = AuthenticatedRequest::decode(bytes.clone());
-        let _ = Response::decode(bytes);
+        let _ = RequestFrame::decode(bytes.clone());
+        let _ = Response::<EncodedReply>::decode(bytes.clone());
+        for sample in samples() {
+            let _ = (sample.reread_request)(bytes.clone());
+            let _ = (sample.reread_reply)(bytes.clone());
+        }
         let _ = text.parse::<ClusterTicket>();
     }
 }

@@ -1,71 +1,50 @@
-//! Every request and response has one number and one encoding, for good.
+//! Every request has one number, and it and its reply have one encoding, for good.
 
-use std::collections::BTreeSet;
+use aspen_api::cluster::{Done, Ping};
+use aspen_api::{
+    ApiError, ClientId, ErrorCode, Request, RequestFrame, RequestId, Response, Revision,
+};
+use bytes::Bytes;
+use net_types::{EntityId, PeerAddr};
 
-use aspen_api::{AuthenticatedRequest, ClientId, Request, RequestId, Response, Revision};
+use crate::samples::samples;
 
-use crate::samples::{requests, responses};
-
-fn line(number: u16, name: &str, frame: &[u8]) -> String {
-    let hex: String = frame.iter().map(|b| format!("{b:02x}")).collect();
-    format!("{}.{} {name} {hex}", number / 64, number % 64)
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-fn check(found: &[String], pinned: &str) {
-    let pinned: Vec<_> = pinned.lines().collect();
+#[test]
+fn requests_and_replies_are_pinned() {
+    let samples = samples();
+    let found: Vec<_> = samples
+        .iter()
+        .map(|sample| {
+            let (request, reply) = (hex(&sample.request), hex(&sample.reply));
+            format!("{} {} {request} > {reply}", sample.number, sample.name)
+        })
+        .collect();
+    let pinned: Vec<_> = include_str!("golden_requests.txt").lines().collect();
     assert_eq!(found, pinned, "\n{}\n", found.join("\n"));
+    assert!(samples.is_sorted_by_key(|sample| sample.number), "numbers are unique and in order");
+    assert!(samples.windows(2).all(|pair| pair[0].number != pair[1].number));
 }
 
 #[test]
-fn requests_are_pinned() {
-    let mut seen = BTreeSet::new();
-    let found: Vec<_> = requests()
-        .into_iter()
-        .map(|request| {
-            seen.insert(request.number());
-            let framed = AuthenticatedRequest::new(request, RequestId::UNNAMED);
-            let frame = framed.encode();
-            assert_eq!(AuthenticatedRequest::decode(frame.clone()).as_ref(), Ok(&framed));
-            line(framed.request.number(), framed.request.name(), &frame[21..])
-        })
-        .collect();
-    let all: BTreeSet<_> = Request::NUMBERS.iter().map(|(number, _)| *number).collect();
-    assert_eq!(seen, all, "every request has a sample");
-    assert_eq!(all.len(), Request::NUMBERS.len(), "numbers are unique");
-    check(&found, include_str!("golden_requests.txt"));
-}
-
-#[test]
-fn responses_are_pinned() {
-    let mut seen = BTreeSet::new();
-    let found: Vec<_> = responses()
-        .into_iter()
-        .map(|response| {
-            seen.insert(response.number());
-            let frame = response.encode();
-            assert_eq!(Response::decode(frame.clone()).as_ref(), Ok(&response));
-            line(response.number(), response.name(), &frame)
-        })
-        .collect();
-    let all: BTreeSet<_> = Response::NUMBERS.iter().map(|(number, _)| *number).collect();
-    assert_eq!(seen, all, "every response has a sample");
-    assert_eq!(all.len(), Response::NUMBERS.len(), "numbers are unique");
-    check(&found, include_str!("golden_responses.txt"));
+fn what_is_read_is_what_was_written() {
+    for sample in samples() {
+        let name = sample.name;
+        assert_eq!((sample.reread_request)(sample.request.clone()), Some(sample.request), "{name}");
+        assert_eq!((sample.reread_reply)(sample.reply.clone()), Some(sample.reply), "{name}");
+    }
 }
 
 #[test]
 fn the_frame_of_a_request_is_pinned() {
-    let framed = AuthenticatedRequest {
-        token: Some("tok".into()),
-        proxy_hops: 2,
-        ..AuthenticatedRequest::new(
-            aspen_api::cluster::Ping {},
-            RequestId { client: ClientId([0xcc; 16]), counter: 300, since: Revision(200) },
-        )
-    };
-    let frame = framed.encode();
+    let request_id = RequestId { client: ClientId([0xcc; 16]), counter: 300, since: Revision(200) };
+    let token = Bytes::from_static(b"tok");
+    let frame = RequestFrame::of(&Ping {}, request_id, Some(&token));
     let expected = [
-        &[1, 2][..],       // version, hops
+        &[1][..],          // version
         &[0xcc; 16],       // client
         &[0xac, 2],        // counter
         &[0xc8, 1],        // since
@@ -75,14 +54,36 @@ fn the_frame_of_a_request_is_pinned() {
     ]
     .concat();
     assert_eq!(frame, expected);
-    assert_eq!(AuthenticatedRequest::decode(frame), Ok(framed));
+    let (number, body) = (Ping::NUMBER, Bytes::new());
+    let read = RequestFrame { request_id, token: Some(token), number, body };
+    assert_eq!(RequestFrame::decode(frame.clone()).as_ref(), Ok(&read));
+    assert_eq!(read.encode(), frame);
+}
+
+#[test]
+fn the_frames_of_responses_are_pinned() {
+    let done = Response { applied: Revision(300), result: Ok(Done {}) };
+    assert_eq!(hex(&done.encode()), "01ac0200");
+    assert_eq!(Response::decode(done.encode()), Ok(done));
+    let addr = PeerAddr::direct(EntityId([0xee; 32]), "127.0.0.1:80".parse().unwrap());
+    for (error, pinned) in [
+        (ApiError::new(ErrorCode::InternalError, "no"), "0100011302 6e6f 00".to_owned()),
+        (
+            ApiError { message: "no".into(), ..ApiError::not_leader(Some(addr)) },
+            format!("0100010102 6e6f 01 {} 01 04 7f000001 5000 00", "ee".repeat(32)),
+        ),
+    ] {
+        let failed = Response::<Done> { applied: Revision(0), result: Err(error) };
+        assert_eq!(hex(&failed.encode()), pinned.replace(' ', ""));
+        assert_eq!(Response::decode(failed.encode()), Ok(failed));
+    }
 }
 
 #[test]
 fn the_debug_text_of_a_request_holds_no_token() {
-    let request = AuthenticatedRequest::new(aspen_api::cluster::Ping {}, RequestId::UNNAMED);
-    let token = Some("bearer's secret".into());
-    let text = format!("{:?}", AuthenticatedRequest { token, ..request });
-    assert!(text.contains("Ping") && text.contains("redacted"), "{text}");
+    let token = Bytes::from_static(b"bearer's secret");
+    let frame = RequestFrame::of(&Ping {}, RequestId::NONE, Some(&token));
+    let text = format!("{:?}", RequestFrame::decode(frame).unwrap());
+    assert!(text.contains("100.0") && text.contains("redacted"), "{text}");
     assert!(!text.contains("secret"), "{text}");
 }

@@ -173,10 +173,11 @@ const TRANSACTION_HELP: &str = r#"The transaction:
     "else": [ {"get": "app/leader"} ]
   }
 
-Each condition names a key and one of value, version, create_revision, mod_revision and exists
-(true or false); relation is "=" (the default), "!=", ">" or "<". A key that does not exist has
-version and revisions 0, and no value. Each step is one of set (with value, and ttl_ms or lease_id),
-delete and get; steps see those before them. A value is text, or {"base64": "..."}. Each of the
+Each condition names a key and one of value, version, create_revision, mod_revision, exists (true
+or false) and number; relation is "=" (the default), "!=", ">" or "<". A key that does not exist has
+version and revisions 0, number 0, and no value. Each step is one of set (with value, and ttl_ms or
+lease_id), delete, get and add (with by, below 0 to subtract: from 0 to 2^64 - 1, or with "signed":
+true from -2^63 to 2^63 - 1); steps see those before them. A value is text, or {"base64": "..."}. Each of the
 three lists may be missing and has at most 100 elements.
 
 Examples:

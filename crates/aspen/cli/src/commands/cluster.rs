@@ -31,7 +31,7 @@ pub(super) fn check(command: &ClusterCommand) -> Result<(), Failure> {
 pub(super) async fn run(client: &Client, command: ClusterCommand) -> Result<Outcome, Failure> {
     match command {
         ClusterCommand::Init => Ok(changed(&client.send(InitCluster {}).await?)),
-        ClusterCommand::Status => Ok(status(&client.send(GetClusterState {}).await?)),
+        ClusterCommand::Status => Ok(status(&state(client).await?)),
         ClusterCommand::Health { of } => Ok(health(&ask(client, of.node, GetHealth {}).await?)),
         ClusterCommand::Metrics { of } => {
             Ok(metrics(&ask(client, of.node, GetRaftMetrics {}).await?))
@@ -84,6 +84,20 @@ pub(super) async fn run(client: &Client, command: ClusterCommand) -> Result<Outc
     }
 }
 
+/// The members as the leader knows them, or as another member does if the leader does not answer:
+/// only the leader hears what every member understands.
+async fn state(client: &Client) -> Result<ClusterStateResult, Failure> {
+    let state = client.send(GetClusterState {}).await?;
+    let knows_all = state.nodes.iter().all(|node| node.top_level.is_some());
+    let leader = state.nodes.iter().find(|node| node.is_leader);
+    let Some(leader) = leader.filter(|_| !knows_all) else { return Ok(state) };
+    let asked = client.send_to(&leader.addr, GetClusterState {});
+    match tokio::time::timeout(one_node::SIGN_OF_LIFE, asked).await {
+        Ok(Ok(of_leader)) => Ok(of_leader),
+        Ok(Err(_)) | Err(_) => Ok(state),
+    }
+}
+
 fn node_json(node: &ClusterNode) -> Value {
     json!({
         "node_id": node.node_id.0,
@@ -92,6 +106,7 @@ fn node_json(node: &ClusterNode) -> Value {
         "is_voter": node.is_voter,
         "is_learner": node.is_learner,
         "addrs": node.addr.addrs.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "top_level": node.top_level.map(|level| level.0),
     })
 }
 
@@ -113,7 +128,35 @@ fn nodes_text(nodes: &[ClusterNode]) -> String {
 
 fn status(state: &ClusterStateResult) -> Outcome {
     let nodes: Vec<_> = state.nodes.iter().map(node_json).collect();
-    Outcome::new(json!({ "nodes": nodes }), nodes_text(&state.nodes))
+    let json = json!({ "nodes": nodes, "feature_level": state.level.0 });
+    let outcome = Outcome::new(json, nodes_text(&state.nodes));
+    match held_back(state) {
+        Some(text) => outcome.with_note(text),
+        None => outcome,
+    }
+}
+
+/// Which members keep the feature level from rising to what others understand.
+fn held_back(state: &ClusterStateResult) -> Option<String> {
+    let wanted = state.nodes.iter().filter_map(|node| node.top_level).max()?;
+    if wanted <= state.level {
+        return None;
+    }
+    let holding = state.nodes.iter().filter(|node| node.top_level.is_none_or(|top| top < wanted));
+    let holding: Vec<_> = holding
+        .map(|node| match node.top_level {
+            Some(top) => format!("node {} understands level {top}", node.node_id),
+            None => format!("node {} has not reported", node.node_id),
+        })
+        .collect();
+    let level = state.level;
+    Some(match holding.is_empty() {
+        true => format!("the cluster is at feature level {level} and about to rise to {wanted}"),
+        false => format!(
+            "the cluster is at feature level {level} and waits for {wanted}: {}",
+            holding.join(", ")
+        ),
+    })
 }
 
 fn changed(state: &ClusterStateResult) -> Outcome {
@@ -137,6 +180,8 @@ fn health(health: &HealthResult) -> Outcome {
         "endpoint_id": health.entity_id.to_string(),
         "uptime_seconds": health.uptime_seconds,
         "is_initialized": health.is_initialized,
+        "is_alive": health.is_alive,
+        "is_ready": health.is_ready,
         "membership_node_count": health.membership_node_count,
         "reasons": health.reasons.iter().map(|reason| &reason.text[..]).collect::<Vec<_>>(),
     });
@@ -204,8 +249,8 @@ fn metrics(metrics: &RaftMetricsResult) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use aspen_api::MemberId;
     use aspen_api::cluster::HealthReason;
+    use aspen_api::{Level, MemberId};
     use net_types::{EntityId, NodeId, PeerAddr};
 
     use super::*;
@@ -218,24 +263,45 @@ mod tests {
             is_voter,
             is_learner: !is_voter,
             is_leader,
+            top_level: None,
         }
     }
 
     #[test]
     fn status_lists_voters_and_learners() {
-        let state = ClusterStateResult { nodes: vec![node(1, true, true), node(2, false, false)] };
+        let state = ClusterStateResult {
+            nodes: vec![node(1, true, true), node(2, false, false)],
+            level: Level(1),
+        };
         let outcome = status(&state);
         let (one, two) = ("01".repeat(32), "02".repeat(32));
         let expected = json!({ "nodes": [
             { "node_id": 1, "endpoint_id": one, "is_leader": true, "is_voter": true,
-              "is_learner": false, "addrs": ["127.0.0.1:1"] },
+              "is_learner": false, "addrs": ["127.0.0.1:1"], "top_level": null },
             { "node_id": 2, "endpoint_id": two, "is_leader": false, "is_voter": false,
-              "is_learner": true, "addrs": ["127.0.0.1:1"] },
-        ]});
+              "is_learner": true, "addrs": ["127.0.0.1:1"], "top_level": null },
+        ], "feature_level": 1 });
         assert_eq!(outcome.json, expected);
         let lines = format!("1\tleader\t{one}\t127.0.0.1:1\n2\tlearner\t{two}\t127.0.0.1:1");
         assert_eq!(outcome.text, Text::Lines(lines));
         assert_eq!(changed(&state).json["status"], "success");
+        assert_eq!(outcome.note, None);
+    }
+
+    #[test]
+    fn status_names_who_holds_the_feature_level_back() {
+        let with = |tops: [Option<u32>; 2]| {
+            let nodes = [(1, tops[0]), (2, tops[1])];
+            let nodes = nodes.map(|(id, top)| ClusterNode {
+                top_level: top.map(Level),
+                ..node(id, true, id == 1)
+            });
+            held_back(&ClusterStateResult { nodes: nodes.to_vec(), level: Level(1) })
+        };
+        assert_eq!(with([Some(1), Some(1)]), None);
+        assert!(with([Some(2), Some(1)]).unwrap().contains("node 2 understands level 1"));
+        assert!(with([Some(2), None]).unwrap().contains("node 2 has not reported"));
+        assert!(with([Some(2), Some(3)]).unwrap().contains("node 1 understands level 2"));
     }
 
     #[test]
@@ -247,6 +313,8 @@ mod tests {
             entity_id: EntityId([1; 32]),
             uptime_seconds: 9,
             is_initialized: true,
+            is_alive: true,
+            is_ready: true,
             membership_node_count: 3,
             reasons: vec![HealthReason { text: "no leader is known".into() }],
         };

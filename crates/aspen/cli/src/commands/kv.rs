@@ -5,12 +5,8 @@ mod transaction;
 
 use std::collections::BTreeSet;
 
-use aspen_api::kv::{
-    BatchRead, BatchWrite, Compact, Compare, CompareAndDeleteKey, CompareAndSwapKey,
-    CompareAndSwapResult, CompareTarget, DeleteKey, Lifetime, ReadKey, Relation, ScanKeys,
-    Transact, TransactionOperation, WriteKey, WriteKeyWithLease, WriteKeyWithTtl, WriteOperation,
-};
-use aspen_api::{Key, Revision};
+use aspen_api::kv::{BatchRead, Compact, Lifetime, ReadKey, ScanKeys, WriteOperation};
+use aspen_api::{Key, KeyValueStore, Revision};
 use aspen_client::Client;
 use bytes::Bytes;
 use net_types::limits::MAX_BATCH_OPERATIONS;
@@ -58,12 +54,10 @@ pub(super) async fn run(client: &Client, command: KvCommand) -> Result<Outcome, 
         }
         KvCommand::Set { key, value, file, lifetime } => {
             let value = input::value(value, file.as_deref())?.unwrap_or_default();
-            set(client, key, value, lifetime).await
+            client.set_with_lifetime(key.clone(), value, given(lifetime)).await?;
+            Ok(Outcome::new(json!({ "status": "success", "key": key.as_str() }), "ok"))
         }
-        KvCommand::Delete { key } => {
-            let result = client.send(DeleteKey { key: key.clone() }).await?;
-            Ok(show::deleted(&key, &result))
-        }
+        KvCommand::Delete { key } => Ok(show::deleted(&key, &client.delete(key.clone()).await?)),
         KvCommand::Scan { prefix, limit, token, read } => {
             let request = ScanKeys {
                 prefix,
@@ -77,17 +71,12 @@ pub(super) async fn run(client: &Client, command: KvCommand) -> Result<Outcome, 
         KvCommand::Cas { key, expected, expected_file, new_value, file, lifetime } => {
             let expected = input::value(expected, expected_file.as_deref())?;
             let new_value = input::value(new_value, file.as_deref())?.unwrap_or_default();
-            let request = CompareAndSwapKey { key: key.clone(), expected, new_value };
-            let result = match given(lifetime) {
-                Lifetime::Forever {} => client.send(request).await?,
-                lifetime => swap_with_lifetime(client, request, lifetime).await?,
-            };
-            Ok(show::compared(&key, &result))
+            let swap = client.compare_and_swap(key.clone(), expected, new_value, given(lifetime));
+            Ok(show::compared(&key, &swap.await?))
         }
         KvCommand::Cad { key, expected, expected_file } => {
             let expected = input::value(expected, expected_file.as_deref())?.unwrap_or_default();
-            let request = CompareAndDeleteKey { key: key.clone(), expected };
-            Ok(show::compared(&key, &client.send(request).await?))
+            Ok(show::compared(&key, &client.compare_and_delete(key.clone(), expected).await?))
         }
         KvCommand::BatchRead { keys, read } => {
             let (consistency, revision) = (read.consistency.into(), read.revision);
@@ -96,8 +85,9 @@ pub(super) async fn run(client: &Client, command: KvCommand) -> Result<Outcome, 
         }
         KvCommand::BatchWrite { assignments } => {
             let set = |(key, value): (Key, Bytes)| WriteOperation::set(key, value);
-            let request = BatchWrite { operations: assignments.into_iter().map(set).collect() };
-            Ok(show::batch_written(&client.send(request).await?))
+            let count = assignments.len();
+            client.write(assignments.into_iter().map(set).collect()).await?;
+            Ok(show::batch_written(count))
         }
         KvCommand::Txn { file } => {
             let transaction = transaction::parse(&input::document(&file)?)
@@ -115,54 +105,6 @@ fn given(options: LifetimeOptions) -> Lifetime {
         (None, Some(lease_id)) => Lifetime::Lease { lease_id },
         (None, None) => Lifetime::Forever {},
     }
-}
-
-async fn set(
-    client: &Client,
-    key: Key,
-    value: Bytes,
-    lifetime: LifetimeOptions,
-) -> Result<Outcome, Failure> {
-    let named = key.clone();
-    match given(lifetime) {
-        Lifetime::Ttl { ttl_ms } => client.send(WriteKeyWithTtl { key, value, ttl_ms }).await?,
-        Lifetime::Lease { lease_id } => {
-            client.send(WriteKeyWithLease { key, value, lease_id }).await?
-        }
-        Lifetime::Forever {} => client.send(WriteKey { key, value }).await?,
-    };
-    Ok(Outcome::new(json!({ "status": "success", "key": named.as_str() }), "ok"))
-}
-
-/// A compare-and-swap whose new value does not live forever: one transaction. After a mismatch the
-/// actual value is read at the transaction's own revision, hence it is the one that was compared;
-/// the transaction itself returns no values above 64 KiB.
-async fn swap_with_lifetime(
-    client: &Client,
-    swap: CompareAndSwapKey,
-    lifetime: Lifetime,
-) -> Result<CompareAndSwapResult, Failure> {
-    let CompareAndSwapKey { key, expected, new_value } = swap;
-    let target = match expected {
-        Some(value) => CompareTarget::Value { value },
-        None => CompareTarget::Exists { exists: false },
-    };
-    let operation = WriteOperation::Set { key: key.clone(), value: new_value, lifetime };
-    let transaction = Transact {
-        compares: vec![Compare { key: key.clone(), relation: Relation::Equal, target }],
-        then: vec![TransactionOperation::Write { operation }],
-        otherwise: vec![],
-    };
-    let result = client.send(transaction).await?;
-    let (is_success, revision) = (result.is_success, result.revision);
-    let actual_value = match is_success {
-        true => None,
-        false => {
-            let read = ReadKey { revision: Some(revision), ..ReadKey::newest(key) };
-            client.send(read).await?.item.map(|item| item.value)
-        }
-    };
-    Ok(CompareAndSwapResult { is_success, actual_value, revision })
 }
 
 async fn compact(client: &Client, revision: Revision) -> Result<Outcome, Failure> {

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aspen_api::kv::{WriteKey, WriteKeyWithTtl};
+use aspen_api::KeyValueStore;
+use aspen_api::kv::Lifetime;
 use aspen_auth::{Audience, Claims, Token, revocation_key};
 use aspen_client::Client;
 use bytes::Bytes;
@@ -141,10 +142,10 @@ pub(crate) async fn revoke(client: &Client, given: &str) -> Result<Outcome, Fail
     let life = Duration::from_secs(left);
     if life <= MAX_TIME_TO_LIVE {
         let ttl_ms = left.saturating_mul(1_000);
-        client.send(WriteKeyWithTtl { key, value, ttl_ms }).await?;
+        client.set_with_lifetime(key, value, Lifetime::Ttl { ttl_ms }).await?;
     } else {
-        // It has to outlive the token, and nothing lives that long but for ever.
-        client.send(WriteKey { key, value }).await?;
+        // It outlives the token, and no time to live is that long.
+        client.set(key, value).await?;
     }
     Ok(Outcome::new(json, id))
 }

@@ -5,8 +5,10 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
+use aspen_api::codec::Wire;
 use aspen_api::{
-    AuthenticatedRequest, ClusterId, ClusterTicket, MeshKey, MeshTicket, Response, service,
+    ApiError, ClusterId, ClusterTicket, EncodedReply, MeshKey, MeshTicket, RequestFrame, Response,
+    Revision, service,
 };
 use bytes::Bytes;
 use net_node::{
@@ -18,7 +20,7 @@ use crate::ran::{Ran, isolated};
 
 /// A running member.
 pub(crate) struct Member {
-    answer: Arc<Mutex<Response>>,
+    answer: Arc<Mutex<Response<EncodedReply>>>,
     tokens: Arc<Mutex<Vec<Option<Bytes>>>>,
     pub(crate) ticket: ClusterTicket,
     _node: MeshNode,
@@ -27,7 +29,8 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    pub(crate) fn start(answer: Response) -> Self {
+    pub(crate) fn start(reply: impl Wire) -> Self {
+        let answer = response(Ok(EncodedReply(reply.to_bytes())));
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.unwrap();
@@ -45,7 +48,7 @@ impl Member {
         let (answer, tokens) = (Arc::new(Mutex::new(answer)), Arc::<Mutex<Vec<_>>>::default());
         let (given, seen) = (answer.clone(), tokens.clone());
         let handler = move |_: RpcContext, body: Bytes| {
-            seen.lock().unwrap().push(AuthenticatedRequest::decode(body).unwrap().token);
+            seen.lock().unwrap().push(RequestFrame::decode(body).unwrap().token);
             HandlerFuture::ready(Ok(given.lock().unwrap().encode()))
         };
         let name = ServiceName::new(service::CLIENT).unwrap();
@@ -54,8 +57,8 @@ impl Member {
         Self { answer, tokens, ticket, _node: node, _service: service, _runtime: runtime }
     }
 
-    pub(crate) fn answer(&self, answer: impl Into<Response>) {
-        *self.answer.lock().unwrap() = answer.into();
+    pub(crate) fn fail(&self, error: ApiError) {
+        *self.answer.lock().unwrap() = response(Err(error));
     }
 
     pub(crate) fn last_token(&self) -> Option<Bytes> {
@@ -68,6 +71,10 @@ impl Member {
         command.env("ASPEN_TICKET", self.ticket.to_text().expose()).args(args);
         Ran::finish(command, b"")
     }
+}
+
+fn response(result: Result<EncodedReply, ApiError>) -> Response<EncodedReply> {
+    Response { applied: Revision(1), result }
 }
 
 /// The program, away from any real cluster.

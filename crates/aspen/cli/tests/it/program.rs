@@ -6,14 +6,14 @@ use std::path::Path;
 
 use aspen_api::cluster::Pong;
 use aspen_api::kv::ReadResult;
-use aspen_api::{ApiError, ErrorCode, Response, Revision};
+use aspen_api::{ApiError, ErrorCode, Revision};
 use aspen_auth::Token;
 
 use crate::member::{Member, program};
 use crate::ran::Ran;
 
-fn absent() -> Response {
-    ReadResult { item: None, revision: Revision(1) }.into()
+fn absent() -> ReadResult {
+    ReadResult { item: None, revision: Revision(1) }
 }
 
 fn run(args: &[&str]) -> Ran {
@@ -36,7 +36,7 @@ fn errors_of_the_cluster_become_exit_codes_in_both_modes() {
         (ErrorCode::Timeout, 7),
         (ErrorCode::NotLeader, 6),
     ] {
-        member.answer(ApiError::new(code, "scripted"));
+        member.fail(ApiError::new(code, "scripted"));
         let ran = member.run(&["--timeout", "400", "kv", "get", "k"]);
         assert_eq!((ran.code, ran.stdout.len()), (exit, 0), "{}", ran.stderr);
         assert!(ran.stderr.starts_with("error: scripted"), "{}", ran.stderr);
@@ -47,7 +47,7 @@ fn errors_of_the_cluster_become_exit_codes_in_both_modes() {
 
 #[test]
 fn an_answer_to_another_question_is_an_error_and_not_a_result() {
-    let member = Member::start(Pong {}.into());
+    let member = Member::start(Pong {});
     let ran = member.run(&["--json", "kv", "get", "k"]);
     assert_eq!(ran.refusal(), (1, "INTERNAL_ERROR".into()));
 }

@@ -4,13 +4,18 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aspen_api::cluster::{LeaderResult, Member, RaftMetricsResult, RaftState};
+use aspen_api::cluster::{
+    ExpungeNode, GetLeader, GetRaftMetrics, InitCluster, LeaderResult, Member, RaftMetricsResult,
+    RaftState,
+};
+use aspen_api::codec::Wire;
+use aspen_api::kv::{Consistency, ReadKey, Transact};
 use aspen_api::{
-    ApiError, AuthenticatedRequest, ClusterId, ClusterTicket, ErrorCode, MemberId, MeshKey,
-    MeshTicket, Request, RequestId, Response, Revision, service,
+    ApiError, ClusterId, ClusterTicket, EncodedReply, ErrorCode, MemberId, MeshKey, MeshTicket,
+    Number, Request, RequestFrame, RequestId, Response, Revision, service,
 };
 use aspen_client::{Client, ClientOptions};
-use aspen_kv::{Applier, Command, MemoryTables, Proposal, View};
+use aspen_kv::{Applier, MemoryTables, Mutation, Proposal, Query, Reply, View};
 use bytes::Bytes;
 use net_node::{
     EntityKeypair, HandlerFuture, MeshConfig, MeshNode, MeshSecret, PeerAddr, RpcContext,
@@ -35,7 +40,7 @@ pub(crate) enum Mood {
     /// Carries them out and answers that the outcome is unknown, as a leader does whose consensus
     /// ends after it has sent the entry to the others.
     LeavesOpen,
-    /// Carries them out and answers with a number that is not in this build.
+    /// Carries them out and answers with bytes that are no response.
     AnswersUnreadably,
 }
 
@@ -55,23 +60,31 @@ impl State {
         Some(Member { node_id: MemberId(at as u64), addr: self.addrs[at].clone() })
     }
 
-    fn carry_out(&mut self, framed: AuthenticatedRequest) -> Response {
-        let command = match Command::from_request(framed.request) {
-            Ok(command) => command,
-            Err(Request::GetLeader(_)) => return LeaderResult { leader: self.leader() }.into(),
-            Err(Request::GetRaftMetrics(_)) => return self.metrics().into(),
-            Err(other) => {
+    fn carry_out(&mut self, frame: RequestFrame) -> Result<Bytes, ApiError> {
+        let body = frame.body.clone();
+        match frame.number {
+            GetLeader::NUMBER => Ok(LeaderResult { leader: self.leader() }.to_bytes()),
+            GetRaftMetrics::NUMBER => Ok(self.metrics().to_bytes()),
+            ReadKey::NUMBER => {
                 let view = View::open(&self.tables, 0).unwrap();
-                return view.answer(&other).unwrap().unwrap_or_else(Response::Error);
+                Ok(ReadKey::from_bytes(body).unwrap().answer(&view).unwrap().to_bytes())
             }
-        };
-        self.revision += 1;
-        let request_id = framed.request_id.named();
-        let proposal = Proposal { log_time_ms: self.now_ms, request_id, command };
-        let mut applier = Applier::open(&mut self.tables).unwrap();
-        let reply = applier.apply(Revision(self.revision), &proposal).unwrap();
-        applier.finish().unwrap();
-        reply.into()
+            Transact::NUMBER => {
+                let request = Transact::from_bytes(body).unwrap();
+                self.revision += 1;
+                let request_id = frame.request_id.some();
+                let command = request.into_command();
+                let proposal = Proposal { log_time_ms: self.now_ms, request_id, command };
+                let mut applier = Applier::open(&mut self.tables).unwrap();
+                let reply = applier.apply(Revision(self.revision), &proposal).unwrap();
+                applier.finish().unwrap();
+                match reply {
+                    Reply::Refused { error } => Err(error),
+                    reply => Ok(Transact::reply(reply).unwrap().to_bytes()),
+                }
+            }
+            _ => Err(ApiError::new(ErrorCode::Unsupported, "not scripted")),
+        }
     }
 
     fn metrics(&self) -> RaftMetricsResult {
@@ -88,46 +101,58 @@ impl State {
         }
     }
 
-    fn answer(&mut self, member: usize, framed: AuthenticatedRequest) -> Option<Bytes> {
+    fn answer(&mut self, member: usize, frame: RequestFrame) -> Option<Bytes> {
         // What a member says of itself does not depend on how it deals with requests.
-        let is_of_itself = matches!(framed.request, Request::GetRaftMetrics(_));
+        let is_of_itself = frame.number == GetRaftMetrics::NUMBER;
         let is_unreadable = self.moods[member] == Mood::AnswersUnreadably && !is_of_itself;
-        let response = self.respond(member, framed)?;
+        let result = self.respond(member, frame)?.map(EncodedReply);
         match is_unreadable {
             true => Some(Bytes::from_static(&[1, 0xff, 0xff])),
-            false => Some(response.encode()),
+            false => Some(Response { applied: Revision(self.revision), result }.encode()),
         }
     }
 
-    fn respond(&mut self, member: usize, framed: AuthenticatedRequest) -> Option<Response> {
-        self.asked.push((member, framed.request.name(), framed.request_id));
-        let is_leader_question = matches!(framed.request, Request::GetLeader(_));
-        let is_of_itself = matches!(framed.request, Request::GetRaftMetrics(_));
+    fn respond(&mut self, member: usize, frame: RequestFrame) -> Option<Result<Bytes, ApiError>> {
+        self.asked.push((member, name(frame.number), frame.request_id));
+        let is_leader_question = frame.number == GetLeader::NUMBER;
+        let is_of_itself = frame.number == GetRaftMetrics::NUMBER;
         match self.moods[member] {
             Mood::Silent => None,
-            _ if is_of_itself => Some(self.carry_out(framed)),
-            Mood::Leads | Mood::AnswersUnreadably => Some(self.carry_out(framed)),
-            Mood::Follows if is_leader_question || is_stale(&framed.request) => {
-                Some(self.carry_out(framed))
-            }
+            _ if is_of_itself => Some(self.carry_out(frame)),
+            Mood::Leads | Mood::AnswersUnreadably => Some(self.carry_out(frame)),
+            Mood::Follows if is_leader_question || is_stale(&frame) => Some(self.carry_out(frame)),
             Mood::Follows => {
-                Some(ApiError::not_leader(self.leader().map(|leader| leader.addr)).into())
+                Some(Err(ApiError::not_leader(self.leader().map(|leader| leader.addr))))
             }
-            Mood::Refuses(code) => Some(ApiError::new(code, "scripted").into()),
+            Mood::Refuses(code) => Some(Err(ApiError::new(code, "scripted"))),
             Mood::LosesAnswers => {
-                self.carry_out(framed);
+                // The answer is lost.
+                let _ = self.carry_out(frame);
                 None
             }
             Mood::LeavesOpen => {
-                self.carry_out(framed);
-                Some(ApiError::new(ErrorCode::Timeout, "the outcome is unknown").into())
+                let _ = self.carry_out(frame);
+                Some(Err(ApiError::new(ErrorCode::Timeout, "the outcome is unknown")))
             }
         }
     }
 }
 
-fn is_stale(request: &Request) -> bool {
-    matches!(request, Request::ReadKey(r) if r.consistency == aspen_api::kv::Consistency::Stale)
+fn name(number: Number) -> &'static str {
+    match number {
+        GetLeader::NUMBER => GetLeader::NAME,
+        GetRaftMetrics::NUMBER => GetRaftMetrics::NAME,
+        ReadKey::NUMBER => ReadKey::NAME,
+        Transact::NUMBER => Transact::NAME,
+        ExpungeNode::NUMBER => ExpungeNode::NAME,
+        InitCluster::NUMBER => InitCluster::NAME,
+        other => panic!("request {other}"),
+    }
+}
+
+fn is_stale(frame: &RequestFrame) -> bool {
+    let read = || ReadKey::from_bytes(frame.body.clone()).unwrap();
+    frame.number == ReadKey::NUMBER && read().consistency == Consistency::Stale
 }
 
 /// Scripted members on loopback.
@@ -155,8 +180,8 @@ impl Members {
             state.lock().unwrap().addrs.push(addr);
             let shared = state.clone();
             let handler = move |_: RpcContext, body: Bytes| {
-                let framed = AuthenticatedRequest::decode(body).unwrap();
-                match shared.lock().unwrap().answer(member, framed) {
+                let frame = RequestFrame::decode(body).unwrap();
+                match shared.lock().unwrap().answer(member, frame) {
                     Some(answer) => HandlerFuture::ready(Ok(answer)),
                     None => HandlerFuture::later(std::future::pending()),
                 }
@@ -188,10 +213,10 @@ impl Members {
             .collect()
     }
 
-    /// The names under which writes came.
+    /// The ids under which writes came.
     pub(crate) fn request_ids(&self) -> Vec<RequestId> {
         let state = self.state.lock().unwrap();
-        state.asked.iter().map(|asked| asked.2).filter(|id| id.named().is_some()).collect()
+        state.asked.iter().map(|asked| asked.2).filter(|id| id.some().is_some()).collect()
     }
 
     pub(crate) fn ticket(&self, members: &[usize]) -> ClusterTicket {

@@ -5,8 +5,8 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use aspen_api::cluster::{ExpungeNode, InitCluster};
-use aspen_api::kv::{Compact, CompareAndSwapKey, Consistency, ReadKey, WriteKey};
-use aspen_api::{ErrorCode, Key, KeyValueStore, MemberId, Revision};
+use aspen_api::kv::{Compare, Consistency, ReadKey, Transact, WriteOperation};
+use aspen_api::{ErrorCode, Key, KeyValueStore, MemberId};
 use aspen_client::{Client, ClientOptions};
 use net_node::{EntityKeypair, PeerAddr};
 use net_types::limits::MAX_REQUESTS_PER_CLIENT;
@@ -20,17 +20,19 @@ fn key(text: &str) -> Key {
     text.parse().unwrap()
 }
 
-fn create(k: &str) -> CompareAndSwapKey {
-    CompareAndSwapKey { key: key(k), expected: None, new_value: "v".into() }
+/// A transaction that creates a key.
+fn create(k: &str) -> Transact {
+    let compares = vec![Compare::value(key(k), None)];
+    Transact { compares, ..Transact::always([WriteOperation::set(key(k), "v")]) }
 }
 
 #[tokio::test]
 async fn a_write_with_a_followers_ticket_reaches_the_leader() {
     let members = Members::start(&[Mood::Follows, Mood::Follows, Mood::Leads]);
     let client = members.client(&[0, 1, 2], LONG);
-    client.write(key("k"), "v".into()).await.unwrap();
-    assert_eq!(client.read(key("k")).await.unwrap().item.unwrap().value, "v");
-    assert_eq!(members.asked(0), ["WriteKey"], "later requests go to the leader at once");
+    client.set(key("k"), "v").await.unwrap();
+    assert_eq!(client.get(key("k")).await.unwrap().item.unwrap().value, "v");
+    assert_eq!(members.asked(0), ["Transact"], "later requests go to the leader at once");
     assert!(members.asked(1).is_empty(), "the hint comes before the order of the ticket");
 }
 
@@ -38,12 +40,12 @@ async fn a_write_with_a_followers_ticket_reaches_the_leader() {
 async fn a_leader_outside_the_ticket_is_followed_unless_told_otherwise() {
     let members = Members::start(&[Mood::Follows, Mood::Leads]);
     let client = members.client(&[0], LONG);
-    client.write(key("k"), "v".into()).await.unwrap();
+    client.set(key("k"), "v").await.unwrap();
 
     let options =
         ClientOptions { deadline: SHORT, should_follow_leader: false, ..ClientOptions::default() };
     let single = Client::connect(&members.ticket(&[0]), options).unwrap();
-    let error = single.write(key("k"), "w".into()).await.unwrap_err();
+    let error = single.set(key("k"), "w").await.unwrap_err();
     assert_eq!(error.code, ErrorCode::NotLeader);
 }
 
@@ -61,22 +63,22 @@ async fn a_write_whose_answer_was_lost_is_applied_once() {
         members.set_mood(2, Mood::Leads);
     };
     let (result, ()) = tokio::join!(write, election);
-    assert!(result.unwrap().is_success, "the first answer, not that of a second application");
-    assert_eq!(client.read(key("k")).await.unwrap().item.unwrap().version, 1);
+    assert!(result.unwrap().is_success(), "the first answer, not that of a second application");
+    assert_eq!(client.get(key("k")).await.unwrap().item.unwrap().version, 1);
     let ids: BTreeSet<_> = members.request_ids().into_iter().collect();
-    assert_eq!(ids.len(), 1, "all attempts had one name");
+    assert_eq!(ids.len(), 1, "all attempts had one id");
 }
 
 #[tokio::test]
 async fn a_leader_that_stops_is_replaced() {
     let members = Members::start(&[Mood::Leads, Mood::Follows]);
     let client = members.client(&[0, 1], LONG);
-    client.write(key("k"), "1".into()).await.unwrap();
+    client.set(key("k"), "1").await.unwrap();
     members.stop(0).await;
     members.set_mood(0, Mood::Silent);
     members.set_mood(1, Mood::Leads);
-    client.write(key("k"), "2".into()).await.unwrap();
-    assert_eq!(client.read(key("k")).await.unwrap().item.unwrap().version, 2);
+    client.set(key("k"), "2").await.unwrap();
+    assert_eq!(client.get(key("k")).await.unwrap().item.unwrap().version, 2);
 }
 
 /// Members that take what they are sent and never answer.
@@ -99,9 +101,9 @@ async fn members_that_are_gone_are_passed_by_together_and_the_write_is_sent_once
     let deadline = Duration::from_millis(2_500);
     let options = ClientOptions { deadline, ..ClientOptions::default() };
     let client = Client::connect(&ticket(peers), options).unwrap();
-    assert!(client.send(create("k")).await.unwrap().is_success);
-    assert_eq!(members.asked(0), ["CompareAndSwapKey"]);
-    client.write(key("k"), "w".into()).await.unwrap();
+    assert!(client.send(create("k")).await.unwrap().is_success());
+    assert_eq!(members.asked(0), ["Transact"]);
+    client.set(key("k"), "w").await.unwrap();
     assert_eq!(members.asked(0).len(), 2, "who leads is known from then on");
 }
 
@@ -109,17 +111,16 @@ async fn members_that_are_gone_are_passed_by_together_and_the_write_is_sent_once
 async fn a_new_client_writes_though_answers_were_forgotten_and_members_are_gone() {
     let members = Members::start(&[Mood::Leads]);
     let early = members.client(&[0], LONG);
-    early.write(key("early"), "v".into()).await.unwrap();
+    early.set(key("early"), "v").await.unwrap();
     members.pass(FORGOTTEN);
     // Has the early client's answers forgotten.
-    members.client(&[0], LONG).write(key("next"), "v".into()).await.unwrap();
+    members.client(&[0], LONG).set(key("next"), "v").await.unwrap();
     let (_sockets, mut peers) = gone(2);
     peers.extend(members.ticket(&[0]).peers().to_vec());
     let options = ClientOptions { deadline: LONG, ..ClientOptions::default() };
     let late = Client::connect(&ticket(peers), options).unwrap();
-    assert!(late.send(create("k")).await.unwrap().is_success);
-    let count = members.asked(0).iter().filter(|name| **name == "CompareAndSwapKey").count();
-    assert_eq!(count, 1);
+    assert!(late.send(create("k")).await.unwrap().is_success());
+    assert_eq!(members.asked(0).len(), 3, "each of the three writes was sent once");
 }
 
 #[tokio::test]
@@ -130,7 +131,7 @@ async fn a_read_that_any_member_can_answer_passes_by_those_that_are_gone() {
     let deadline = Duration::from_millis(2_500);
     let options = ClientOptions { deadline, ..ClientOptions::default() };
     let client = Client::connect(&ticket(peers), options).unwrap();
-    assert_eq!(client.read_local(key("k")).await.unwrap().item, None);
+    assert_eq!(client.get_local(key("k")).await.unwrap().item, None);
 }
 
 #[tokio::test]
@@ -139,7 +140,7 @@ async fn unavailable_and_starting_members_are_asked_as_their_answers_say() {
     let unavailable = Mood::Refuses(ErrorCode::ServiceUnavailable);
     let members = Members::start(&[unavailable, starting]);
     let client = members.client(&[0, 1], LONG);
-    let write = client.write(key("k"), "v".into());
+    let write = client.set(key("k"), "v");
     let start = async {
         while members.asked(1).len() < 2 {
             tokio::task::yield_now().await;
@@ -155,11 +156,11 @@ async fn unavailable_and_starting_members_are_asked_as_their_answers_say() {
 async fn final_answers_are_returned_at_once() {
     let members = Members::start(&[Mood::Refuses(ErrorCode::Forbidden), Mood::Leads]);
     let client = members.client(&[0, 1], LONG);
-    let error = client.write(key("k"), "v".into()).await.unwrap_err();
+    let error = client.set(key("k"), "v").await.unwrap_err();
     assert_eq!(error.code, ErrorCode::Forbidden);
     assert!(members.asked(1).is_empty());
-    let large = WriteKey { key: key("k"), value: vec![0; (1 << 20) + 1].into() };
-    assert_eq!(client.send(large).await.unwrap_err().code, ErrorCode::TooLarge);
+    let large = client.set(key("k"), vec![0; (1 << 20) + 1]);
+    assert_eq!(large.await.unwrap_err().code, ErrorCode::TooLarge);
     assert_eq!(members.asked(0).len(), 1, "what cannot be right is not sent");
 }
 
@@ -167,7 +168,7 @@ async fn final_answers_are_returned_at_once() {
 async fn silence_leaves_open_what_happened_and_absence_does_not() {
     let members = Members::start(&[Mood::Silent]);
     let client = members.client(&[0], SHORT);
-    let error = client.write(key("k"), "v".into()).await.unwrap_err();
+    let error = client.set(key("k"), "v").await.unwrap_err();
     assert_eq!(error.code, ErrorCode::Timeout);
 
     let gone = mesh_node(77);
@@ -176,7 +177,7 @@ async fn silence_leaves_open_what_happened_and_absence_does_not() {
     drop(gone);
     let options = ClientOptions { deadline: SHORT, ..ClientOptions::default() };
     let client = Client::connect(&ticket(vec![addr]), options).unwrap();
-    let error = client.write(key("k"), "v".into()).await.unwrap_err();
+    let error = client.set(key("k"), "v").await.unwrap_err();
     assert_eq!(error.code, ErrorCode::ServiceUnavailable, "{error}");
 }
 
@@ -184,7 +185,7 @@ async fn silence_leaves_open_what_happened_and_absence_does_not() {
 async fn a_refusal_after_a_lost_attempt_does_not_claim_that_nothing_happened() {
     let members = Members::start(&[Mood::LosesAnswers, Mood::Follows]);
     let client = members.client(&[0, 1], LONG);
-    let write = client.write(key("k"), "v".into());
+    let write = client.set(key("k"), "v");
     let change = async {
         while members.asked(0).is_empty() {
             tokio::task::yield_now().await;
@@ -200,11 +201,11 @@ async fn a_refusal_after_a_lost_attempt_does_not_claim_that_nothing_happened() {
 async fn a_write_that_a_leader_left_open_is_settled_by_the_next_one() {
     let members = Members::start(&[Mood::LeavesOpen, Mood::Leads]);
     let client = members.client(&[0, 1], LONG);
-    assert!(client.send(create("k")).await.unwrap().is_success, "the first application's answer");
+    assert!(client.send(create("k")).await.unwrap().is_success(), "the first application's answer");
     assert_eq!((members.asked(0).len(), members.asked(1).len()), (1, 1));
-    assert_eq!(client.read(key("k")).await.unwrap().item.unwrap().version, 1);
+    assert_eq!(client.get(key("k")).await.unwrap().item.unwrap().version, 1);
     let ids: BTreeSet<_> = members.request_ids().into_iter().collect();
-    assert_eq!(ids.len(), 1, "all attempts had one name");
+    assert_eq!(ids.len(), 1, "all attempts had one id");
 }
 
 #[tokio::test]
@@ -213,7 +214,7 @@ async fn a_write_that_a_leader_left_open_stays_open_whatever_is_refused_later() 
     for later in codes {
         let members = Members::start(&[Mood::LeavesOpen, Mood::Refuses(later)]);
         let client = members.client(&[0, 1], SHORT);
-        let write = client.write(key("k"), "v".into());
+        let write = client.set(key("k"), "v");
         let end = async {
             while members.asked(0).is_empty() {
                 tokio::task::yield_now().await;
@@ -235,28 +236,28 @@ async fn an_answer_that_cannot_be_read_leaves_open_what_happened() {
     let error = client.send(create("k")).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::InternalError, "not UNSUPPORTED: it was carried out");
     members.set_mood(0, Mood::Leads);
-    assert_eq!(client.read(key("k")).await.unwrap().item.unwrap().version, 1);
+    assert_eq!(client.get(key("k")).await.unwrap().item.unwrap().version, 1);
 }
 
 /// Long enough that the store forgets its clients.
 const FORGOTTEN: Duration = Duration::from_secs(1_000);
 
 #[tokio::test]
-async fn who_has_seen_nothing_since_answers_were_forgotten_asks_under_a_new_name() {
+async fn who_has_seen_nothing_since_answers_were_forgotten_asks_under_a_new_id() {
     let members = Members::start(&[Mood::Leads]);
     let early = members.client(&[0], LONG);
-    early.write(key("early"), "v".into()).await.unwrap();
-    members.client(&[0], LONG).write(key("next"), "v".into()).await.unwrap();
+    early.set(key("early"), "v").await.unwrap();
+    members.client(&[0], LONG).set(key("next"), "v").await.unwrap();
     members.pass(FORGOTTEN);
     // The first of these writes has both clients forgotten, and the early one has not seen the answer
     // to the other.
     let late = members.client(&[0], LONG);
-    assert!(late.send(create("k")).await.unwrap().is_success);
-    assert!(late.send(create("l")).await.unwrap().is_success);
-    assert!(early.send(create("m")).await.unwrap().is_success);
+    assert!(late.send(create("k")).await.unwrap().is_success());
+    assert!(late.send(create("l")).await.unwrap().is_success());
+    assert!(early.send(create("m")).await.unwrap().is_success());
     let asked = members.asked(0);
-    assert_eq!(asked.iter().filter(|name| **name == "CompareAndSwapKey").count(), 4, "{asked:?}");
-    assert_eq!(late.read(key("k")).await.unwrap().item.unwrap().version, 1);
+    assert_eq!(asked.len(), 6, "four creations and one repetition of an old id: {asked:?}");
+    assert_eq!(late.get(key("k")).await.unwrap().item.unwrap().version, 1);
 }
 
 #[tokio::test]
@@ -274,14 +275,14 @@ async fn a_write_whose_answer_was_forgotten_is_not_applied_again_and_stays_open(
     };
     let (result, ()) = tokio::join!(write, forget);
     assert_eq!(result.unwrap_err().code, ErrorCode::SessionExpired);
-    assert_eq!(client.read(key("k")).await.unwrap().item.unwrap().version, 1);
+    assert_eq!(client.get(key("k")).await.unwrap().item.unwrap().version, 1);
 }
 
 #[tokio::test]
-async fn what_has_no_name_is_not_asked_again_once_it_is_left_open() {
+async fn what_has_no_id_is_not_asked_again_once_it_is_left_open() {
     let members = Members::start(&[Mood::LeavesOpen, Mood::Leads]);
     let client = members.client(&[0, 1], LONG);
-    let error = client.send(Compact { revision: Revision(1) }).await.unwrap_err();
+    let error = client.send(ExpungeNode { node_id: MemberId(3) }).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::Timeout);
     assert_eq!((members.asked(0).len(), members.asked(1).len()), (1, 0));
 }
@@ -290,7 +291,7 @@ async fn what_has_no_name_is_not_asked_again_once_it_is_left_open() {
 async fn a_stale_read_is_answered_by_whoever_answers() {
     let members = Members::start(&[Mood::Silent, Mood::Follows]);
     let client = members.client(&[0, 1], LONG);
-    assert_eq!(client.read_local(key("k")).await.unwrap().item, None);
+    assert_eq!(client.get_local(key("k")).await.unwrap().item, None);
     let linearizable = client.send_within(ReadKey::newest(key("k")), SHORT).await;
     assert!(linearizable.is_err());
 }
@@ -307,7 +308,7 @@ async fn what_concerns_one_node_is_asked_of_no_other() {
 }
 
 #[tokio::test]
-async fn many_writes_at_once_have_names_within_the_window() {
+async fn many_writes_at_once_have_ids_within_the_window() {
     let members = Members::start(&[Mood::Leads]);
     let client = members.client(&[0], LONG);
     let writes: Vec<_> = (0..500)
@@ -317,7 +318,7 @@ async fn many_writes_at_once_have_names_within_the_window() {
         })
         .collect();
     for write in writes {
-        assert!(write.await.unwrap().unwrap().is_success);
+        assert!(write.await.unwrap().unwrap().is_success());
     }
     let ids = members.request_ids();
     let unique: BTreeSet<_> = ids.iter().copied().collect();
@@ -358,7 +359,7 @@ async fn a_leader_that_was_passed_by_is_come_back_to() {
         members.set_mood(0, Mood::Leads);
     };
     let (result, ()) = tokio::join!(write, recovery);
-    assert!(result.unwrap().is_success);
+    assert!(result.unwrap().is_success());
 }
 
 #[tokio::test]

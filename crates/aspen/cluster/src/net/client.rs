@@ -1,11 +1,13 @@
 //! The asking end: openraft's calls to one member, turned into messages.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aspen_api::Level;
 use aspen_api::codec::Wire;
 use bytes::Bytes;
 use futures_util::stream::Stream;
@@ -55,10 +57,19 @@ pub(crate) struct Dialing {
     pub drift: Drift,
     pub spool: Arc<Spool>,
     pub blocking: Blocking,
+    /// The highest feature level that each peer has reported.
+    pub top_levels: Mutex<BTreeMap<u64, Level>>,
     /// Whether the last refusal was that of a member that does not know this node.
     pub was_disowned: AtomicBool,
     /// Time for one append: long enough for a slow disk, short enough to notice a dead peer.
     pub append_deadline: Duration,
+}
+
+impl Dialing {
+    fn note_level(&self, peer: u64, level: Level) {
+        let mut levels = self.top_levels.lock().unwrap_or_else(PoisonError::into_inner);
+        levels.insert(peer, level);
+    }
 }
 
 /// Makes the clients of a node.
@@ -137,6 +148,7 @@ impl RaftClient {
             let took = dialing.clock.now().since(sent_at);
             let theirs = UnixMillis(frame.wall_ms);
             dialing.drift.observe(target, took, sent, dialing.clock.wall(), theirs);
+            dialing.note_level(target, frame.top_level);
             match frame.reply {
                 Reply::Refused { reason } => {
                     let is_new =

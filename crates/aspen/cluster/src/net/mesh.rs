@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aspen_api::{Response, service};
+use aspen_api::service;
 use bytes::Bytes;
 use net_node::{
     CallOptions, Codec, HandlerFuture, MeshNode, RpcError, RpcHandler, ServeError, ServeHandle,
@@ -14,7 +14,7 @@ use net_wire::Class;
 
 use super::{Transport, TransportError, TransportFuture};
 use crate::ClusterNode;
-use crate::node::Admitted;
+use crate::server::{Admitted, RequestServer, refusal};
 
 /// Calls other nodes over the mesh.
 #[derive(Clone)]
@@ -76,7 +76,7 @@ async fn carry_out(
     client: EntityId,
     body: Bytes,
 ) -> Result<Bytes, net_node::RpcFailure> {
-    Ok(admitted.node().handle_client(client, body).await)
+    Ok(RequestServer::carry_out(admitted, client, body).await)
 }
 
 /// A node's services; they stop when this is dropped.
@@ -86,14 +86,18 @@ pub struct ClusterServices {
 }
 
 impl ClusterServices {
-    /// Offers the services of `node` on `mesh`.
-    pub fn serve(mesh: &MeshNode, node: &ClusterNode) -> Result<Self, ServeError> {
+    /// Offers the consensus of `node` and the requests of `server` on `mesh`.
+    pub fn serve(
+        mesh: &MeshNode,
+        node: &ClusterNode,
+        server: &RequestServer,
+    ) -> Result<Self, ServeError> {
         let for_raft = node.clone();
         let raft: Arc<dyn RpcHandler> = Arc::new(move |context: net_node::RpcContext, body| {
             let node = for_raft.clone();
             HandlerFuture::later(async move { Ok(node.handle_raft(context.entity, body).await) })
         });
-        let for_clients = node.clone();
+        let for_clients = server.clone();
         let sessions = mesh.clone();
         let client: Arc<dyn RpcHandler> =
             Arc::new(move |context: net_node::RpcContext, body: Bytes| {
@@ -101,7 +105,7 @@ impl ClusterServices {
                     || sessions.peers().into_iter().map(|(_, peer)| peer.entity).collect();
                 match for_clients.admit(context.entity, body.len(), connected) {
                     Ok(admitted) => HandlerFuture::later(carry_out(admitted, context.entity, body)),
-                    Err(error) => HandlerFuture::ready(Ok(Response::Error(error).encode())),
+                    Err(error) => HandlerFuture::ready(Ok(refusal(error))),
                 }
             });
         let raft = mesh.serve(name(service::RAFT), raft)?;

@@ -2,14 +2,15 @@
 //!
 //! ```text
 //! request  version u8 = 1 · sender LEB128 · sender's wall clock LEB128 ms · number u8 · body
-//! reply    version u8 = 1 · receiver's wall clock LEB128 ms · number u8 · body
+//! reply    version u8 = 1 · receiver's wall clock LEB128 ms · its highest feature level LEB128
+//!          · number u8 · body
 //! ```
 //!
 //! Bodies are described in [`aspen_api::codec`]. Numbers are never reused. A request is at most
 //! [`MAX_RAFT_MESSAGE_BYTES`] long.
 
 use aspen_api::codec::{DecodeError, Input, Wire, put_varint, within};
-use aspen_api::{choice, numbers};
+use aspen_api::{Level, choice, numbers};
 use bytes::Bytes;
 use net_types::limits::{
     MAX_APPEND_ENTRIES, MAX_COMMAND_BYTES, MAX_RAFT_MESSAGE_BYTES, SNAPSHOT_PART_BYTES,
@@ -247,6 +248,8 @@ pub(crate) struct RequestFrame {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReplyFrame {
     pub wall_ms: u64,
+    /// The highest feature level that the sender understands.
+    pub top_level: Level,
     pub reply: Reply,
 }
 
@@ -284,12 +287,14 @@ impl Wire for ReplyFrame {
     fn put(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
         put_varint(self.wall_ms, out);
+        self.top_level.put(out);
         self.reply.put(out);
     }
 
     fn take(input: &mut Input) -> Result<Self, DecodeError> {
         take_version(input)?;
-        Ok(Self { wall_ms: input.varint()?, reply: Reply::take(input)? })
+        let (wall_ms, top_level) = (input.varint()?, Level::take(input)?);
+        Ok(Self { wall_ms, top_level, reply: Reply::take(input)? })
     }
 
     fn size_hint(&self) -> usize {
@@ -396,18 +401,18 @@ mod tests {
     #[test]
     fn reply_bytes_are_pinned_and_round_trip() {
         let replies = [
-            ("01e80701", Reply::Appended {}),
-            ("01e80702010104", Reply::AppendedUpTo { last: Some(id(1, 4)) }),
-            ("01e80703", Reply::Conflict {}),
-            ("01e80704020301", Reply::HigherVote { vote: vote() }),
-            ("01e807050203010100", Reply::Vote { vote: vote(), is_granted: true, last: None }),
-            ("01e80706ac02", Reply::SnapshotAt { offset: 300 }),
-            ("01e80707020301", Reply::Installed { vote: vote() }),
-            ("01e80708", Reply::Transferred {}),
-            ("01e8070902", Reply::Refused { reason: Refusal::TooEarly }),
+            ("01e8070201", Reply::Appended {}),
+            ("01e8070202010104", Reply::AppendedUpTo { last: Some(id(1, 4)) }),
+            ("01e8070203", Reply::Conflict {}),
+            ("01e8070204020301", Reply::HigherVote { vote: vote() }),
+            ("01e80702050203010100", Reply::Vote { vote: vote(), is_granted: true, last: None }),
+            ("01e8070206ac02", Reply::SnapshotAt { offset: 300 }),
+            ("01e8070207020301", Reply::Installed { vote: vote() }),
+            ("01e8070208", Reply::Transferred {}),
+            ("01e807020902", Reply::Refused { reason: Refusal::TooEarly }),
         ];
         for (expected, reply) in replies {
-            let frame = ReplyFrame { wall_ms: 1_000, reply };
+            let frame = ReplyFrame { wall_ms: 1_000, top_level: Level(2), reply };
             let bytes = frame.to_bytes();
             assert_eq!(data_encoding::HEXLOWER.encode(&bytes), expected);
             assert_eq!(ReplyFrame::from_bytes(bytes), Ok(frame));

@@ -173,6 +173,7 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Stream for Pipeline<
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use aspen_api::Level;
     use aspen_api::codec::Wire;
     use bytes::Bytes;
     use futures_util::stream;
@@ -206,7 +207,9 @@ mod tests {
             _: Duration,
         ) -> TransportFuture {
             let reply = self.0.lock().unwrap().pop_front().expect("an answer for each call");
-            Box::pin(async { Ok(ReplyFrame { wall_ms: 1, reply }.to_bytes()) })
+            Box::pin(async {
+                Ok(ReplyFrame { wall_ms: 1, top_level: Level::TOP, reply }.to_bytes())
+            })
         }
 
         fn add_peer(&self, _: &PeerAddr) {}
@@ -236,6 +239,7 @@ mod tests {
             spool: Arc::new(Spool::open(Arc::new(MemoryDisk::new())).unwrap()),
             blocking: Blocking::Inline,
             was_disowned: std::sync::atomic::AtomicBool::new(false),
+            top_levels: Mutex::default(),
             append_deadline: Duration::from_secs(1),
         });
         let client = RaftDialer(dialing).new_client(2, &Member(peer)).await;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use aspen_api::Level;
 use aspen_api::codec::Wire;
 use bytes::Bytes;
 use net_types::{EntityId, Instant};
@@ -35,6 +36,8 @@ pub(crate) struct RaftService {
     pub state: StateMachine,
     pub receiver: Arc<Mutex<Receiver>>,
     pub clock: Arc<dyn Clock>,
+    /// The highest feature level that this node understands.
+    pub top_level: Level,
     pub blocking: Blocking,
     /// Until then no vote is given: before a restart this node may have promised a leader not to.
     pub votes_from: Instant,
@@ -107,7 +110,7 @@ impl RaftService {
             Err(_) => Err(Refusal::Malformed),
         };
         let reply = reply.unwrap_or_else(|reason| Reply::Refused { reason });
-        ReplyFrame { wall_ms: self.clock.wall().0, reply }.to_bytes()
+        ReplyFrame { wall_ms: self.clock.wall().0, top_level: self.top_level, reply }.to_bytes()
     }
 
     /// Whether the sender is a member, and speaks for no other.

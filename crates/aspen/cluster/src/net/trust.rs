@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aspen_api::cluster::GetClusterState;
-use aspen_api::{AuthenticatedRequest, RequestId, Response};
+use aspen_api::cluster::{ClusterStateResult, GetClusterState};
+use aspen_api::{RequestFrame, RequestId, Response};
 use futures_util::{StreamExt, stream};
 use net_types::limits::MAX_SENDERS_IN_QUESTION;
 use net_types::{EntityId, Instant, PeerAddr};
@@ -196,13 +196,12 @@ impl Trust {
         sender: u64,
         from: EntityId,
     ) -> impl Future<Output = Option<bool>> + Send + use<> {
-        let body = AuthenticatedRequest::new(GetClusterState {}, RequestId::UNNAMED).encode();
+        let body = RequestFrame::of(&GetClusterState {}, RequestId::NONE, None);
         let (service, class) = (aspen_api::service::CLIENT, Class::Realtime);
         let call = self.transport.call(witness, service, class, body, ASK_TIMEOUT);
         async move {
-            let Ok(Ok(Response::ClusterState(state))) = call.await.map(Response::decode) else {
-                return None;
-            };
+            let answer = Response::<ClusterStateResult>::decode(call.await.ok()?);
+            let state = answer.ok()?.result.ok()?;
             let mut nodes = state.nodes.iter();
             Some(nodes.any(|node| node.node_id.0 == sender && node.addr.entity_id == from))
         }
@@ -219,8 +218,8 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use aspen_api::MemberId;
-    use aspen_api::cluster::{ClusterNode, ClusterStateResult};
+    use aspen_api::cluster::ClusterNode;
+    use aspen_api::{Level, MemberId, Revision};
 
     use crate::clock::SystemClock;
     use crate::net::{TransportError, TransportFuture};
@@ -269,10 +268,12 @@ mod tests {
                 is_voter: true,
                 is_learner: false,
                 is_leader: false,
+                top_level: None,
             };
             let state = |known: &Vec<u64>| {
                 let nodes = known.iter().map(node).collect();
-                Response::from(ClusterStateResult { nodes }).encode()
+                let result = Ok(ClusterStateResult { nodes, level: Level::FIRST });
+                Response { applied: Revision(0), result }.encode()
             };
             let answer = self.know.as_ref().map(state).ok_or(TransportError::Timeout);
             Box::pin(async move { answer })

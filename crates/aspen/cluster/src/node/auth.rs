@@ -9,7 +9,8 @@ use std::sync::{Mutex, PoisonError};
 
 use aspen_api::kv::{Consistency, ReadKey};
 use aspen_api::lease::LeaseTimeToLive;
-use aspen_api::{ApiError, AuthenticatedRequest, ErrorCode, Key, LeaseId, Request};
+use aspen_api::service::Origin;
+use aspen_api::{ApiError, ErrorCode, Key, LeaseId, Needs};
 use aspen_auth::{Rejection, TokenId, Verified, Verifier, revocation_key};
 use bytes::Bytes;
 use net_types::EntityId;
@@ -19,12 +20,13 @@ use super::ClusterNode;
 
 /// Decides whether a caller may do what it asks, before anything is done.
 pub trait Authorizer: Send + Sync + 'static {
-    /// `caller` is the identity that the transport has authenticated; `None` within the process.
-    fn authorize(
+    /// `needs` is asked only if it matters.
+    fn authorize<'r>(
         &self,
         node: &ClusterNode,
-        caller: Option<EntityId>,
-        request: &AuthenticatedRequest,
+        origin: Origin,
+        token: Option<&Bytes>,
+        needs: &dyn Fn() -> Needs<'r>,
     ) -> Result<(), ApiError>;
 
     /// Whether whoever holds the mesh's secret may do everything.
@@ -36,13 +38,18 @@ pub trait Authorizer: Send + Sync + 'static {
 pub struct TrustMesh;
 
 impl Authorizer for TrustMesh {
-    fn authorize(
+    fn authorize<'r>(
         &self,
         _: &ClusterNode,
-        _: Option<EntityId>,
-        _: &AuthenticatedRequest,
+        origin: Origin,
+        _: Option<&Bytes>,
+        needs: &dyn Fn() -> Needs<'r>,
     ) -> Result<(), ApiError> {
-        Ok(())
+        match origin {
+            Origin::Process | Origin::Mesh(_) => Ok(()),
+            Origin::Door(_) if needs() == Needs::Open => Ok(()),
+            Origin::Door(_) => Err(unauthorized("this node checks no tokens")),
+        }
     }
 
     fn trusts_mesh(&self) -> bool {
@@ -59,21 +66,11 @@ pub struct CheckTokens {
     /// Whether a request without a token is refused, instead of trusted.
     is_required: bool,
     /// Tokens whose signatures were checked, each for the identity that used it.
-    verified: Mutex<HashMap<(TokenId, EntityId), Verified>>,
+    verified: Mutex<HashMap<(TokenId, Option<EntityId>), Verified>>,
 }
 
 fn unauthorized(text: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::Unauthorized, text)
-}
-
-/// What everybody may ask: whether somebody is there, and who.
-fn is_open(request: &Request, is_initialized: bool) -> bool {
-    match request {
-        Request::Ping(_) | Request::GetHealth(_) | Request::GetNodeInfo(_) => true,
-        // A leader asks this of a node that is to join and does not know it yet.
-        Request::GetClusterState(_) => !is_initialized,
-        _ => false,
-    }
 }
 
 impl CheckTokens {
@@ -85,7 +82,7 @@ impl CheckTokens {
     fn verify(
         &self,
         node: &ClusterNode,
-        caller: EntityId,
+        caller: Option<EntityId>,
         record: &Bytes,
     ) -> Result<Verified, Rejection> {
         let now = node.0.config.clock.wall().0 / 1_000;
@@ -112,7 +109,7 @@ impl CheckTokens {
         }
     }
 
-    fn remember(&self, name: (TokenId, EntityId), verified: &Verified) {
+    fn remember(&self, name: (TokenId, Option<EntityId>), verified: &Verified) {
         let mut all = self.lock();
         if all.len() >= MAX_REMEMBERED_TOKENS {
             all.clear();
@@ -120,32 +117,41 @@ impl CheckTokens {
         all.insert(name, verified.clone());
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(TokenId, EntityId), Verified>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(TokenId, Option<EntityId>), Verified>> {
         self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Authorizer for CheckTokens {
-    fn authorize(
+    fn authorize<'r>(
         &self,
         node: &ClusterNode,
-        caller: Option<EntityId>,
-        request: &AuthenticatedRequest,
+        origin: Origin,
+        token: Option<&Bytes>,
+        needs: &dyn Fn() -> Needs<'r>,
     ) -> Result<(), ApiError> {
-        let Some(caller) = caller else { return Ok(()) };
-        if is_open(&request.request, node.is_initialized()) || node.is_member(caller) {
-            return Ok(());
-        }
-        match &request.token {
-            None if self.is_required => Err(unauthorized("a token is required")),
-            None => Ok(()),
-            Some(record) => {
+        let caller = match origin {
+            Origin::Process => return Ok(()),
+            Origin::Mesh(caller) if node.is_member(caller) => return Ok(()),
+            Origin::Mesh(caller) => Some(caller),
+            Origin::Door(_) => None,
+        };
+        let needs = needs();
+        match (&needs, token) {
+            (Needs::Open, _) => Ok(()),
+            // A leader asks a node that is to join, which knows no issuer yet.
+            (Needs::AnyToken, _) if !node.is_initialized() => Ok(()),
+            (_, None) if self.is_required || caller.is_none() => {
+                Err(unauthorized("a token is required"))
+            }
+            (_, None) => Ok(()),
+            (_, Some(record)) => {
                 let verified = self.verify(node, caller, record);
                 let verified = verified.map_err(|error| unauthorized(error.to_string()))?;
                 let lease_keys = |lease| node.lease_keys(lease);
                 verified
                     .grant
-                    .permits(&request.request, lease_keys)
+                    .permits(&needs, lease_keys)
                     .map_err(|error| ApiError::new(ErrorCode::Forbidden, error.to_string()))
             }
         }

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aspen_api::{MemberId, MeshKey};
+use aspen_api::{Level, MemberId, MeshKey};
 use net_types::PeerAddr;
-use net_types::limits::DEFAULT_MAX_CLIENTS;
 
 use super::auth::{Authorizer, TrustMesh};
 use crate::clock::{Clock, SystemClock};
@@ -94,6 +93,8 @@ pub struct ClusterConfig {
     pub mesh_key: Option<MeshKey>,
     /// The version that it tells.
     pub version: String,
+    /// The highest feature level that it understands.
+    pub top_level: Level,
     /// Its data folder, locked by the caller.
     pub disk: Arc<dyn Disk>,
     /// How long members wait for each other.
@@ -112,8 +113,6 @@ pub struct ClusterConfig {
     pub clock: Arc<dyn Clock>,
     /// Who may do what.
     pub authorizer: Arc<dyn Authorizer>,
-    /// Clients served at the same time.
-    pub max_clients: usize,
 }
 
 impl ClusterConfig {
@@ -124,6 +123,7 @@ impl ClusterConfig {
             addr,
             mesh_key: None,
             version: env!("CARGO_PKG_VERSION").into(),
+            top_level: Level::TOP,
             disk,
             timing: Timing::default(),
             log: LogOptions::default(),
@@ -133,7 +133,6 @@ impl ClusterConfig {
             blocking: Blocking::Pool,
             clock: Arc::new(SystemClock::new()),
             authorizer: Arc::new(TrustMesh),
-            max_clients: DEFAULT_MAX_CLIENTS,
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use aspen_api::cluster::ClusterStateResult;
-use aspen_api::kv::{Consistency, ReadKey, WriteKey};
-use aspen_api::{ApiError, ErrorCode, Key, MemberId, Request};
-use aspen_kv::Command;
+use aspen_api::kv::{Consistency, ReadKey};
+use aspen_api::{ApiError, ErrorCode, Key, KeyValueStore, MemberId};
+use aspen_kv::Store;
 use bytes::Bytes;
 use net_types::EntityId;
 use openraft::ChangeMembers;
@@ -50,11 +50,7 @@ impl ClusterNode {
     }
 
     async fn remember_expunged(&self, entity: &EntityId) -> Result<(), ApiError> {
-        let write = WriteKey { key: expunged_key(entity), value: Bytes::new() };
-        match Command::from_request(Request::WriteKey(write)) {
-            Ok(command) => self.propose(command, None).await.map(drop),
-            Err(_) => Err(ApiError::new(ErrorCode::InternalError, "a write is a command")),
-        }
+        Store(self.clone()).set(expunged_key(entity), Bytes::new()).await.map(drop)
     }
 
     /// `CONFLICT` if an identity was expunged. The state is that of a leader, so nothing that was

@@ -8,9 +8,7 @@ use std::time::Duration;
 use aspen_api::cluster::{
     ClusterNode as ClusterMember, ClusterStateResult, GetClusterState, GetNodeInfo, SnapshotResult,
 };
-use aspen_api::{
-    ApiError, AuthenticatedRequest, ErrorCode, MemberId, Request, RequestId, Response,
-};
+use aspen_api::{ApiError, ErrorCode, MemberId, Request, RequestFrame, RequestId, Response};
 use net_types::limits::{
     MAX_CLUSTER_PEERS, MAX_VOTERS, MEMBERSHIP_COOLDOWN, MEMBERSHIP_TIMEOUT, PROMOTE_MAX_LAG,
 };
@@ -99,10 +97,11 @@ impl ClusterNode {
                 is_voter: voters.contains(id),
                 is_learner: !voters.contains(id),
                 is_leader: leader == Some(MemberId(*id)),
+                top_level: self.top_level_of(*id),
             };
             membership.nodes().map(member).collect()
         });
-        ClusterStateResult { nodes }
+        ClusterStateResult { nodes, level: self.0.upkeep.level() }
     }
 
     /// Adds a node that receives the log without voting, or changes a learner's addresses.
@@ -172,32 +171,50 @@ impl ClusterNode {
                  this cluster's ticket, and can the leader reach it?"
             ))
         };
-        match self.ask(addr, GetNodeInfo {}.into()).await {
-            Some(Response::NodeInfo(info)) if info.raft_node_id == id => {}
-            Some(Response::NodeInfo(info)) => {
-                let own = info.raft_node_id;
-                return Err(invalid(format!("the node at this address is node {own}, not {id}")));
-            }
-            _ => return Err(silent()),
+        let Some(Ok(info)) = self.ask(addr, GetNodeInfo {}).await else { return Err(silent()) };
+        if info.raft_node_id != id {
+            let own = info.raft_node_id;
+            return Err(invalid(format!("the node at this address is node {own}, not {id}")));
         }
-        match self.ask(addr, GetClusterState {}.into()).await {
-            Some(Response::Error(error)) if error.code == ErrorCode::NotInitialized => Ok(()),
+        let level = self.0.upkeep.level();
+        if info.top_level < level {
+            let (version, top) = (info.version, info.top_level);
+            return Err(conflict(format!(
+                "node {id} runs version {version}, which understands feature level {top}; this \
+                 cluster is at level {level}: start the node with the version that the members run"
+            )));
+        }
+        match self.ask(addr, GetClusterState {}).await {
+            Some(Err(error)) if error.code == ErrorCode::NotInitialized => Ok(()),
             // A node that was removed still knows the members.
-            Some(Response::ClusterState(state)) if self.knows_any(&state, addr.entity_id) => Ok(()),
-            Some(Response::ClusterState(_)) => Err(conflict(format!(
+            Some(Ok(state)) if self.knows_any(&state, addr.entity_id) => Ok(()),
+            Some(Ok(_)) => Err(conflict(format!(
                 "node {id} has a cluster of its own; start it with an empty data folder and this \
                  cluster's ticket"
             ))),
-            _ => Err(silent()),
+            Some(Err(_)) | None => Err(silent()),
         }
     }
 
-    /// Asks another node, member or not.
-    pub(super) async fn ask(&self, addr: &PeerAddr, request: Request) -> Option<Response> {
-        let body = AuthenticatedRequest::new(request, RequestId::UNNAMED).encode();
+    /// Asks another node, member or not; `None` if it does not answer.
+    pub(super) async fn ask<R: Request>(
+        &self,
+        addr: &PeerAddr,
+        request: R,
+    ) -> Option<Result<R::Reply, ApiError>> {
+        let body = RequestFrame::of(&request, RequestId::NONE, None);
         let (service, class) = (aspen_api::service::CLIENT, Class::Foreground);
         let call = self.0.transport.call(addr, service, class, body, JOIN_TIMEOUT);
-        Response::decode(call.await.ok()?).ok()
+        Some(Response::<R::Reply>::decode(call.await.ok()?).ok()?.result)
+    }
+
+    /// Tells the transport where a peer is.
+    pub(crate) fn add_peer(&self, addr: &PeerAddr) {
+        self.0.transport.add_peer(addr);
+    }
+
+    pub(crate) fn is_member(&self, entity: EntityId) -> bool {
+        self.with_membership(|members| members.nodes().any(|(_, m)| m.0.entity_id == entity))
     }
 
     /// Whether somebody of these, the one apart that was asked, is a member.

@@ -1,14 +1,16 @@
 //! A member of the cluster: log, state, consensus and the answers to clients, as one object.
 
-mod admission;
 mod auth;
 mod barrier;
 mod config;
-mod dispatch;
 mod errors;
 mod expunge;
+mod forward;
 mod gate;
+mod guard;
+mod level;
 mod members;
+mod metrics;
 mod moved;
 mod read;
 mod report;
@@ -19,7 +21,6 @@ mod write;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use aspen_api::MemberId;
 use bytes::Bytes;
@@ -32,15 +33,15 @@ use tokio::task::JoinHandle;
 pub use auth::{Authorizer, CheckTokens, TrustMesh};
 pub use config::{CheckpointPolicy, ClusterConfig, Timing};
 pub use errors::StartError;
+pub use forward::{Forwarding, NodeStore};
 
 use crate::log::EntryId;
 use crate::net::{Dialing, RaftService, Transport};
 use crate::raft_log::RaftLog;
 use crate::state::{StateMachine, StoreView};
 use crate::types::{Membership, Types};
-pub(crate) use admission::Admitted;
+pub(crate) use errors::stopped;
 
-use admission::Admission;
 use barrier::Barrier;
 use gate::Gate;
 use upkeep::Upkeep;
@@ -73,7 +74,6 @@ struct Inner {
     service: RaftService,
     transport: Arc<dyn Transport>,
     dialing: Arc<Dialing>,
-    admission: Admission,
     gate: Gate,
     barrier: Barrier,
     log_time: Mutex<LogTime>,
@@ -85,10 +85,6 @@ struct Inner {
     /// Whether the log was found damaged while running.
     is_damaged: AtomicBool,
     is_disk_full: AtomicBool,
-    /// Requests of clients under way.
-    in_flight: AtomicU64,
-    request_done: Notify,
-    is_draining: AtomicBool,
     is_stopping: AtomicBool,
     stop: Notify,
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -96,8 +92,6 @@ struct Inner {
 
 #[derive(Default)]
 struct Counters {
-    requests: AtomicU64,
-    errors: AtomicU64,
     writes: AtomicU64,
     reads: AtomicU64,
     barriers: AtomicU64,
@@ -173,19 +167,9 @@ impl ClusterNode {
         MembersWatch { server }
     }
 
-    /// Refuses new requests and waits at most `limit` for those under way; whether none is left.
-    pub async fn drain(&self, limit: Duration) -> bool {
-        self.0.is_draining.store(true, Ordering::Relaxed);
-        let drained = async {
-            loop {
-                let freed = self.0.request_done.notified();
-                if self.0.in_flight.load(Ordering::Acquire) == 0 {
-                    return;
-                }
-                freed.await;
-            }
-        };
-        tokio::time::timeout(limit, drained).await.is_ok()
+    /// The node's monotonic time.
+    pub(crate) fn now(&self) -> Instant {
+        self.0.config.clock.now()
     }
 
     fn with_membership<T>(&self, look: impl FnOnce(&Membership) -> T) -> T {

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use aspen_api::Response;
 use aspen_api::cluster::AddLearner;
 use net_types::PeerAddr;
 use net_types::limits::MAX_PEER_ADDRS;
@@ -65,7 +64,7 @@ impl ClusterNode {
         others.sort_by_key(|(leads, _)| !leads);
         for (_, other) in others {
             let request = AddLearner { node_id: id, addr: own.clone() };
-            if let Some(Response::ClusterState(_)) = self.ask(&other, request.into()).await {
+            if let Some(Ok(_)) = self.ask(&other, request).await {
                 tracing::info!("the members know the new address");
                 return;
             }

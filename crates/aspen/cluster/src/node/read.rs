@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aspen_api::kv::Consistency;
-use aspen_api::{ApiError, ErrorCode, Purpose, Request, Response};
+use aspen_api::{ApiError, ErrorCode};
+use aspen_kv::{Query, ReadError};
 use openraft::ReadPolicy;
 use openraft::errors::{LinearizableReadError, RaftError};
 
@@ -85,25 +86,21 @@ impl ClusterNode {
         self.0.state.store().view().map_err(|error| store_failed(&error))
     }
 
-    /// Answers a read of the store; `None` if the request is none.
-    pub(super) async fn answer_read(
+    /// Answers a read of the store from a state that is as fresh as `consistency` asks.
+    pub(super) async fn answer<Q: Query>(
         &self,
-        request: &Request,
-    ) -> Option<Result<Response, ApiError>> {
-        let Purpose::Read(consistency) = request.purpose() else { return None };
+        consistency: Consistency,
+        query: &Q,
+    ) -> Result<Q::Reply, ApiError> {
         self.0.counters.reads.fetch_add(1, Ordering::Relaxed);
-        match self.view(consistency).await {
-            Ok(view) => view.view().answer(request).map(|answer| {
-                answer.map_err(|error| match error.code {
-                    // A replica that lags may get there. What is newer than the newest is not.
-                    ErrorCode::ServiceUnavailable if consistency != Consistency::Stale => {
-                        ApiError::new(ErrorCode::InvalidRequest, error.message)
-                    }
-                    _ => error,
-                })
-            }),
-            Err(error) => Some(Err(error)),
-        }
+        let view = self.view(consistency).await?;
+        query.answer(&view.view()).map_err(|error| match &error {
+            // A replica that lags may get there. What is newer than the newest is not.
+            ReadError::NotReached { .. } if consistency != Consistency::Stale => {
+                ApiError::new(ErrorCode::InvalidRequest, error.to_string())
+            }
+            _ => error.into(),
+        })
     }
 }
 

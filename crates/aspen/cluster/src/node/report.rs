@@ -1,6 +1,5 @@
 //! What a node says about itself.
 
-use std::fmt::Write;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -44,6 +43,8 @@ impl ClusterNode {
             entity_id: config.addr.entity_id,
             uptime_seconds: config.clock.now().since(self.0.started_at).as_secs(),
             is_initialized: self.is_initialized(),
+            is_alive: self.is_alive(),
+            is_ready: self.is_initialized() && status != HealthStatus::Unhealthy,
             membership_node_count: self.with_membership(|m| m.nodes().count() as u32),
             reasons: reasons.into_iter().map(|text| HealthReason { text }).collect(),
         }
@@ -183,6 +184,7 @@ impl ClusterNode {
             raft_node_id: config.member_id,
             addr: config.addr.clone(),
             version: config.version.clone(),
+            top_level: config.top_level,
         }
     }
 
@@ -193,6 +195,11 @@ impl ClusterNode {
             Some(ApiMember { node_id: id, addr })
         });
         LeaderResult { leader }
+    }
+
+    /// Where the leader is, as far as this node knows.
+    pub(super) fn leader_addr(&self) -> Option<PeerAddr> {
+        self.leader_id().and_then(|id| self.member_addr(id))
     }
 
     fn member_addr(&self, id: MemberId) -> Option<PeerAddr> {
@@ -223,70 +230,6 @@ impl ClusterNode {
     /// The ticket as its text.
     pub fn ticket_text(&self) -> Result<TicketResult, ApiError> {
         Ok(TicketResult { ticket: self.ticket()?.to_text() })
-    }
-
-    /// Prometheus text of this node's counters and of consensus.
-    pub fn prometheus_text(&self) -> String {
-        let mut out = String::with_capacity(4 << 10);
-        let raft = self.raft_metrics();
-        let counters = &self.0.counters;
-        let log = self.0.log.counters();
-        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed) as f64;
-        let index = |index: Option<u64>| index.map_or(-1.0, |index| index as f64);
-        let mut put = |name: &str, kind: &str, help: &str, value: f64| {
-            let _ = write!(
-                out,
-                "# HELP aspen_{name} {help}\n# TYPE aspen_{name} {kind}\naspen_{name} {value}\n"
-            );
-        };
-        put("requests_total", "counter", "Requests of clients.", count(&counters.requests));
-        put("errors_total", "counter", "Requests answered with an error.", count(&counters.errors));
-        let admission = &self.0.admission;
-        put("clients", "gauge", "Clients with a place.", admission.clients() as f64);
-        let refused = count(&admission.refused_clients);
-        put("clients_refused_total", "counter", "Requests of clients beyond the places.", refused);
-        let refused = count(&admission.refused_requests);
-        put(
-            "client_requests_refused_total",
-            "counter",
-            "Requests beyond a client's limit.",
-            refused,
-        );
-        let refused = count(&admission.refused_bytes);
-        put("request_bytes_refused_total", "counter", "Requests beyond the memory.", refused);
-        put("kv_writes_total", "counter", "Commands proposed.", count(&counters.writes));
-        put("kv_reads_total", "counter", "Reads of the store.", count(&counters.reads));
-        put(
-            "read_confirmations_total",
-            "counter",
-            "Confirmations of leadership, shared by reads.",
-            count(&counters.barriers),
-        );
-        put("checkpoints_total", "counter", "Checkpoints begun.", count(&counters.checkpoints));
-        let memory = self.0.state.store().memory_bytes() as f64;
-        put("state_memory_bytes", "gauge", "Rows that no checkpoint holds yet.", memory);
-        put("raft_term", "gauge", "Term.", raft.term as f64);
-        let leads = f64::from(raft.state == RaftState::Leader);
-        put("raft_is_leader", "gauge", "Whether the node leads.", leads);
-        put("raft_last_log_index", "gauge", "End of the log.", index(raft.last_log_index));
-        put("raft_applied_index", "gauge", "Last applied entry.", index(raft.last_applied_index));
-        put("raft_snapshot_index", "gauge", "Last durable entry.", index(raft.snapshot_index));
-        put("raft_purged_index", "gauge", "Last dropped entry.", index(raft.purged_index));
-        put("log_entries_total", "counter", "Entries appended.", log.entries as f64);
-        put("log_bytes_total", "counter", "Bytes written to the log.", log.bytes as f64);
-        put("log_syncs_total", "counter", "Syncs of the log.", log.syncs as f64);
-        let sync_seconds = log.sync_us as f64 / 1e6;
-        put("log_sync_seconds_total", "counter", "Time spent in syncs.", sync_seconds);
-        let drift = self.0.dialing.drift.max().as_secs_f64();
-        put("clock_drift_seconds", "gauge", "Distance of the farthest peer's clock.", drift);
-        if let Ok(view) = self.local_view() {
-            let header = view.header();
-            put("kv_keys", "gauge", "Keys.", header.key_count as f64);
-            put("kv_leases", "gauge", "Leases.", header.lease_count as f64);
-            put("kv_history_rows", "gauge", "Superseded versions.", header.history_count as f64);
-            put("kv_history_bytes", "gauge", "Bytes of them.", header.history_bytes as f64);
-        }
-        out
     }
 }
 

@@ -1,6 +1,6 @@
 //! Opening a node's storage and starting consensus on it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +8,6 @@ use net_types::limits::MAX_APPEND_ENTRIES;
 use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::sync::Notify;
 
-use super::admission::Admission;
 use super::barrier::Barrier;
 use super::errors::of_start;
 use super::gate::Gate;
@@ -89,6 +88,7 @@ impl ClusterNode {
             spool,
             blocking: config.blocking,
             was_disowned: AtomicBool::new(false),
+            top_levels: Mutex::default(),
             append_deadline: (2 * lease).max(MIN_APPEND_DEADLINE),
         });
         let had_voted = log.vote().is_some();
@@ -111,6 +111,7 @@ impl ClusterNode {
             state: state.clone(),
             receiver: Arc::new(tokio::sync::Mutex::new(receiver)),
             clock: config.clock.clone(),
+            top_level: config.top_level,
             blocking: config.blocking,
             votes_from,
             is_voting: AtomicBool::new(true),
@@ -126,7 +127,6 @@ impl ClusterNode {
             service,
             transport,
             dialing,
-            admission: Admission::new(config.max_clients),
             gate: Gate::default(),
             barrier: Barrier::default(),
             log_time: Mutex::new(LogTime::default()),
@@ -136,9 +136,6 @@ impl ClusterNode {
             voters_changed_at: Mutex::new(None),
             is_damaged: AtomicBool::new(false),
             is_disk_full: AtomicBool::new(false),
-            in_flight: AtomicU64::new(0),
-            request_done: Notify::new(),
-            is_draining: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
             stop: Notify::new(),
             tasks: Mutex::new(Vec::new()),
@@ -189,7 +186,8 @@ fn open_storage(
         }
         Err(error) => return Err(error.into()),
     };
-    Ok((log, Store::open(file, config.state_cache_bytes)?))
+    let store = Store::open(file, config.state_cache_bytes, config.top_level)?;
+    Ok((log, store))
 }
 
 /// Whether no one else's promises matter, because the node decides alone.

@@ -1,11 +1,11 @@
 //! What a node does without being asked: remove what has expired, make the state durable, watch
 //! the disk, the members and the log.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aspen_api::RequestId;
+use aspen_api::{Level, RequestId, Revision};
 use aspen_kv::{Header, maintenance, next_maintenance_ms};
 use net_types::Instant;
 use net_types::limits::{DISK_FULL_PERCENT, DISK_RESERVE_BYTES};
@@ -39,6 +39,8 @@ pub(crate) struct Upkeep {
     next_deadline_ms: AtomicU64,
     /// Newest revision of which an answer was forgotten.
     forgotten_revision: AtomicU64,
+    applied_revision: AtomicU64,
+    level: AtomicU32,
     /// Whether maintenance may be due because of what was applied.
     has_work: AtomicBool,
     changed: Notify,
@@ -60,6 +62,8 @@ impl Upkeep {
             reached: Mutex::new(Reached { log_time_ms: 0, at: now }),
             next_deadline_ms: AtomicU64::new(u64::MAX),
             forgotten_revision: AtomicU64::new(0),
+            applied_revision: AtomicU64::new(0),
+            level: AtomicU32::new(Level::FIRST.0),
             has_work: AtomicBool::new(false),
             changed: Notify::new(),
             is_dirty: AtomicBool::new(false),
@@ -82,6 +86,8 @@ impl Upkeep {
         }
         let before = self.next_deadline_ms.swap(header.next_deadline_ms, Ordering::Relaxed);
         self.forgotten_revision.store(header.forgotten_revision.0, Ordering::Relaxed);
+        self.applied_revision.store(header.applied_revision.0, Ordering::Relaxed);
+        self.level.store(header.level.0, Ordering::Relaxed);
         self.is_dirty.store(true, Ordering::Relaxed);
         let has_work = maintenance(header, 0).is_some();
         if has_work {
@@ -97,6 +103,16 @@ impl Upkeep {
             self.checkpoint_at.store(u64::MAX, Ordering::Relaxed);
             self.checkpoint_due.notify_one();
         }
+    }
+
+    /// The newest revision applied.
+    pub(crate) fn applied_revision(&self) -> Revision {
+        Revision(self.applied_revision.load(Ordering::Relaxed))
+    }
+
+    /// The feature level of the cluster, as far as it is applied here.
+    pub(crate) fn level(&self) -> Level {
+        Level(self.level.load(Ordering::Relaxed))
     }
 
     /// Log time of the state, and whether anything in it expires.
@@ -119,6 +135,7 @@ impl ClusterNode {
             tokio::spawn(self.clone().keep_durable()),
             tokio::spawn(self.clone().keep_members()),
             tokio::spawn(self.clone().keep_log()),
+            tokio::spawn(self.clone().keep_level()),
         ];
         let mut running = self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         running.extend(tasks);
@@ -159,7 +176,7 @@ impl ClusterNode {
         let view = self.local_view().ok()?;
         let now_ms = self.log_now_ms(false);
         if let Some(command) = maintenance(view.header(), now_ms) {
-            return match self.propose(command, None).await {
+            return match self.commit(command, None).await {
                 Ok(_) => Some(Duration::ZERO),
                 Err(_) => Some(RETRY),
             };

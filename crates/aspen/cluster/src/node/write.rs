@@ -4,10 +4,9 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use aspen_api::codec::Wire;
-use aspen_api::kv::{Lifetime, TransactionOperation, WriteOperation};
+use aspen_api::kv::Consistency;
 use aspen_api::{ApiError, ErrorCode, RequestId};
-use aspen_kv::{Command, LogClock, Proposal, Reply};
+use aspen_kv::{Command, Consensus, LogClock, Proposal, Query, Reply};
 use net_types::limits::DEFAULT_REQUEST_DEADLINE;
 use net_types::{Instant, UnixMillis};
 use openraft::async_runtime::watch::WatchReceiver;
@@ -82,33 +81,6 @@ impl LogTime {
     }
 }
 
-/// Whether a command may give something a deadline.
-fn brings_deadline(command: &Command) -> bool {
-    let lives = |lifetime: &Lifetime| !matches!(lifetime, Lifetime::Forever {});
-    let sets = |operation: &WriteOperation| match operation {
-        WriteOperation::Set { lifetime, .. } => lives(lifetime),
-        WriteOperation::Delete { .. } => false,
-    };
-    match command {
-        Command::Set { lifetime, .. } => lives(lifetime),
-        Command::BatchWrite { operations } => operations.iter().any(sets),
-        Command::ConditionalBatchWrite { batch } => batch.operations.iter().any(sets),
-        Command::Transact { transaction } => {
-            transaction.then.iter().chain(&transaction.otherwise).any(|step| match step {
-                TransactionOperation::Write { operation } => sets(operation),
-                TransactionOperation::Read { .. } => false,
-            })
-        }
-        Command::LeaseGrant { .. } | Command::LeaseKeepalive { .. } => true,
-        Command::Delete { .. }
-        | Command::CompareAndSwap { .. }
-        | Command::CompareAndDelete { .. }
-        | Command::Compact { .. }
-        | Command::LeaseRevoke { .. }
-        | Command::Tick {} => false,
-    }
-}
-
 impl ClusterNode {
     /// The term, and that of the last entry applied.
     fn terms(&self) -> (u64, Option<u64>) {
@@ -142,16 +114,17 @@ impl ClusterNode {
 
     /// Proposes a command and waits until it is applied.
     ///
-    /// A named command is applied once however often it is proposed. Errors: `TIMEOUT` if it was
+    /// A command with an id is applied once however often it is proposed. Errors: `TIMEOUT` if it was
     /// proposed and the outcome is unknown. If it was not: `NOT_LEADER` with the leader,
     /// `SERVICE_UNAVAILABLE` if the node is stopping, its disk is full or no quorum answers it, and
     /// what the command's own limits say.
-    pub async fn propose(
+    pub(super) async fn commit(
         &self,
         command: Command,
         request_id: Option<RequestId>,
     ) -> Result<Reply, ApiError> {
         command.admit()?;
+        self.ensure_level(&command)?;
         if self.0.is_disk_full.load(Ordering::Relaxed) && !matches!(command, Command::Tick {}) {
             return Err(ApiError::new(
                 ErrorCode::ServiceUnavailable,
@@ -185,13 +158,13 @@ impl ClusterNode {
         request_id: Option<RequestId>,
     ) -> Result<Reply, ApiError> {
         let _member = self.0.gate.enter().await;
-        let brings_deadline = brings_deadline(&command);
+        let brings_deadline = command.brings_deadline();
         let mut proposal = Proposal { log_time_ms: 0, request_id, command };
         let mut wait = FIRST_WAIT;
         loop {
             // Stamped anew each time: a leader that is new learns what time it is while it waits.
             proposal.log_time_ms = self.log_now_ms(brings_deadline);
-            let proposed = Proposed(proposal.to_bytes());
+            let proposed = Proposed(proposal.encode());
             let (responder, outcome) = ProgressResponder::complete_only();
             let sent = self.0.raft.client_write_ff(proposed, Some(responder)).await;
             sent.map_err(|_| stopped())?;
@@ -214,6 +187,21 @@ impl ClusterNode {
                 Err(error) => return Err(of_write(error)),
             }
         }
+    }
+}
+
+impl Consensus for ClusterNode {
+    async fn propose(&self, command: Command, id: Option<RequestId>) -> Result<Reply, ApiError> {
+        self.commit(command, id).await
+    }
+
+    async fn query<Q: Query>(
+        &self,
+        consistency: Consistency,
+        query: Q,
+    ) -> Result<Q::Reply, ApiError> {
+        query.check()?;
+        self.answer(consistency, &query).await
     }
 }
 

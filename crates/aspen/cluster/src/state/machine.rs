@@ -4,8 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use aspen_api::Revision;
-use aspen_api::codec::Wire;
-use aspen_kv::{Applier, Header, Proposal, Reply, StateError, TableId, WriteTables};
+use aspen_kv::{Applier, Header, Proposal, ProposalError, Reply, StateError, WriteTables};
 use futures_util::{Stream, StreamExt};
 use net_types::limits::MAX_STATE_MEMORY_BYTES;
 use openraft::entry::RaftEntry;
@@ -157,13 +156,39 @@ impl Batch {
 }
 
 impl Store {
+    /// The command in an entry; `None` for entries of consensus itself.
+    fn proposal_in(&self, entry: &RaftEntryOf) -> Result<Option<Proposal>, StoreError> {
+        let EntryPayload::Normal(command) = &entry.payload else { return Ok(None) };
+        let index = entry.log_id().index();
+        match Proposal::decode(command.0.clone(), self.top) {
+            Ok(proposal) => Ok(Some(proposal)),
+            Err(ProposalError::TooNew { level, top }) => {
+                let what = format!("entry {index} of the log");
+                Err(StoreError::TooNew { what, level, top })
+            }
+            Err(ProposalError::Malformed(error)) => {
+                Err(StoreError::Damaged(format!("entry {index} of the log: {error}")))
+            }
+        }
+    }
+
     /// Applies entries as one batch and answers each: all of them, or so many, at least one, that
     /// memory is full. Blocks on nothing but rows that only the file holds.
     fn apply(&self, entries: &[RaftEntryOf]) -> Result<Vec<Applied>, StoreError> {
+        // Before anything is changed: an entry that this program cannot read stops it.
+        let proposals: Result<Vec<_>, _> =
+            entries.iter().map(|entry| self.proposal_in(entry)).collect();
         let mut current = self.lock();
         current.check()?;
+        let proposals = match proposals {
+            Ok(proposals) => proposals,
+            Err(error) => {
+                current.failure = Some(error.to_string());
+                return Err(error);
+            }
+        };
         let Current { tables, progress, .. } = &mut *current;
-        match apply_all(tables, progress, entries) {
+        match apply_all(tables, progress, entries, &proposals) {
             Ok((header, replies)) => {
                 let is_stamped = replies.iter().any(|reply| reply.0.is_some());
                 let news = News { memory_bytes: tables.newest_bytes(), is_stamped };
@@ -185,12 +210,13 @@ fn apply_all(
     tables: &mut StoreTables,
     progress: &mut Progress,
     entries: &[RaftEntryOf],
+    proposals: &[Option<Proposal>],
 ) -> Result<(Header, Vec<Applied>), StoreError> {
     let mut applier = Applier::open(tables)?;
     let mut replies = Vec::with_capacity(entries.len());
-    for entry in entries {
+    for (entry, proposal) in entries.iter().zip(proposals) {
         let id = entry.log_id();
-        replies.push(Applied(apply_one(&mut applier, entry)?));
+        replies.push(Applied(apply_one(&mut applier, entry, proposal.as_ref())?));
         if let EntryPayload::Membership(membership) = &entry.payload {
             progress.membership = StoredMembership::new(Some(id), membership.clone());
         }
@@ -205,19 +231,14 @@ fn apply_all(
 fn apply_one<T: WriteTables>(
     applier: &mut Applier<'_, T>,
     entry: &RaftEntryOf,
+    proposal: Option<&Proposal>,
 ) -> Result<Option<Reply>, StateError<T::Error>> {
     let revision = Revision(entry.log_id().index());
-    match &entry.payload {
-        EntryPayload::Normal(command) => {
-            let proposal = Proposal::from_bytes(command.0.clone())
-                .map_err(|_| StateError::Corrupt(TableId::Meta))?;
-            applier.apply(revision, &proposal).map(Some)
-        }
+    match proposal {
+        Some(proposal) => applier.apply(revision, proposal).map(Some),
         // Revision 0 is the empty store, and a cluster's first entry is always its membership.
-        EntryPayload::Blank | EntryPayload::Membership(_) if revision.0 > 0 => {
-            applier.skip(revision).map(|()| None)
-        }
-        EntryPayload::Blank | EntryPayload::Membership(_) => Ok(None),
+        None if revision.0 > 0 => applier.skip(revision).map(|()| None),
+        None => Ok(None),
     }
 }
 

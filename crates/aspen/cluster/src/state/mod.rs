@@ -19,6 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use aspen_api::Level;
 use aspen_api::codec::{Input, Wire, put_varint};
 use aspen_kv::{Header, StateError, View, load_header};
 use bytes::Bytes;
@@ -52,6 +53,20 @@ pub enum StoreError {
     /// folder and let it join anew, or restore the folder.
     #[error("the state file is damaged: {0}")]
     Damaged(String),
+    /// The state, or an entry of the log, needs a newer program. Nothing of it was applied.
+    #[error(
+        "{what} needs feature level {level}, and this program, version {version}, understands level \
+         {top}: start the version that the other members run",
+        version = env!("CARGO_PKG_VERSION")
+    )]
+    TooNew {
+        /// The state or the entry.
+        what: String,
+        /// The level that it needs.
+        level: Level,
+        /// The highest level that this program understands.
+        top: Level,
+    },
     /// The file was written by another version of the storage library.
     #[error("the state file has format {0}, which this build does not read")]
     Version(u8),
@@ -229,6 +244,16 @@ pub(crate) struct Store {
     listener: OnceLock<Listener>,
     /// Held by who writes the file.
     writing: Arc<tokio::sync::Mutex<()>>,
+    /// The highest feature level that this program understands.
+    top: Level,
+}
+
+/// Whether a program that understands levels up to `top` can serve a state of this level.
+fn ensure_level(level: Level, top: Level) -> Result<(), StoreError> {
+    match level <= top {
+        true => Ok(()),
+        false => Err(StoreError::TooNew { what: "the cluster's state".into(), level, top }),
+    }
 }
 
 fn next_of(applied: Option<EntryId>) -> u64 {
@@ -241,14 +266,16 @@ impl Store {
     pub(crate) fn open(
         file: Arc<dyn DiskFile>,
         cache_bytes: usize,
+        top: Level,
     ) -> Result<Arc<Self>, StoreError> {
         let (db, progress) = open_sound(file, cache_bytes)?;
         let durable_next = AtomicU64::new(next_of(progress.applied));
         let tables = StoreTables::of_file(Arc::new(FileView::new(db.begin_read()?)));
         // Reading the header now tells a damaged or newer file before the node takes part.
-        let current = Mutex::new(Current::new(tables, progress)?);
-        let writing = Arc::default();
-        Ok(Arc::new(Self { db, current, durable_next, listener: OnceLock::new(), writing }))
+        let current = Current::new(tables, progress)?;
+        ensure_level(current.header.level, top)?;
+        let (current, writing) = (Mutex::new(current), Arc::default());
+        Ok(Arc::new(Self { db, current, durable_next, listener: OnceLock::new(), writing, top }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Current> {

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use aspen_api::kv::Lifetime;
+use aspen_api::Level;
+use aspen_api::kv::{Transact, WriteOperation};
 use aspen_kv::conformance::{check_store, check_tables, dump};
 use aspen_kv::{Command, MemoryTables, Proposal, ReadTables, TableId, WriteTables};
 use net_types::limits::{MAX_STATE_MEMORY_BYTES, MAX_VALUE_BYTES};
@@ -29,7 +30,7 @@ fn memory_file() -> Arc<dyn DiskFile> {
 
 fn open() -> (Arc<dyn DiskFile>, Arc<Store>) {
     let file = memory_file();
-    (file.clone(), Store::open(file, CACHE).unwrap())
+    (file.clone(), Store::open(file, CACHE, Level::TOP).unwrap())
 }
 
 /// Ends a checkpoint of what was written so far.
@@ -155,7 +156,7 @@ proptest! {
                 Step::Crash => {
                     frozen = None;
                     drop(store);
-                    store = Store::open(file.clone(), CACHE).unwrap();
+                    store = Store::open(file.clone(), CACHE, Level::TOP).unwrap();
                     model = in_file.clone();
                 }
                 Step::Freeze | Step::Replace(_) => {}
@@ -169,9 +170,9 @@ proptest! {
 fn large_entry(index: u64, bytes: usize) -> openraft::alias::EntryOf<Types> {
     let key = format!("k{index}").parse().unwrap();
     let command =
-        Command::Set { key, value: vec![0; bytes].into(), lifetime: Lifetime::Forever {} };
+        Command::Transact { request: Transact::always([WriteOperation::set(key, vec![0; bytes])]) };
     let proposal = Proposal { log_time_ms: 0, request_id: None, command };
-    let payload = EntryPayload::Normal(Proposed(proposal.to_bytes()));
+    let payload = EntryPayload::Normal(Proposed(proposal.encode()));
     RaftEntry::new(log_id(EntryId { term: 1, index }), payload)
 }
 
@@ -259,7 +260,7 @@ fn damage_anywhere_in_the_file_is_named_or_does_no_harm() {
     for at in written.iter().step_by(written.len() / 300) {
         let mut damaged = image.clone();
         damaged[*at] ^= 0x55;
-        match Store::open(file_of(&damaged), CACHE) {
+        match Store::open(file_of(&damaged), CACHE, Level::TOP) {
             Ok(store) => assert_eq!(dump(&store.lock().tables), rows, "byte {at}"),
             Err(StoreError::Damaged(_) | StoreError::Version(_)) => refused += 1,
             Err(other) => panic!("byte {at}: {other}"),
@@ -291,7 +292,7 @@ fn fail_during(is_snapshot: bool, cut: u64) -> bool {
     let disk = CrashDisk::new(cut + 1);
     let file = disk.create("state.redb", 0).unwrap();
     disk.sync_dir().unwrap();
-    let store = Store::open(file, CACHE).unwrap();
+    let store = Store::open(file, CACHE, Level::TOP).unwrap();
     write(&store, 1, 1);
     checkpoint(&store);
     let before = held(&store);
@@ -308,7 +309,7 @@ fn fail_during(is_snapshot: bool, cut: u64) -> bool {
         let frozen = store.freeze().unwrap();
         store.write(&frozen).is_ok()
     };
-    let left = Store::open(disk.crash().open("state.redb").unwrap(), CACHE).unwrap();
+    let left = Store::open(disk.crash().open("state.redb").unwrap(), CACHE, Level::TOP).unwrap();
     let found = held(&left);
     assert!(found == after || (!is_done && found == before), "cut {cut}, snapshot {is_snapshot}");
     is_done
@@ -336,7 +337,7 @@ impl StoreBuilder<Types, LogStore, StateMachine, Option<tempfile::TempDir>> for 
             Some(dir) => Arc::new(FsDisk::open(dir.path()).unwrap()),
             None => Arc::new(MemoryDisk::new()),
         };
-        let store = Store::open(disk.create("state.redb", 0).unwrap(), CACHE).unwrap();
+        let store = Store::open(disk.create("state.redb", 0).unwrap(), CACHE, Level::TOP).unwrap();
         let log = disk.folder("log").unwrap();
         // Small segments, so that the suite crosses them.
         let options = LogOptions { segment_bytes: 1_024, ..LogOptions::default() };

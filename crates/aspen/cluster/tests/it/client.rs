@@ -1,13 +1,16 @@
 //! Requests as a client sends them.
 
 use aspen_api::kv::{
-    CompareAndSwapKey, Consistency, ReadKey, ReadResult, ScanKeys, WriteKey, WriteKeyWithTtl,
+    Compare, Consistency, Lifetime, ReadKey, ReadResult, ScanKeys, Transact, TransactionOperation,
+    WriteOperation,
 };
 use aspen_api::{
-    ApiError, AuthenticatedRequest, ClientId, Exchange, Key, Prefix, RequestId, Response, Revision,
+    ApiError, ClientId, Key, Prefix, Request, RequestFrame, RequestId, Response, Revision,
 };
-use aspen_cluster::ClusterNode;
+use aspen_cluster::{ClusterNode, RequestServer, core_services};
 use bytes::Bytes;
+use net_types::EntityId;
+use net_types::limits::DEFAULT_MAX_CLIENTS;
 
 use crate::mesh::entity;
 
@@ -15,31 +18,58 @@ pub(crate) fn key(text: &str) -> Key {
     Key::new(text.to_owned()).unwrap()
 }
 
-/// Sends a request as the bytes that arrive from the network.
-pub(crate) async fn send<R: Exchange>(
-    node: &ClusterNode,
-    request: R,
-) -> Result<R::Reply, ApiError> {
-    send_named(node, request, RequestId::UNNAMED).await
+/// What answers requests to a node. Its core services hold no state of their own.
+pub(crate) fn server(node: &ClusterNode) -> RequestServer {
+    let services = core_services(node, &prometheus::Registry::new()).unwrap();
+    RequestServer::new(node.clone(), services, DEFAULT_MAX_CLIENTS)
 }
 
-pub(crate) async fn send_named<R: Exchange>(
+/// Answers the bytes of a request as a node does.
+pub(crate) async fn answer(node: &ClusterNode, from: EntityId, body: Bytes) -> Bytes {
+    server(node).handle(from, body).await
+}
+
+/// What a node measures, as text.
+pub(crate) fn metrics(node: &ClusterNode) -> String {
+    prometheus::TextEncoder::new().encode_to_string(&node.collector().collect()).unwrap()
+}
+
+/// Sends a request as the bytes that arrive from the network.
+pub(crate) async fn send<R: Request>(node: &ClusterNode, request: R) -> Result<R::Reply, ApiError> {
+    send_once(node, request, RequestId::NONE).await
+}
+
+pub(crate) async fn send_once<R: Request>(
     node: &ClusterNode,
     request: R,
     id: RequestId,
 ) -> Result<R::Reply, ApiError> {
-    let body = AuthenticatedRequest::new(request, id).encode();
-    let answer = node.handle_client(entity(99), body).await;
-    R::reply(Response::decode(answer).unwrap())
+    let body = RequestFrame::of(&request, id, None);
+    let answer = answer(node, entity(99), body).await;
+    Response::<R::Reply>::decode(answer).unwrap().result
+}
+
+/// A transaction that sets a key.
+pub(crate) fn set(key: Key, value: Bytes, lifetime: Lifetime) -> Transact {
+    Transact::always([WriteOperation::Set { key, value, lifetime }])
+}
+
+/// A transaction that replaces a value if it is the expected one, and reads it if it is not.
+pub(crate) fn swap(key: Key, expected: Option<Bytes>, new: Bytes) -> Transact {
+    Transact {
+        compares: vec![Compare::value(key.clone(), expected)],
+        then: vec![WriteOperation::set(key.clone(), new).into()],
+        otherwise: vec![TransactionOperation::Read { key }],
+    }
 }
 
 pub(crate) async fn put(node: &ClusterNode, name: &str, value: &str) -> Result<u64, ApiError> {
-    let write = WriteKey { key: key(name), value: Bytes::from(value.to_owned()) };
+    let write = set(key(name), Bytes::from(value.to_owned()), Lifetime::Forever {});
     send(node, write).await.map(|written| written.revision.0)
 }
 
 pub(crate) async fn put_for(node: &ClusterNode, name: &str, ttl_ms: u64) -> Result<u64, ApiError> {
-    let write = WriteKeyWithTtl { key: key(name), value: Bytes::from_static(b"x"), ttl_ms };
+    let write = set(key(name), Bytes::from_static(b"x"), Lifetime::Ttl { ttl_ms });
     send(node, write).await.map(|written| written.revision.0)
 }
 
@@ -64,12 +94,9 @@ pub(crate) async fn cas(
     new: &str,
     id: RequestId,
 ) -> Result<bool, ApiError> {
-    let swap = CompareAndSwapKey {
-        key: key(name),
-        expected: expected.map(|text| Bytes::from(text.to_owned())),
-        new_value: Bytes::from(new.to_owned()),
-    };
-    send_named(node, swap, id).await.map(|swapped| swapped.is_success)
+    let expected = expected.map(|text| Bytes::from(text.to_owned()));
+    let swap = swap(key(name), expected, Bytes::from(new.to_owned()));
+    send_once(node, swap, id).await.map(|swapped| swapped.is_success())
 }
 
 pub(crate) async fn keys(node: &ClusterNode, consistency: Consistency) -> Vec<String> {

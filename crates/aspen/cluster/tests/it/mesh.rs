@@ -99,7 +99,7 @@ impl Transport for End {
                 let node = mesh.reach(from, to)?;
                 let answer = match service {
                     service::RAFT => node.handle_raft(from, body).await,
-                    _ => node.handle_client(from, body).await,
+                    _ => crate::client::answer(&node, from, body).await,
                 };
                 drop(node);
                 tokio::time::sleep(LATENCY).await;

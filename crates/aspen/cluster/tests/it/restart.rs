@@ -78,7 +78,7 @@ async fn rows_in_memory_are_written_out_once_they_are_many_bytes() {
         }
         until(|| (node.raft_metrics().snapshot_index > before).then_some(())).await;
     }
-    let text = node.prometheus_text();
+    let text = crate::client::metrics(&node);
     let begun = text.lines().find_map(|line| line.strip_prefix("aspen_checkpoints_total "));
     let begun: u64 = begun.unwrap().parse().unwrap();
     assert!((3..=9).contains(&begun), "one for each 32 KiB, not one for each write: {begun}");

@@ -30,7 +30,8 @@ async fn start(n: u64) -> Running {
     let config = ClusterConfig::new(MemberId(n), addr, disk);
     let transport = Arc::new(MeshTransport::new(mesh.clone()));
     let node = ClusterNode::start(config, transport).await.unwrap();
-    let services = ClusterServices::serve(&mesh, &node).unwrap();
+    let server = crate::client::server(&node);
+    let services = ClusterServices::serve(&mesh, &node, &server).unwrap();
     Running { node, mesh, _services: services, _dir: dir }
 }
 

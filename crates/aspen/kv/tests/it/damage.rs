@@ -1,8 +1,8 @@
 //! Damaged input is refused with an error, never with a panic or a wrong state.
 
-use aspen_api::Revision;
 use aspen_api::codec::Wire;
 use aspen_api::kv::ScanKeys;
+use aspen_api::{Level, Revision};
 use aspen_kv::conformance::{dump, proposals, snapshot};
 use aspen_kv::snapshot::{Restore, RestoreError};
 use aspen_kv::{
@@ -29,26 +29,26 @@ proptest! {
         cut in any::<usize>(),
     ) {
         for (_, proposal) in proposals(seed, 8) {
-            let bytes = proposal.to_bytes();
+            let bytes = proposal.encode();
             for end in 0..bytes.len() {
-                prop_assert!(Proposal::from_bytes(bytes.slice(..end)).is_err());
+                prop_assert!(Proposal::decode(bytes.slice(..end), Level::TOP).is_err());
             }
             let mut longer = bytes.to_vec();
             longer.push(0);
-            prop_assert!(Proposal::from_bytes(longer.clone().into()).is_err());
+            prop_assert!(Proposal::decode(longer.clone().into(), Level::TOP).is_err());
             for (at, mask) in &flips {
                 let at = at % longer.len();
                 longer[at] ^= mask;
             }
             longer.truncate(cut % (longer.len() + 1));
-            let _ = Proposal::from_bytes(longer.into());
+            let _ = Proposal::decode(longer.into(), Level::TOP);
         }
     }
 
     #[test]
     fn arbitrary_bytes_are_decoded_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let bytes = Bytes::from(bytes);
-        let _ = Proposal::from_bytes(bytes.clone());
+        let _ = Proposal::decode(bytes.clone(), Level::TOP);
         let _ = Command::from_bytes(bytes.clone());
         let _ = Reply::from_bytes(bytes.clone());
         let mut tables = MemoryTables::new();

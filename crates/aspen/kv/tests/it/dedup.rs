@@ -1,6 +1,8 @@
 //! Repeated requests are answered, not applied again.
 
-use aspen_api::kv::{Lifetime, WriteResult};
+use aspen_api::kv::{
+    Compare, Lifetime, Transact, TransactionOperation, TransactionOutcome, WriteOperation,
+};
 use aspen_api::{ClientId, ErrorCode, LeaseId, RequestId, Revision};
 use aspen_kv::conformance::dump;
 use aspen_kv::{Applier, Command, MemoryTables, Proposal, Reply, TableId};
@@ -8,7 +10,7 @@ use bytes::Bytes;
 use net_types::limits::{DEDUP_WINDOW_REQUESTS, MAX_DEDUP_CLIENTS};
 use proptest::prelude::*;
 
-use crate::store::{Store, key, refusal};
+use crate::store::{Store, key, outcomes, put, refusal};
 
 fn id(client: u8, counter: u64) -> Option<RequestId> {
     id_since(client, counter, 0)
@@ -19,12 +21,24 @@ fn id_since(client: u8, counter: u64, since: u64) -> Option<RequestId> {
 }
 
 fn set(value: &'static str) -> Command {
-    Command::Set { key: key("k"), value: value.into(), lifetime: Lifetime::Forever {} }
+    put("k", value, Lifetime::Forever {})
 }
 
 fn swap(expected: Option<&'static str>, new_value: &'static str) -> Command {
-    let expected = expected.map(Bytes::from);
-    Command::CompareAndSwap { key: key("k"), expected, new_value: new_value.into() }
+    let request = Transact {
+        compares: vec![Compare::value(key("k"), expected.map(Bytes::from))],
+        then: vec![WriteOperation::set(key("k"), new_value).into()],
+        otherwise: vec![TransactionOperation::Read { key: key("k") }],
+    };
+    Command::Transact { request }
+}
+
+/// The revision of a transaction whose comparisons held.
+fn written(reply: Reply) -> u64 {
+    match reply {
+        Reply::Transact { result } if result.is_success() => result.revision.0,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -44,9 +58,9 @@ fn a_late_copy_of_a_failed_request_is_not_carried_out() {
     let mut store = Store::default();
     store.set("k", "1");
     let failed = store.apply_named(swap(None, "2"), id(1, 1));
-    assert!(matches!(&failed, Reply::CompareAndSwap { result } if !result.is_success));
+    assert!(matches!(&failed, Reply::Transact { result } if !result.is_success()));
     let no_lease = Lifetime::Lease { lease_id: LeaseId(7) };
-    let leased = Command::Set { key: key("l"), value: "v".into(), lifetime: no_lease };
+    let leased = put("l", "v", no_lease);
     let refused = store.apply_named(leased.clone(), id(1, 2));
 
     // What they failed for is gone, but their sender was told that they failed.
@@ -58,15 +72,19 @@ fn a_late_copy_of_a_failed_request_is_not_carried_out() {
 }
 
 #[test]
-fn an_answer_that_is_too_large_to_record_is_remembered_as_a_conflict() {
+fn an_answer_that_is_too_large_to_record_is_remembered_without_what_it_read() {
     let mut store = Store::default();
     let value: Bytes = vec![7; 1 << 20].into();
-    let large = Command::Set { key: key("k"), value, lifetime: Lifetime::Forever {} };
-    store.apply(large);
-    let first = store.apply_named(swap(None, "2"), id(1, 1));
-    assert!(matches!(first, Reply::CompareAndSwap { result } if result.actual_value.is_some()));
+    store.apply(put("k", value, Lifetime::Forever {}));
+    let outcome = |reply| match outcomes(reply) {
+        (outcomes, revision) if outcomes.len() == 1 => (outcomes[0].clone(), revision),
+        other => panic!("{other:?}"),
+    };
+    let (first, revision) = outcome(store.apply_named(swap(None, "2"), id(1, 1)));
+    assert!(matches!(first, TransactionOutcome::Read { item: Some(_) }));
     store.delete("k");
-    assert_eq!(refusal(store.apply_named(swap(None, "2"), id(1, 1))), ErrorCode::Conflict);
+    let again = outcome(store.apply_named(swap(None, "2"), id(1, 1)));
+    assert_eq!(again, (TransactionOutcome::NotKept {}, revision));
     assert_eq!(store.value("k"), None);
 }
 
@@ -80,7 +98,7 @@ fn a_request_older_than_the_window_is_refused() {
     let reply = store.apply_named(set("late"), id(1, 1));
     assert_eq!(refusal(reply), ErrorCode::SessionExpired);
     let oldest = store.apply_named(set("late"), id(1, 2));
-    assert!(matches!(oldest, Reply::Write { result } if result.revision == Revision(2)));
+    assert_eq!(written(oldest), 2);
     assert_eq!(store.item("k").unwrap().mod_revision, revision);
     let rows = dump(&store.tables).iter().filter(|row| row.0 == TableId::Replies).count();
     assert_eq!(rows as u64, DEDUP_WINDOW_REQUESTS);
@@ -91,10 +109,10 @@ fn requests_may_arrive_in_any_order_within_the_window() {
     let mut store = Store::default();
     for counter in [100, 1, 50] {
         let reply = store.apply_named(set("v"), id(1, counter));
-        assert!(matches!(reply, Reply::Write { .. }));
+        written(reply);
     }
     let again = store.apply_named(set("w"), id(1, 1));
-    assert!(matches!(again, Reply::Write { result } if result.revision == Revision(2)));
+    assert_eq!(written(again), 2);
 }
 
 #[test]
@@ -106,7 +124,7 @@ fn a_silent_client_is_forgotten_after_ten_minutes_and_not_before() {
     store.apply_named(set("v"), id(1, 2));
     store.now_ms += 10 * minute;
     let repeated = store.apply_named(set("w"), id(1, 2));
-    assert!(matches!(repeated, Reply::Write { result } if result.revision == Revision(2)));
+    assert_eq!(written(repeated), 2);
     store.now_ms += 2 * minute;
     store.tick();
     assert_eq!(store.header().client_count, 0);
@@ -124,7 +142,7 @@ fn a_busy_client_is_not_forgotten() {
     }
     assert_eq!(store.header().client_count, 1);
     let repeated = store.apply_named(set("w"), id(1, 1));
-    assert!(matches!(repeated, Reply::Write { result } if result.revision == Revision(1)));
+    assert_eq!(written(repeated), 1);
 }
 
 #[test]
@@ -146,12 +164,11 @@ fn the_number_of_clients_is_bounded_and_the_most_silent_one_goes_first() {
         applier.apply(Revision(revision), &proposal).unwrap()
     };
     let newest = MAX_DEDUP_CLIENTS + 2;
-    let written = |revision| Reply::Write { result: WriteResult { revision: Revision(revision) } };
-    assert_eq!(ask(1, 1, newest), written(2), "remembered");
+    assert_eq!(written(ask(1, 1, newest)), 2, "remembered");
     let lost = ask(0, 0, newest + 1);
     assert_eq!(refusal(lost), ErrorCode::SessionExpired, "forgotten, hence not applied again");
     let other = ask(u64::MAX, 1, newest + 2);
-    assert_eq!(other, written(newest + 2), "named after what was forgotten");
+    assert_eq!(written(other), newest + 2, "named after what was forgotten");
 }
 
 /// A request that may arrive any number of times, at any time.
@@ -204,12 +221,12 @@ proptest! {
                     let newest = Revision(store.revision + 1);
                     let is_new = ask.first.is_none() && ask.id.since.0 == store.revision;
                     match store.apply_named(set("v"), Some(ask.id)) {
-                        Reply::Write { result } if result.revision == newest => {
+                        Reply::Transact { result } if result.revision == newest => {
                             prop_assert_eq!(ask.first, None, "applied again");
                             asks[at].first = Some(newest);
                             effects += 1;
                         }
-                        Reply::Write { result } => {
+                        Reply::Transact { result } => {
                             prop_assert_eq!(Some(result.revision), ask.first);
                         }
                         other => {

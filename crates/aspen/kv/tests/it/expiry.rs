@@ -1,13 +1,13 @@
 //! Time to live and leases, by log time.
 
 use aspen_api::kv::{Lifetime, ReadKey, WriteOperation};
-use aspen_api::lease::{LeaseList, LeaseTimeToLive};
+use aspen_api::lease::{LeaseGrant, LeaseKeepalive, LeaseList, LeaseRevoke, LeaseTimeToLive};
 use aspen_api::{ErrorCode, LeaseId};
 use aspen_kv::conformance::dump;
 use aspen_kv::{Change, Command, Reply, TableId, View, maintenance};
 use net_types::limits::{EXPIRED_PER_ENTRY, MAX_LOG_TIME_MS, MAX_TIME_TO_LIVE};
 
-use crate::store::{Store, key, refusal};
+use crate::store::{Store, key, put, refusal, write};
 
 fn rows(store: &Store, table: TableId) -> usize {
     dump(&store.tables).iter().filter(|row| row.0 == table).count()
@@ -24,8 +24,16 @@ fn crowd(store: &mut Store, count: usize, ttl_ms: u64) {
                 lifetime: Lifetime::Ttl { ttl_ms },
             })
             .collect();
-        store.apply(Command::BatchWrite { operations });
+        store.apply(write(operations));
     }
+}
+
+fn keepalive(lease: u64) -> Command {
+    Command::LeaseKeepalive { request: LeaseKeepalive { lease_id: LeaseId(lease) } }
+}
+
+fn revoke(lease: u64) -> Command {
+    Command::LeaseRevoke { request: LeaseRevoke { lease_id: LeaseId(lease) } }
 }
 
 #[test]
@@ -66,11 +74,11 @@ fn time_to_live_has_bounds() {
     let longest = MAX_TIME_TO_LIVE.as_millis() as u64;
     let mut set = |ttl_ms| {
         let lifetime = Lifetime::Ttl { ttl_ms };
-        store.apply(Command::Set { key: key("k"), value: "v".into(), lifetime })
+        store.apply(put("k", "v", lifetime))
     };
     assert_eq!(refusal(set(0)), ErrorCode::InvalidRequest);
     assert_eq!(refusal(set(longest + 1)), ErrorCode::InvalidRequest);
-    assert!(matches!(set(longest), Reply::Write { .. }));
+    assert!(matches!(set(longest), Reply::Transact { .. }));
 }
 
 #[test]
@@ -172,7 +180,7 @@ fn a_lease_keeps_its_keys_and_takes_them_along() {
     assert_eq!(result.keys, ["a", "b"].map(key));
 
     store.now_ms = 600;
-    let kept = store.apply(Command::LeaseKeepalive { lease_id: LeaseId(7) });
+    let kept = store.apply(keepalive(7));
     assert!(matches!(kept, Reply::LeaseKeepalive { .. }));
     store.now_ms = 1_599;
     store.tick();
@@ -183,7 +191,7 @@ fn a_lease_keeps_its_keys_and_takes_them_along() {
     assert_eq!(store.value("c"), Some("2".into()), "a plain write detached it");
     assert!(store.view().lease_time_to_live(&ttl).is_err());
     assert_eq!((rows(&store, TableId::Leases), rows(&store, TableId::LeaseKeys)), (0, 0));
-    let keepalive = store.apply(Command::LeaseKeepalive { lease_id: LeaseId(7) });
+    let keepalive = store.apply(keepalive(7));
     assert_eq!(refusal(keepalive), ErrorCode::NotFound);
 }
 
@@ -195,7 +203,7 @@ fn revoking_ends_all_keys_at_once_however_many() {
         store.set_leased(&format!("k{n:03}"), "v", 7);
     }
     let before = store.revision;
-    let reply = store.apply(Command::LeaseRevoke { lease_id: LeaseId(7) });
+    let reply = store.apply(revoke(7));
     let Reply::LeaseRevoke { result } = reply else { panic!("{reply:?}") };
     assert_eq!(result.keys_deleted, 200);
     assert!(store.scan("", 1_000, None).entries.is_empty());
@@ -232,7 +240,7 @@ fn a_revoked_lease_ends_at_its_revocation_while_older_removals_are_pending() {
     crowd(&mut store, 300, 50);
     store.now_ms = 50;
     let earlier = store.set("other", "v");
-    let revoked = store.apply(Command::LeaseRevoke { lease_id: LeaseId(7) });
+    let revoked = store.apply(revoke(7));
     assert!(matches!(revoked, Reply::LeaseRevoke { .. }));
     let revoked_at = store.revision;
     store.now_ms = 60;
@@ -251,8 +259,8 @@ fn lease_ids_are_chosen_or_generated_and_listed() {
     assert_eq!(refusal(store.grant(3, 10)), ErrorCode::Conflict);
     assert_eq!(refusal(store.grant(1 << 52, 10)), ErrorCode::InvalidRequest);
     assert_eq!(refusal(store.grant(4, 0)), ErrorCode::InvalidRequest);
-    let Reply::LeaseGrant { result } =
-        store.apply(Command::LeaseGrant { lease_id: None, ttl_seconds: 10 })
+    let Reply::LeaseGrant { result } = store
+        .apply(Command::LeaseGrant { request: LeaseGrant { lease_id: None, ttl_seconds: 10 } })
     else {
         panic!("not granted");
     };
@@ -268,7 +276,7 @@ fn lease_ids_are_chosen_or_generated_and_listed() {
 fn writing_with_an_unknown_lease_fails() {
     let mut store = Store::default();
     let lifetime = Lifetime::Lease { lease_id: LeaseId(1) };
-    let reply = store.apply(Command::Set { key: key("k"), value: "v".into(), lifetime });
+    let reply = store.apply(put("k", "v", lifetime));
     assert_eq!(refusal(reply), ErrorCode::NotFound);
     assert_eq!(store.value("k"), None);
 }

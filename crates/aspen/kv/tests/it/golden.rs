@@ -3,15 +3,19 @@
 
 use aspen_api::codec::Wire;
 use aspen_api::kv::{
-    BatchWriteResult, CompactResult, Compare, CompareAndSwapResult, CompareTarget, Condition,
-    ConditionFailure, ConditionalBatchWrite, ConditionalBatchWriteResult, DeleteResult, Item,
-    Lifetime, Relation, Transact, TransactResult, TransactionOperation, TransactionOutcome,
-    WriteOperation, WriteResult,
+    Compact, CompactResult, Compare, CompareTarget, Item, Lifetime, NumberRange, Relation,
+    Transact, TransactResult, TransactionOperation, TransactionOutcome, WriteOperation,
 };
-use aspen_api::lease::{LeaseGrantResult, LeaseKeepaliveResult, LeaseRevokeResult};
-use aspen_api::{ApiError, ClientId, ErrorCode, LeaseId, RequestId, Revision};
+use aspen_api::lease::{
+    LeaseGrant, LeaseGrantResult, LeaseKeepalive, LeaseKeepaliveResult, LeaseRevoke,
+    LeaseRevokeResult,
+};
+use aspen_api::{ApiError, ClientId, ErrorCode, LeaseId, Level, RequestId, Revision};
 use aspen_kv::conformance::snapshot;
-use aspen_kv::{Command, MemoryTables, Proposal, Reply, TableId, TickResult, WriteTables};
+use aspen_kv::{
+    Command, MemoryTables, Proposal, ProposalError, Reply, StepResult, TableId, TickResult,
+    WriteTables,
+};
 
 use crate::store::key;
 
@@ -29,15 +33,6 @@ fn operations() -> Vec<WriteOperation> {
     ]
 }
 
-fn conditional() -> ConditionalBatchWrite {
-    let conditions = vec![
-        Condition::ValueEquals { key: key("k"), value: "v".into() },
-        Condition::KeyExists { key: key("k") },
-        Condition::KeyNotExists { key: key("k") },
-    ];
-    ConditionalBatchWrite { conditions, operations: operations()[3..].to_vec() }
-}
-
 fn transaction() -> Transact {
     let targets = [
         (Relation::Equal, CompareTarget::Value { value: "v".into() }),
@@ -45,31 +40,31 @@ fn transaction() -> Transact {
         (Relation::Greater, CompareTarget::CreateRevision { revision: Revision(3) }),
         (Relation::Less, CompareTarget::ModRevision { revision: Revision(4) }),
         (Relation::Equal, CompareTarget::Exists { exists: true }),
+        (Relation::Less, CompareTarget::Number { magnitude: 300, is_negative: true }),
     ];
     let compares =
         targets.map(|(relation, target)| Compare { key: key("k"), relation, target }).to_vec();
-    let delete = TransactionOperation::Write { operation: operations()[3].clone() };
-    Transact {
-        compares,
-        then: vec![delete, TransactionOperation::Read { key: key("k") }],
-        otherwise: vec![],
-    }
+    let mut then: Vec<TransactionOperation> = operations().into_iter().map(Into::into).collect();
+    then.push(TransactionOperation::Read { key: key("k") });
+    let add = |is_subtraction, range| TransactionOperation::Add {
+        key: key("k"),
+        amount: 300,
+        is_subtraction,
+        range,
+    };
+    let otherwise = vec![add(false, NumberRange::Unsigned), add(true, NumberRange::Signed)];
+    Transact { compares, then, otherwise }
 }
 
 fn commands() -> Vec<Command> {
-    let (k, v) = (key("k"), "v".into());
+    let lease_id = LeaseId(5);
     vec![
-        Command::Set { key: k.clone(), value: v, lifetime: Lifetime::Forever {} },
-        Command::Delete { key: k.clone() },
-        Command::CompareAndSwap { key: k.clone(), expected: None, new_value: "w".into() },
-        Command::CompareAndDelete { key: k, expected: "v".into() },
-        Command::BatchWrite { operations: operations() },
-        Command::ConditionalBatchWrite { batch: conditional() },
-        Command::Transact { transaction: transaction() },
-        Command::Compact { revision: Revision(9) },
-        Command::LeaseGrant { lease_id: Some(LeaseId(5)), ttl_seconds: 60 },
-        Command::LeaseRevoke { lease_id: LeaseId(5) },
-        Command::LeaseKeepalive { lease_id: LeaseId(5) },
+        Command::Transact { request: transaction() },
+        Command::LeaseGrant { request: LeaseGrant { lease_id: Some(lease_id), ttl_seconds: 60 } },
+        Command::LeaseRevoke { request: LeaseRevoke { lease_id } },
+        Command::LeaseKeepalive { request: LeaseKeepalive { lease_id } },
+        Command::Compact { request: Compact { revision: Revision(9) } },
+        Command::Step { level: Level(2) },
         Command::Tick {},
     ]
 }
@@ -88,34 +83,18 @@ fn replies() -> Vec<Reply> {
         TransactionOutcome::Set {},
         TransactionOutcome::Deleted { was_deleted: true },
         TransactionOutcome::Read { item: Some(item) },
+        TransactionOutcome::Added { magnitude: 300, is_negative: true },
+        TransactionOutcome::NotKept {},
     ];
     vec![
-        Reply::Write { result: WriteResult { revision } },
-        Reply::Delete { result: DeleteResult { was_deleted: true, revision } },
-        Reply::CompareAndSwap {
-            result: CompareAndSwapResult {
-                is_success: false,
-                actual_value: Some("v".into()),
-                revision,
-            },
-        },
-        Reply::BatchWrite { result: BatchWriteResult { operations_applied: 2, revision } },
-        Reply::ConditionalBatchWrite {
-            result: ConditionalBatchWriteResult {
-                conditions_met: false,
-                operations_applied: 0,
-                failed_condition_index: Some(1),
-                failed_condition_reason: Some(ConditionFailure::KeyPresent),
-                revision,
-            },
-        },
-        Reply::Transact { result: TransactResult { is_success: true, outcomes, revision } },
-        Reply::Compact { result: CompactResult { oldest_revision: Revision(9) } },
+        Reply::Transact { result: TransactResult { failed_compare: Some(1), outcomes, revision } },
         Reply::LeaseGrant { result: LeaseGrantResult { lease_id: LeaseId(5), ttl_seconds: 60 } },
         Reply::LeaseRevoke { result: LeaseRevokeResult { keys_deleted: 7 } },
         Reply::LeaseKeepalive {
             result: LeaseKeepaliveResult { lease_id: LeaseId(5), ttl_seconds: 60 },
         },
+        Reply::Compact { result: CompactResult { oldest_revision: Revision(9) } },
+        Reply::Step { result: StepResult { level: Level(2) } },
         Reply::Tick { result: TickResult { removed: 3, is_more: true } },
         Reply::Refused { error: ApiError::new(ErrorCode::NotFound, "no") },
     ]
@@ -145,12 +124,34 @@ fn replies_are_pinned() {
 #[test]
 fn proposals_are_pinned() {
     let request_id = RequestId { client: ClientId([0xcc; 16]), counter: 300, since: Revision(200) };
-    let command = Command::Delete { key: key("k") };
+    let command = Command::Compact { request: Compact { revision: Revision(300) } };
     let named = Proposal { log_time_ms: 1, request_id: Some(request_id), command: command.clone() };
     let unnamed = Proposal { log_time_ms: 1_000, request_id: None, command };
-    let pinned = "010101cccccccccccccccccccccccccccccccc ac02 c801 02016b 01e80700 02016b";
+    let pinned =
+        "01 01 01 01cccccccccccccccccccccccccccccccc ac02 c801 05ac02 01 01 e807 00 05ac02";
     let pinned: String = pinned.split_whitespace().collect();
-    assert_eq!(hex(&named.to_bytes()) + &hex(&unnamed.to_bytes()), pinned);
+    assert_eq!(hex(&named.encode()) + &hex(&unnamed.encode()), pinned);
+    assert_eq!(Proposal::decode(named.encode(), Level::FIRST), Ok(named));
+}
+
+#[test]
+fn a_proposal_of_a_higher_level_is_told_from_a_damaged_one() {
+    let step =
+        Proposal { log_time_ms: 1, request_id: None, command: Command::Step { level: Level(7) } };
+    let (top, bytes) = (Level(6), step.encode());
+    let refused = Proposal::decode(bytes.clone(), top).unwrap_err();
+    assert_eq!(refused, ProposalError::TooNew { level: Level(7), top });
+    assert!(
+        refused.to_string().contains("level 7") && refused.to_string().contains("understands 6")
+    );
+    let mut unknown = bytes.to_vec();
+    unknown.truncate(4);
+    unknown.push(255);
+    let refused = Proposal::decode(unknown.into(), top).unwrap_err();
+    assert_eq!(refused, ProposalError::TooNew { level: Level(7), top }, "whatever the command");
+    let mut lower = bytes.to_vec();
+    lower[1] = 6;
+    assert!(matches!(Proposal::decode(lower.into(), top), Err(ProposalError::Malformed(_))));
 }
 
 #[test]

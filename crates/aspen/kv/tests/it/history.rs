@@ -1,13 +1,13 @@
 //! Older revisions and compaction.
 
-use aspen_api::kv::{ReadKey, ScanKeys};
+use aspen_api::kv::{Compact, ReadKey, ScanKeys};
 use aspen_api::{ErrorCode, Prefix, Revision};
 use aspen_kv::{Command, ReadError, Reply};
 
 use crate::store::{Store, key, keys_of, refusal};
 
 fn compact(store: &mut Store, revision: u64) -> Reply {
-    store.apply(Command::Compact { revision: Revision(revision) })
+    store.apply(Command::Compact { request: Compact { revision: Revision(revision) } })
 }
 
 #[test]

@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 
 use aspen_api::kv::{
-    BatchRead, BatchWriteResult, Compare, CompareAndSwapResult, CompareTarget, Condition,
-    ConditionFailure, ConditionalBatchWrite, ConditionalBatchWriteResult, Consistency,
-    DeleteResult, Item, KeyValue, Lifetime, Relation, ScanKeys, Transact, TransactResult,
-    TransactionOperation, TransactionOutcome, WriteOperation, WriteResult,
+    BatchRead, Compact, Compare, CompareTarget, Consistency, Item, KeyValue, Lifetime, NumberRange,
+    Relation, ScanKeys, Transact, TransactResult, TransactionOperation, TransactionOutcome,
+    WriteOperation,
 };
 use aspen_api::lease::{
-    LeaseGrantResult, LeaseInfo, LeaseKeepaliveResult, LeaseList, LeaseRevokeResult,
+    LeaseGrant, LeaseGrantResult, LeaseInfo, LeaseKeepalive, LeaseKeepaliveResult, LeaseList,
+    LeaseRevoke, LeaseRevokeResult,
 };
-use aspen_api::{ErrorCode, Key, LeaseId, Prefix, Revision};
-use aspen_kv::{Command, ReadError, Reply, TickResult, View};
+use aspen_api::{ErrorCode, Key, LeaseId, Level, Prefix, Revision};
+use aspen_kv::{Command, ReadError, Reply, StepResult, TickResult, View};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use crate::store::{Store, key};
+use crate::store::{Store, key, write};
 
 type World = BTreeMap<Key, Item>;
 
@@ -31,6 +31,7 @@ struct Model {
     now_ms: u64,
     oldest: u64,
     revision: u64,
+    level: Level,
 }
 
 fn alive_at(world: &World, leases: &Leases, now_ms: u64) -> World {
@@ -58,43 +59,9 @@ impl Model {
     }
 
     fn execute(&mut self, command: &Command) -> Reply {
-        let revision = Revision(self.revision);
         match command {
-            Command::Set { key, value, lifetime } => match self.refused(lifetime) {
-                Some(reply) => reply,
-                None => {
-                    self.set(key, value, lifetime);
-                    Reply::Write { result: WriteResult { revision } }
-                }
-            },
-            Command::Delete { key } => {
-                let was_deleted = self.world.remove(key).is_some();
-                Reply::Delete { result: DeleteResult { was_deleted, revision } }
-            }
-            Command::CompareAndSwap { key, expected, new_value } => {
-                let actual = self.world.get(key).map(|item| item.value.clone());
-                let is_success = actual == *expected;
-                if is_success {
-                    self.set(key, new_value, &Lifetime::Forever {});
-                }
-                let actual_value = if is_success { None } else { actual };
-                let result = CompareAndSwapResult { is_success, actual_value, revision };
-                Reply::CompareAndSwap { result }
-            }
-            Command::CompareAndDelete { key, expected } => {
-                let actual = self.world.get(key).map(|item| item.value.clone());
-                let is_success = actual.as_ref() == Some(expected);
-                if is_success {
-                    self.world.remove(key);
-                }
-                let actual_value = if is_success { None } else { actual };
-                let result = CompareAndSwapResult { is_success, actual_value, revision };
-                Reply::CompareAndSwap { result }
-            }
-            Command::BatchWrite { operations } => self.batch(operations),
-            Command::ConditionalBatchWrite { batch } => self.conditional(batch),
-            Command::Transact { transaction } => self.transact(transaction),
-            Command::Compact { revision } => {
+            Command::Transact { request } => self.transact(request),
+            Command::Compact { request: Compact { revision } } => {
                 if revision.0 > self.revision {
                     return refuse(ErrorCode::InvalidRequest);
                 }
@@ -102,7 +69,7 @@ impl Model {
                 let oldest_revision = Revision(self.oldest);
                 Reply::Compact { result: aspen_api::kv::CompactResult { oldest_revision } }
             }
-            Command::LeaseGrant { lease_id, ttl_seconds } => {
+            Command::LeaseGrant { request: LeaseGrant { lease_id, ttl_seconds } } => {
                 let lease_id = lease_id.filter(|id| id.0 > 0);
                 let id = lease_id.unwrap_or(LeaseId(self.revision | 1 << 52));
                 if self.leases.contains_key(&id) {
@@ -112,7 +79,7 @@ impl Model {
                 let result = LeaseGrantResult { lease_id: id, ttl_seconds: *ttl_seconds };
                 Reply::LeaseGrant { result }
             }
-            Command::LeaseRevoke { lease_id } => {
+            Command::LeaseRevoke { request: LeaseRevoke { lease_id } } => {
                 if self.leases.remove(lease_id).is_none() {
                     return refuse(ErrorCode::NotFound);
                 }
@@ -121,15 +88,19 @@ impl Model {
                 let keys_deleted = (before - self.world.len()) as u64;
                 Reply::LeaseRevoke { result: LeaseRevokeResult { keys_deleted } }
             }
-            Command::LeaseKeepalive { lease_id } => match self.leases.get_mut(lease_id) {
+            Command::LeaseKeepalive { request } => match self.leases.get_mut(&request.lease_id) {
                 None => refuse(ErrorCode::NotFound),
                 Some((ttl_seconds, deadline)) => {
                     *deadline = self.now_ms + *ttl_seconds * 1_000;
-                    let (lease_id, ttl_seconds) = (*lease_id, *ttl_seconds);
+                    let (lease_id, ttl_seconds) = (request.lease_id, *ttl_seconds);
                     let result = LeaseKeepaliveResult { lease_id, ttl_seconds };
                     Reply::LeaseKeepalive { result }
                 }
             },
+            Command::Step { level } => {
+                self.level = self.level.max(*level);
+                Reply::Step { result: StepResult { level: self.level } }
+            }
             Command::Tick {} => Reply::Tick { result: TickResult { removed: 0, is_more: false } },
         }
     }
@@ -183,82 +154,76 @@ impl Model {
         })
     }
 
-    fn batch(&mut self, operations: &[WriteOperation]) -> Reply {
-        if let Some(reply) = self.first_refusal(operations) {
-            return reply;
-        }
-        for operation in operations {
-            self.write(operation);
-        }
-        let operations_applied = operations.len() as u32;
-        let revision = Revision(self.revision);
-        Reply::BatchWrite { result: BatchWriteResult { operations_applied, revision } }
-    }
-
-    fn conditional(&mut self, batch: &ConditionalBatchWrite) -> Reply {
-        let failed = batch.conditions.iter().enumerate().find_map(|(index, condition)| {
-            let value = self.world.get(condition.key()).map(|item| &item.value);
-            let reason = match condition {
-                Condition::ValueEquals { value: wanted, .. } => match value {
-                    Some(value) if value == wanted => return None,
-                    Some(_) => ConditionFailure::ValueDiffers,
-                    None => ConditionFailure::KeyMissing,
-                },
-                Condition::KeyExists { .. } if value.is_some() => return None,
-                Condition::KeyExists { .. } => ConditionFailure::KeyMissing,
-                Condition::KeyNotExists { .. } if value.is_none() => return None,
-                Condition::KeyNotExists { .. } => ConditionFailure::KeyPresent,
-            };
-            Some((index as u32, reason))
-        });
-        let mut result = ConditionalBatchWriteResult {
-            conditions_met: failed.is_none(),
-            operations_applied: 0,
-            failed_condition_index: failed.map(|(index, _)| index),
-            failed_condition_reason: failed.map(|(_, reason)| reason),
-            revision: Revision(self.revision),
-        };
-        if failed.is_none() {
-            if let Some(reply) = self.first_refusal(&batch.operations) {
-                return reply;
-            }
-            for operation in &batch.operations {
-                self.write(operation);
-                result.operations_applied += 1;
-            }
-        }
-        Reply::ConditionalBatchWrite { result }
-    }
-
     fn transact(&mut self, transaction: &Transact) -> Reply {
-        let is_success = transaction.compares.iter().all(|compare| self.holds(compare));
-        let branch = if is_success { &transaction.then } else { &transaction.otherwise };
+        let failed = transaction.compares.iter().position(|compare| !self.holds(compare));
+        let branch = match failed {
+            None => &transaction.then,
+            Some(_) => &transaction.otherwise,
+        };
         let writes = branch.iter().filter_map(|step| match step {
             TransactionOperation::Write { operation } => Some(operation),
-            TransactionOperation::Read { .. } => None,
+            TransactionOperation::Read { .. } | TransactionOperation::Add { .. } => None,
         });
         if let Some(reply) = self.first_refusal(writes) {
             return reply;
         }
+        let before = self.world.clone();
         let mut outcomes = Vec::new();
         for step in branch {
-            outcomes.push(match step {
-                TransactionOperation::Read { key } => {
-                    TransactionOutcome::Read { item: self.world.get(key).cloned() }
+            match self.step(step) {
+                Some(outcome) => outcomes.push(outcome),
+                None => {
+                    self.world = before;
+                    return refuse(ErrorCode::Conflict);
                 }
-                TransactionOperation::Write { operation } => match operation {
-                    WriteOperation::Set { .. } => {
-                        self.write(operation);
-                        TransactionOutcome::Set {}
-                    }
-                    WriteOperation::Delete { .. } => {
-                        TransactionOutcome::Deleted { was_deleted: self.write(operation) }
-                    }
-                },
-            });
+            }
         }
+        let failed_compare = failed.map(|at| at as u32);
         let revision = Revision(self.revision);
-        Reply::Transact { result: TransactResult { is_success, outcomes, revision } }
+        Reply::Transact { result: TransactResult { failed_compare, outcomes, revision } }
+    }
+
+    /// `None` if there is no number to add to.
+    fn step(&mut self, step: &TransactionOperation) -> Option<TransactionOutcome> {
+        Some(match step {
+            TransactionOperation::Read { key } => {
+                TransactionOutcome::Read { item: self.world.get(key).cloned() }
+            }
+            TransactionOperation::Write { operation } => match operation {
+                WriteOperation::Set { .. } => {
+                    self.write(operation);
+                    TransactionOutcome::Set {}
+                }
+                WriteOperation::Delete { .. } => {
+                    TransactionOutcome::Deleted { was_deleted: self.write(operation) }
+                }
+            },
+            TransactionOperation::Add { key, amount, is_subtraction, range } => {
+                let (low, high) = match range {
+                    NumberRange::Unsigned => (0, i128::from(u64::MAX)),
+                    NumberRange::Signed => (i64::MIN.into(), i64::MAX.into()),
+                };
+                let number = self.number(key).filter(|n| (low..=high).contains(n))?;
+                let by = i128::from(*amount) * if *is_subtraction { -1 } else { 1 };
+                let number = (number + by).min(high).max(low);
+                let old = self.world.get(key).cloned();
+                self.set(key, &number.to_string().into(), &Lifetime::Forever {});
+                if let (Some(item), Some(old)) = (self.world.get_mut(key), old) {
+                    (item.expires_at_ms, item.lease_id) = (old.expires_at_ms, old.lease_id);
+                }
+                TransactionOutcome::Added {
+                    magnitude: number.unsigned_abs() as u64,
+                    is_negative: number < 0,
+                }
+            }
+        })
+    }
+
+    fn number(&self, key: &Key) -> Option<i128> {
+        match self.world.get(key) {
+            None => Some(0),
+            Some(item) => std::str::from_utf8(&item.value).ok()?.parse().ok(),
+        }
     }
 
     fn holds(&self, compare: &Compare) -> bool {
@@ -284,6 +249,15 @@ impl Model {
                 related(item.map_or(0, |i| i.mod_revision.0), revision.0)
             }
             CompareTarget::Exists { exists } => related(item.is_some().into(), (*exists).into()),
+            CompareTarget::Number { magnitude, is_negative } => {
+                let right = i128::from(*magnitude) * if *is_negative { -1 } else { 1 };
+                self.number(&compare.key).is_some_and(|left| match compare.relation {
+                    Relation::Equal => left == right,
+                    Relation::NotEqual => left != right,
+                    Relation::Greater => left > right,
+                    Relation::Less => left < right,
+                })
+            }
         }
     }
 }
@@ -296,7 +270,7 @@ fn any_key() -> impl Strategy<Value = Key> {
 }
 
 fn any_value() -> impl Strategy<Value = Bytes> {
-    prop_oneof![Just(""), Just("x"), Just("y")].prop_map(Bytes::from)
+    prop_oneof![Just(""), Just("x"), Just("y"), Just("7"), Just("-2")].prop_map(Bytes::from)
 }
 
 fn any_lifetime() -> impl Strategy<Value = Lifetime> {
@@ -315,14 +289,6 @@ fn any_operation() -> impl Strategy<Value = WriteOperation> {
     ]
 }
 
-fn any_condition() -> impl Strategy<Value = Condition> {
-    prop_oneof![
-        (any_key(), any_value()).prop_map(|(key, value)| Condition::ValueEquals { key, value }),
-        any_key().prop_map(|key| Condition::KeyExists { key }),
-        any_key().prop_map(|key| Condition::KeyNotExists { key }),
-    ]
-}
-
 fn any_compare() -> impl Strategy<Value = Compare> {
     let target = prop_oneof![
         any_value().prop_map(|value| CompareTarget::Value { value }),
@@ -330,6 +296,8 @@ fn any_compare() -> impl Strategy<Value = Compare> {
         (0u64..40).prop_map(|r| CompareTarget::CreateRevision { revision: Revision(r) }),
         (0u64..40).prop_map(|r| CompareTarget::ModRevision { revision: Revision(r) }),
         any::<bool>().prop_map(|exists| CompareTarget::Exists { exists }),
+        (0u64..3, any::<bool>())
+            .prop_map(|(magnitude, is_negative)| CompareTarget::Number { magnitude, is_negative }),
     ];
     let relation = proptest::sample::select(Relation::ALL);
     (any_key(), relation, target).prop_map(|(key, relation, target)| Compare {
@@ -339,11 +307,20 @@ fn any_compare() -> impl Strategy<Value = Compare> {
     })
 }
 
+fn any_sum() -> impl Strategy<Value = TransactionOperation> {
+    let amount = prop_oneof![0u64..4, Just(u64::MAX)];
+    let range = proptest::sample::select(NumberRange::ALL);
+    (any_key(), amount, any::<bool>(), range).prop_map(|(key, amount, is_subtraction, range)| {
+        TransactionOperation::Add { key, amount, is_subtraction, range }
+    })
+}
+
 fn any_steps() -> impl Strategy<Value = Vec<TransactionOperation>> {
     proptest::collection::vec(
         prop_oneof![
             any_operation().prop_map(|operation| TransactionOperation::Write { operation }),
             any_key().prop_map(|key| TransactionOperation::Read { key }),
+            any_sum(),
         ],
         0..5,
     )
@@ -359,40 +336,52 @@ fn crowd(ttl_ms: u64, value: Bytes) -> Command {
             lifetime: lifetime.clone(),
         })
         .collect();
-    Command::BatchWrite { operations }
+    write(operations)
+}
+
+/// A write of one key, if it has the expected value.
+fn swap(key: Key, expected: Option<Bytes>, operation: WriteOperation) -> Command {
+    let request = Transact {
+        compares: vec![Compare::value(key.clone(), expected)],
+        then: vec![operation.into()],
+        otherwise: vec![TransactionOperation::Read { key }],
+    };
+    Command::Transact { request }
 }
 
 fn any_command() -> impl Strategy<Value = Command> {
     let transact = (proptest::collection::vec(any_compare(), 0..3), any_steps(), any_steps())
         .prop_map(|(compares, then, otherwise)| Transact { compares, then, otherwise });
-    let batch = (
-        proptest::collection::vec(any_condition(), 0..3),
-        proptest::collection::vec(any_operation(), 0..5),
-    )
-        .prop_map(|(conditions, operations)| ConditionalBatchWrite { conditions, operations });
     let lease = || (1u64..4).prop_map(LeaseId);
     prop_oneof![
-        8 => (any_key(), any_value(), any_lifetime())
-            .prop_map(|(key, value, lifetime)| Command::Set { key, value, lifetime }),
-        3 => any_key().prop_map(|key| Command::Delete { key }),
-        3 => (any_key(), proptest::option::of(any_value()), any_value())
-            .prop_map(|(key, expected, new_value)| Command::CompareAndSwap {
-                key,
-                expected,
-                new_value
-            }),
-        2 => (any_key(), any_value())
-            .prop_map(|(key, expected)| Command::CompareAndDelete { key, expected }),
-        2 => proptest::collection::vec(any_operation(), 0..6)
-            .prop_map(|operations| Command::BatchWrite { operations }),
-        3 => batch.prop_map(|batch| Command::ConditionalBatchWrite { batch }),
-        4 => transact.prop_map(|transaction| Command::Transact { transaction }),
-        1 => (0u64..40).prop_map(|r| Command::Compact { revision: Revision(r) }),
-        3 => (proptest::option::of(0u64..4), 1u64..3).prop_map(|(id, ttl_seconds)| {
-            Command::LeaseGrant { lease_id: id.map(LeaseId), ttl_seconds }
+        8 => (any_key(), any_value(), any_lifetime()).prop_map(|(key, value, lifetime)| {
+            write(vec![WriteOperation::Set { key, value, lifetime }])
         }),
-        1 => lease().prop_map(|lease_id| Command::LeaseRevoke { lease_id }),
-        2 => lease().prop_map(|lease_id| Command::LeaseKeepalive { lease_id }),
+        3 => any_key().prop_map(|key| write(vec![WriteOperation::Delete { key }])),
+        3 => (any_key(), proptest::option::of(any_value()), any_value())
+            .prop_map(|(key, expected, new_value)| {
+                let set = WriteOperation::set(key.clone(), new_value);
+                swap(key, expected, set)
+            }),
+        2 => (any_key(), any_value()).prop_map(|(key, expected)| {
+            let delete = WriteOperation::Delete { key: key.clone() };
+            swap(key, Some(expected), delete)
+        }),
+        2 => proptest::collection::vec(any_operation(), 0..6).prop_map(write),
+        7 => transact.prop_map(|request| Command::Transact { request }),
+        1 => (0u64..40).prop_map(|revision| {
+            Command::Compact { request: Compact { revision: Revision(revision) } }
+        }),
+        3 => (proptest::option::of(0u64..4), 1u64..3).prop_map(|(id, ttl_seconds)| {
+            let request = LeaseGrant { lease_id: id.map(LeaseId), ttl_seconds };
+            Command::LeaseGrant { request }
+        }),
+        1 => lease().prop_map(|lease_id| {
+            Command::LeaseRevoke { request: LeaseRevoke { lease_id } }
+        }),
+        2 => lease().prop_map(|lease_id| {
+            Command::LeaseKeepalive { request: LeaseKeepalive { lease_id } }
+        }),
         1 => Just(Command::Tick {}),
         1 => (1u64..300, any_value()).prop_map(|(ttl_ms, value)| crowd(ttl_ms, value)),
     ]

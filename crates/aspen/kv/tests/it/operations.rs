@@ -1,15 +1,15 @@
-//! The ten operations, batches and transactions, one rule each.
+//! Reads, scans and transactions, one rule each.
 
 use aspen_api::kv::{
-    BatchRead, Compare, CompareTarget, Condition, ConditionalBatchWrite, Consistency, Lifetime,
-    Relation, Transact, TransactionOperation, TransactionOutcome, WriteOperation,
+    BatchRead, Compare, CompareTarget, Consistency, Lifetime, NumberRange, Relation, Transact,
+    TransactionOperation, TransactionOutcome, WriteOperation,
 };
 use aspen_api::{ErrorCode, LeaseId};
 use aspen_kv::{Change, Command, ReadError, Reply};
 use bytes::Bytes;
 use net_types::limits::{MAX_BATCH_READ_BYTES, MAX_TRANSACTION_READ_BYTES, MAX_VALUE_BYTES};
 
-use crate::store::{Store, key, keys_of, refusal};
+use crate::store::{Store, key, keys_of, outcomes, refusal, write};
 
 #[test]
 fn versions_count_writes_and_restart_after_deletion() {
@@ -35,25 +35,6 @@ fn an_empty_value_is_a_value() {
 }
 
 #[test]
-fn compare_and_swap_creates_updates_and_reports_the_actual_value() {
-    let mut store = Store::default();
-    let mut swap = |expected: Option<&'static str>, new_value: &'static str| {
-        let expected = expected.map(Bytes::from);
-        let command =
-            Command::CompareAndSwap { key: key("k"), expected, new_value: new_value.into() };
-        match store.apply(command) {
-            Reply::CompareAndSwap { result } => (result.is_success, result.actual_value),
-            other => panic!("{other:?}"),
-        }
-    };
-    assert_eq!(swap(Some("x"), "1"), (false, None), "absent is not equal to a value");
-    assert_eq!(swap(None, "1"), (true, None));
-    assert_eq!(swap(None, "2"), (false, Some("1".into())));
-    assert_eq!(swap(Some("1"), "2"), (true, None));
-    assert_eq!(swap(Some("1"), "3"), (false, Some("2".into())));
-}
-
-#[test]
 fn a_batch_is_all_or_nothing_and_sees_its_own_order() {
     let mut store = Store::default();
     let operations = vec![
@@ -62,7 +43,7 @@ fn a_batch_is_all_or_nothing_and_sees_its_own_order() {
         WriteOperation::Delete { key: key("b") },
         WriteOperation::set(key("b"), "1"),
     ];
-    store.apply(Command::BatchWrite { operations });
+    store.apply(write(operations));
     assert_eq!((store.value("a"), store.value("b")), (Some("2".into()), Some("1".into())));
     assert_eq!(store.item("a").unwrap().version, 2);
     assert_eq!(store.header().history_count, 0, "what began and ended in one entry never showed");
@@ -76,29 +57,31 @@ fn a_batch_is_all_or_nothing_and_sees_its_own_order() {
         },
     ];
     let before = store.tables.clone();
-    assert_eq!(refusal(store.apply(Command::BatchWrite { operations })), ErrorCode::NotFound);
+    assert_eq!(refusal(store.apply(write(operations))), ErrorCode::NotFound);
     assert_eq!(store.value("a"), Some("2".into()));
     assert_ne!(store.tables, before, "the refused entry still counts as applied");
 }
 
 #[test]
-fn a_conditional_batch_names_the_first_condition_that_fails() {
+fn a_transaction_names_the_first_comparison_that_fails() {
     let mut store = Store::default();
     store.set("a", "1");
-    let mut run = |conditions| {
-        let operations = vec![WriteOperation::Delete { key: key("a") }];
-        let batch = ConditionalBatchWrite { conditions, operations };
-        match store.apply(Command::ConditionalBatchWrite { batch }) {
-            Reply::ConditionalBatchWrite { result } => {
-                (result.operations_applied, result.failed_condition_index)
-            }
+    let mut run = |compares| {
+        let delete = WriteOperation::Delete { key: key("a") };
+        let request = Transact { compares, ..Transact::always([delete]) };
+        match store.apply(Command::Transact { request }) {
+            Reply::Transact { result } => (result.outcomes.len(), result.failed_compare),
             other => panic!("{other:?}"),
         }
     };
-    let exists = |k| Condition::KeyExists { key: key(k) };
-    let is_one = Condition::ValueEquals { key: key("a"), value: "1".into() };
-    assert_eq!(run(vec![exists("a"), exists("b")]), (0, Some(1)));
-    assert_eq!(run(vec![is_one.clone(), Condition::KeyNotExists { key: key("b") }]), (1, None));
+    let exists = |k, exists| Compare {
+        key: key(k),
+        relation: Relation::Equal,
+        target: CompareTarget::Exists { exists },
+    };
+    let is_one = Compare::value(key("a"), Some("1".into()));
+    assert_eq!(run(vec![exists("a", true), exists("b", true)]), (0, Some(1)));
+    assert_eq!(run(vec![is_one.clone(), exists("b", false)]), (1, None));
     assert_eq!(run(vec![is_one]), (0, Some(0)));
 }
 
@@ -106,27 +89,31 @@ fn read(k: &str) -> TransactionOperation {
     TransactionOperation::Read { key: key(k) }
 }
 
-fn put(k: &str, value: Bytes) -> TransactionOperation {
-    TransactionOperation::Write { operation: WriteOperation::set(key(k), value) }
+fn set(k: &str, value: impl Into<Bytes>) -> TransactionOperation {
+    WriteOperation::set(key(k), value).into()
+}
+
+fn run(store: &mut Store, then: Vec<TransactionOperation>) -> Reply {
+    store.apply(Command::Transact { request: Transact::always(then) })
 }
 
 #[test]
 fn a_transaction_runs_one_branch_and_its_reads_see_its_writes() {
     let mut store = Store::default();
     store.set("a", "1");
-    let transaction = Transact {
+    let request = Transact {
         compares: vec![Compare {
             key: key("a"),
             relation: Relation::Greater,
             target: CompareTarget::Version { version: 1 },
         }],
-        then: vec![put("a", "no".into())],
-        otherwise: vec![read("a"), put("a", "yes".into()), read("a")],
+        then: vec![set("a", "no")],
+        otherwise: vec![read("a"), set("a", "yes"), read("a")],
     };
-    let Reply::Transact { result } = store.apply(Command::Transact { transaction }) else {
+    let Reply::Transact { result } = store.apply(Command::Transact { request }) else {
         panic!("not a transaction's reply");
     };
-    assert!(!result.is_success);
+    assert!(!result.is_success());
     let values: Vec<_> = result
         .outcomes
         .into_iter()
@@ -142,18 +129,106 @@ fn a_transaction_runs_one_branch_and_its_reads_see_its_writes() {
 fn a_transaction_that_would_read_too_much_changes_nothing() {
     let mut store = Store::default();
     let half: Bytes = vec![1; MAX_TRANSACTION_READ_BYTES / 2 + 1].into();
-    let transaction = |then| Transact { compares: vec![], then, otherwise: vec![] };
-    let then = vec![put("a", half.clone()), read("a"), read("a")];
-    let reply = store.apply(Command::Transact { transaction: transaction(then) });
+    let reply = run(&mut store, vec![set("a", half.clone()), read("a"), read("a")]);
     assert_eq!(refusal(reply), ErrorCode::TooLarge);
     assert_eq!(store.value("a"), None);
-    let then = vec![put("a", half.clone()), put("b", "v".into()), read("b")];
-    store.apply(Command::Transact { transaction: transaction(then) });
-    let reply = store.apply(Command::Transact { transaction: transaction(vec![read("a"); 2]) });
+    run(&mut store, vec![set("a", half.clone()), set("b", "v"), read("b")]);
+    let reply = run(&mut store, vec![read("a"); 2]);
     assert_eq!(refusal(reply), ErrorCode::TooLarge, "values of other entries count as well");
-    let then = vec![put("a", half), read("a"), put("a", "small".into()), read("a")];
-    let reply = store.apply(Command::Transact { transaction: transaction(then) });
-    assert!(matches!(reply, Reply::Transact { .. }));
+    let then = vec![set("a", half), read("a"), set("a", "small"), read("a")];
+    assert!(matches!(run(&mut store, then), Reply::Transact { .. }));
+    let largest: Bytes = vec![1; MAX_VALUE_BYTES].into();
+    let reply = run(&mut store, vec![set("a", largest), read("a")]);
+    assert!(matches!(reply, Reply::Transact { .. }), "any one value can be read");
+}
+
+fn add(k: &str, by: i64, range: NumberRange) -> TransactionOperation {
+    let (amount, is_subtraction) = (by.unsigned_abs(), by < 0);
+    TransactionOperation::Add { key: key(k), amount, is_subtraction, range }
+}
+
+#[test]
+fn sums_start_at_zero_and_stop_at_the_ends_of_their_range() {
+    use NumberRange::{Signed, Unsigned};
+    let mut store = Store::default();
+    let mut sums = |steps: Vec<TransactionOperation>| {
+        let told: Vec<i128> = outcomes(run(&mut store, steps))
+            .0
+            .into_iter()
+            .filter_map(|outcome| match outcome {
+                TransactionOutcome::Added { magnitude, is_negative: true } => {
+                    Some(-i128::from(magnitude))
+                }
+                TransactionOutcome::Added { magnitude, .. } => Some(magnitude.into()),
+                _ => None,
+            })
+            .collect();
+        told
+    };
+    assert_eq!(sums(vec![add("n", 3, Unsigned), add("n", -1, Unsigned)]), [3, 2]);
+    assert_eq!(sums(vec![add("n", -9, Unsigned)]), [0]);
+    let max = || add("n", i64::MAX, Unsigned);
+    assert_eq!(sums(vec![max(), max(), max()])[2], i128::from(u64::MAX));
+    assert_eq!(sums(vec![set("n", "41"), add("n", 1, Signed)]), [42]);
+    let low = |_| add("z", i64::MIN, Signed);
+    assert_eq!(sums((0..2).map(low).collect()), [i128::from(i64::MIN); 2]);
+    assert_eq!(store.value("n"), Some("42".into()), "numbers are decimal text");
+}
+
+#[test]
+fn a_sum_keeps_the_lifetime_of_its_key() {
+    let mut store = Store::default();
+    store.grant(7, 60);
+    store.set_leased("n", "1", 7);
+    store.set_ttl("m", "1", 500);
+    let both = vec![add("n", 1, NumberRange::Signed), add("m", 1, NumberRange::Signed)];
+    run(&mut store, both);
+    assert_eq!(store.item("n").unwrap().lease_id, Some(LeaseId(7)));
+    assert_eq!(store.item("m").unwrap().expires_at_ms, Some(500));
+    store.now_ms = 500;
+    assert_eq!(
+        outcomes(run(&mut store, vec![add("m", 5, NumberRange::Signed)])).0,
+        [TransactionOutcome::Added { magnitude: 5, is_negative: false }]
+    );
+    assert_eq!(store.item("m").unwrap().expires_at_ms, None, "what expired is absent");
+}
+
+#[test]
+fn what_is_no_number_refuses_the_whole_transaction() {
+    let mut store = Store::default();
+    store.set("text", "x");
+    store.set("low", "-1");
+    for steps in [
+        vec![set("a", "1"), add("text", 1, NumberRange::Signed)],
+        vec![set("a", "1"), add("low", 1, NumberRange::Unsigned)],
+        vec![set("a", "y"), add("a", 1, NumberRange::Signed)],
+        vec![add("a", -1, NumberRange::Signed), add("a", 1, NumberRange::Unsigned)],
+    ] {
+        assert_eq!(refusal(run(&mut store, steps)), ErrorCode::Conflict);
+        assert_eq!(store.value("a"), None);
+    }
+}
+
+#[test]
+fn numbers_are_compared_as_numbers_and_an_absent_key_is_zero() {
+    let mut store = Store::default();
+    store.set("ten", "10");
+    store.set("text", "x");
+    let mut holds = |k, relation, number: i64| {
+        let (magnitude, is_negative) = (number.unsigned_abs(), number < 0);
+        let target = CompareTarget::Number { magnitude, is_negative };
+        let compares = vec![Compare { key: key(k), relation, target }];
+        let request = Transact { compares, then: vec![], otherwise: vec![] };
+        match store.apply(Command::Transact { request }) {
+            Reply::Transact { result } => result.is_success(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(holds("ten", Relation::Greater, 9), "not as text");
+    assert!(holds("ten", Relation::Greater, -11));
+    assert!(holds("none", Relation::Equal, 0));
+    assert!(holds("none", Relation::Less, 1));
+    assert!(!holds("text", Relation::Equal, 0) && !holds("text", Relation::NotEqual, 0));
 }
 
 #[test]
@@ -170,8 +245,8 @@ fn a_batch_read_is_one_snapshot_in_request_order_and_bounded() {
     let values: Vec<_> = result.items.into_iter().map(|i| i.map(|i| i.value)).collect();
     assert_eq!(values, [Some("2".into()), None, Some("1".into()), Some("2".into())]);
 
-    let value = vec![7; MAX_VALUE_BYTES].into();
-    store.apply(Command::Set { key: key("big"), value, lifetime: Lifetime::Forever {} });
+    let value = vec![7; MAX_VALUE_BYTES];
+    run(&mut store, vec![set("big", value)]);
     request.keys = vec![key("big"); MAX_BATCH_READ_BYTES / MAX_VALUE_BYTES + 1];
     assert!(matches!(store.view().batch_read(&request), Err(ReadError::TooLarge { .. })));
     request.keys.pop();
@@ -197,9 +272,7 @@ fn scans_list_a_prefix_in_byte_order_page_by_page() {
 fn a_page_of_large_values_ends_early_and_goes_on() {
     let mut store = Store::default();
     for n in 0..6 {
-        let value = vec![n; MAX_VALUE_BYTES].into();
-        let key = key(&format!("k{n}"));
-        store.apply(Command::Set { key, value, lifetime: Lifetime::Forever {} });
+        run(&mut store, vec![set(&format!("k{n}"), vec![n; MAX_VALUE_BYTES])]);
     }
     let first = store.scan("", 100, None);
     assert_eq!(first.entries.len(), 4);

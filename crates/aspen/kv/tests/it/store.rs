@@ -1,13 +1,32 @@
 //! A store driven entry by entry.
 
-use aspen_api::codec::Wire;
-use aspen_api::kv::{Item, Lifetime, ReadKey, ScanKeys, ScanResult};
-use aspen_api::{ErrorCode, Key, LeaseId, Prefix, RequestId, Revision};
+use aspen_api::kv::{
+    Item, Lifetime, ReadKey, ScanKeys, ScanResult, Transact, TransactionOutcome, WriteOperation,
+};
+use aspen_api::lease::LeaseGrant;
+use aspen_api::{ErrorCode, Key, LeaseId, Level, Prefix, RequestId, Revision};
 use aspen_kv::{Applier, Command, Event, Header, MemoryTables, Proposal, Reply, View, load_header};
 use bytes::Bytes;
 
 pub(crate) fn key(text: &str) -> Key {
     text.parse().unwrap()
+}
+
+/// A transaction that makes changes without a condition.
+pub(crate) fn write(operations: Vec<WriteOperation>) -> Command {
+    Command::Transact { request: Transact::always(operations) }
+}
+
+pub(crate) fn put(k: &str, value: impl Into<Bytes>, lifetime: Lifetime) -> Command {
+    write(vec![WriteOperation::Set { key: key(k), value: value.into(), lifetime }])
+}
+
+/// The outcomes and the revision of a transaction.
+pub(crate) fn outcomes(reply: Reply) -> (Vec<TransactionOutcome>, u64) {
+    match reply {
+        Reply::Transact { result } => (result.outcomes, result.revision.0),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[derive(Default)]
@@ -27,7 +46,7 @@ impl Store {
         self.revision += 1;
         let proposal = Proposal { log_time_ms: self.now_ms, request_id, command };
         // As a replica would see it.
-        let proposal = Proposal::from_bytes(proposal.to_bytes()).unwrap();
+        let proposal = Proposal::decode(proposal.encode(), Level::TOP).unwrap();
         let mut sink = |event| self.events.push(event);
         let mut applier = Applier::open_watched(&mut self.tables, &mut sink).unwrap();
         let reply = applier.apply(Revision(self.revision), &proposal).unwrap();
@@ -41,10 +60,7 @@ impl Store {
 
     pub(crate) fn set_living(&mut self, k: &str, value: &str, lifetime: Lifetime) -> u64 {
         let value = Bytes::copy_from_slice(value.as_bytes());
-        match self.apply(Command::Set { key: key(k), value, lifetime }) {
-            Reply::Write { result } => result.revision.0,
-            other => panic!("{other:?}"),
-        }
+        outcomes(self.apply(put(k, value, lifetime))).1
     }
 
     pub(crate) fn set_ttl(&mut self, k: &str, value: &str, ttl_ms: u64) -> u64 {
@@ -56,14 +72,16 @@ impl Store {
     }
 
     pub(crate) fn delete(&mut self, k: &str) -> bool {
-        match self.apply(Command::Delete { key: key(k) }) {
-            Reply::Delete { result } => result.was_deleted,
-            other => panic!("{other:?}"),
+        let delete = write(vec![WriteOperation::Delete { key: key(k) }]);
+        match outcomes(self.apply(delete)).0[..] {
+            [TransactionOutcome::Deleted { was_deleted }] => was_deleted,
+            ref other => panic!("{other:?}"),
         }
     }
 
     pub(crate) fn grant(&mut self, id: u64, ttl_seconds: u64) -> Reply {
-        self.apply(Command::LeaseGrant { lease_id: Some(LeaseId(id)), ttl_seconds })
+        let lease_id = Some(LeaseId(id));
+        self.apply(Command::LeaseGrant { request: LeaseGrant { lease_id, ttl_seconds } })
     }
 
     pub(crate) fn view(&self) -> View<'_, MemoryTables> {

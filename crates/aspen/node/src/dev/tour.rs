@@ -5,10 +5,10 @@ mod load;
 
 use std::time::Duration;
 
+use aspen_api::KeyValueStore;
 use aspen_api::cluster::{GetRaftMetrics, TriggerSnapshot};
-use aspen_api::kv::{CompareAndSwapKey, Consistency, ReadKey, ScanKeys, WriteKey};
+use aspen_api::kv::{Consistency, Lifetime, ReadKey, ScanKeys};
 use aspen_api::{Key, Prefix};
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::out;
@@ -104,13 +104,10 @@ async fn race(cluster: &DevCluster) -> Result<(), DevError> {
         let name = format!("race/{round:03}");
         let mut racers = Vec::new();
         for (i, client) in clients.iter().enumerate() {
-            let request = CompareAndSwapKey {
-                key: key(&name)?,
-                expected: None,
-                new_value: Bytes::from(format!("racer {i}")),
-            };
-            let client = client.clone();
-            racers.push(tokio::spawn(async move { client.send(request).await }));
+            let (key, value, client) = (key(&name)?, format!("racer {i}"), client.clone());
+            racers.push(tokio::spawn(async move {
+                client.compare_and_swap(key, None, value, Lifetime::Forever {}).await
+            }));
         }
         let mut winners = 0;
         for racer in racers {
@@ -203,8 +200,8 @@ async fn grow(cluster: &mut DevCluster) -> Result<(), DevError> {
     }
     check_local(cluster, number).await?;
     cluster.promote(number).await?;
-    let request = WriteKey { key: key("tour-after")?, value: Bytes::from_static(b"four voters") };
-    client.send(request).await.map_err(DevError::request("a write with four voters"))?;
+    let write = client.set(key("tour-after")?, "four voters");
+    write.await.map_err(DevError::request("a write with four voters"))?;
     let text =
         format!("node {number} got a snapshot, had everything in {all:.0} ms, and votes now");
     say("grow", &text);

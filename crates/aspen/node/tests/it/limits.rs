@@ -1,8 +1,8 @@
 //! How much one node does for its clients: beyond it they are refused, and counted.
 
 use aspen_api::cluster::GetHealth;
-use aspen_api::kv::WriteKey;
-use aspen_api::{AuthenticatedRequest, ErrorCode, Key, Request, RequestId, Response, service};
+use aspen_api::kv::{Transact, TransactResult, WriteOperation};
+use aspen_api::{ErrorCode, Key, KeyValueStore, RequestFrame, RequestId, Response, service};
 use aspen_client::Client;
 use net_node::{CallOptions, EntityKeypair, MeshConfig, MeshNode, MeshSecret, ServiceName};
 use net_types::limits::{DEFAULT_MAX_CLIENTS, MAX_REQUESTS_PER_CLIENT};
@@ -18,8 +18,9 @@ fn counter(cli: &Cli, name: &str) -> u64 {
     line.unwrap().trim().parse().unwrap()
 }
 
-fn write(number: usize) -> Request {
-    WriteKey { key: Key::new(format!("k{number}")).unwrap(), value: "v".into() }.into()
+fn write(number: usize) -> Transact {
+    let key = Key::new(format!("k{number}")).unwrap();
+    Transact::always([WriteOperation::set(key, "v")])
 }
 
 // The clients go on while a program is waited for.
@@ -40,23 +41,23 @@ async fn a_client_that_asks_too_much_at_once_is_refused_and_ours_does_not() {
     let name = ServiceName::new(service::CLIENT).unwrap();
     let calls: Vec<_> = (0..CALLS)
         .map(|number| {
-            let body = AuthenticatedRequest::new(write(number), RequestId::UNNAMED).encode();
+            let body = RequestFrame::of(&write(number), RequestId::NONE, None);
             let (greedy, name) = (greedy.clone(), name.clone());
             tokio::spawn(async move {
                 let reply = greedy.call(peer, &name, body, CallOptions::default()).await.unwrap();
-                Response::decode(reply.body).unwrap()
+                Response::<TransactResult>::decode(reply.body).unwrap().result
             })
         })
         .collect();
     let mut refused = 0;
     for call in calls {
         match call.await.unwrap() {
-            Response::Error(error) => {
+            Err(error) => {
                 assert_eq!(error.code, ErrorCode::ServiceUnavailable);
                 assert!(error.message.contains("100 requests of this client"), "{error}");
                 refused += 1;
             }
-            response => assert!(matches!(response, Response::Write(_)), "{response:?}"),
+            Ok(result) => assert!(result.is_success()),
         }
     }
     assert!((1..=CALLS - MAX_REQUESTS_PER_CLIENT).contains(&refused), "{refused} refusals");
@@ -69,7 +70,7 @@ async fn a_client_that_asks_too_much_at_once_is_refused_and_ours_does_not() {
         .map(|number| {
             let ours = ours.clone();
             let key = Key::new(format!("ours{number}")).unwrap();
-            tokio::spawn(async move { ours.send(WriteKey { key, value: "v".into() }).await })
+            tokio::spawn(async move { ours.set(key, "v").await })
         })
         .collect();
     for write in writes {

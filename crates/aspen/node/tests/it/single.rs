@@ -5,8 +5,8 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use aspen_api::kv::{Consistency, ReadKey, WriteKey};
-use aspen_api::{ApiError, Key};
+use aspen_api::kv::{Transact, WriteOperation};
+use aspen_api::{ApiError, Key, KeyValueStore};
 use bytes::Bytes;
 use tempfile::TempDir;
 
@@ -14,14 +14,12 @@ use crate::process::{Node, client, free_udp_port, program, until};
 
 async fn put(client: &aspen_client::Client, key: &str, value: &str) -> Result<(), ApiError> {
     let key = Key::new(key.to_owned()).unwrap();
-    let value = Bytes::from(value.to_owned());
-    client.send(WriteKey { key, value }).await.map(drop)
+    client.set(key, value.to_owned()).await.map(drop)
 }
 
 async fn get(client: &aspen_client::Client, key: &str) -> Option<Bytes> {
     let key = Key::new(key.to_owned()).unwrap();
-    let request = ReadKey { key, consistency: Consistency::Linearizable, revision: None };
-    client.send(request).await.unwrap().item.map(|item| item.value)
+    client.get(key).await.unwrap().item.map(|item| item.value)
 }
 
 #[tokio::test]
@@ -148,8 +146,8 @@ async fn a_node_that_cannot_write_its_state_ends_and_loses_nothing() {
     let mut written = 0;
     while !node.has_ended() {
         let key = Key::new(format!("k{written:03}")).unwrap();
-        let request = WriteKey { key, value: value.clone() };
-        let answer = writer.send_within(request, Duration::from_secs(1)).await;
+        let write = Transact::always([WriteOperation::set(key, value.clone())]);
+        let answer = writer.send_within(write, Duration::from_secs(1)).await;
         written += usize::from(answer.is_ok());
         assert!(written < 500, "the limit is not felt");
     }

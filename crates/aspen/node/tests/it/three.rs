@@ -1,8 +1,8 @@
 //! Three voting nodes, each asked on its own: every node shows the same store, a node that does not
 //! lead says so, and a lost majority acknowledges nothing until it is back.
 
-use aspen_api::kv::WriteKey;
-use aspen_api::{AuthenticatedRequest, ErrorCode, Key, RequestId, Response, service};
+use aspen_api::kv::{Transact, TransactResult, WriteOperation};
+use aspen_api::{ErrorCode, Key, RequestFrame, RequestId, Response, service};
 use net_node::{CallOptions, EntityKeypair, MeshConfig, MeshNode, MeshSecret, ServiceName};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -97,12 +97,10 @@ async fn a_node_that_does_not_lead_says_so_and_who_does() {
     let mesh = mesh.unwrap();
     let peer = mesh.connect(&ticket.peers()[0]).await.unwrap();
     let name = ServiceName::new(service::CLIENT).unwrap();
-    let write = WriteKey { key: Key::new("k").unwrap(), value: "v".into() };
-    let body = AuthenticatedRequest::new(write, RequestId::UNNAMED).encode();
+    let write = Transact::always([WriteOperation::set(Key::new("k").unwrap(), "v")]);
+    let body = RequestFrame::of(&write, RequestId::NONE, None);
     let reply = mesh.call(peer, &name, body, CallOptions::default()).await.unwrap();
-    let Response::Error(error) = Response::decode(reply.body).unwrap() else {
-        panic!("a follower took a write");
-    };
+    let error = Response::<TransactResult>::decode(reply.body).unwrap().result.unwrap_err();
     assert_eq!(error.code, ErrorCode::NotLeader);
     let leader = error.leader_hint.unwrap();
     assert_eq!(leader.entity_id.to_string(), first.field("entity_id"));

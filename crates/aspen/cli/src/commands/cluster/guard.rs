@@ -115,6 +115,7 @@ mod tests {
             is_voter,
             is_learner: !is_voter,
             is_leader: id == 1,
+            top_level: None,
         };
         let judge = |voters: u64, members: &[u64], silent: &[u64]| {
             let nodes: Vec<_> = (1..=5).map(|id| node(id, id <= voters)).collect();

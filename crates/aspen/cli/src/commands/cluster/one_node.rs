@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use aspen_api::cluster::{GetClusterState, Ping};
-use aspen_api::{Exchange, MemberId};
+use aspen_api::{MemberId, Request};
 use aspen_client::Client;
 
 use crate::outcome::{Exit, Failure};
 
 /// Time for a member to give a sign of life; less than a whole command's, as it may be gone.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+pub(super) const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
 /// Asks the member that is named, or whom the client chooses if none is.
-pub(super) async fn ask<R: Exchange>(
+pub(super) async fn ask<R: Request>(
     client: &Client,
     node: Option<MemberId>,
     request: R,

@@ -1,8 +1,8 @@
 //! Transactions as JSON documents, whose shape the help of `kv txn` gives.
 
 use aspen_api::kv::{
-    Compare, CompareTarget, Lifetime, Relation, Transact, TransactResult, TransactionOperation,
-    TransactionOutcome, WriteOperation,
+    Compare, CompareTarget, Lifetime, NumberRange, Relation, Transact, TransactResult,
+    TransactionOperation, TransactionOutcome, WriteOperation,
 };
 use aspen_api::{Key, LeaseId, Revision};
 use bytes::Bytes;
@@ -36,6 +36,7 @@ struct Condition {
     create_revision: Option<u64>,
     mod_revision: Option<u64>,
     exists: Option<bool>,
+    number: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -44,6 +45,9 @@ struct Step {
     set: Option<String>,
     delete: Option<String>,
     get: Option<String>,
+    add: Option<String>,
+    by: Option<i64>,
+    signed: Option<bool>,
     value: Option<JsonBytes>,
     ttl_ms: Option<u64>,
     lease_id: Option<u64>,
@@ -107,11 +111,18 @@ fn compare(condition: Condition) -> Result<Compare, String> {
             .map(|at| CompareTarget::CreateRevision { revision: Revision(at) }),
         condition.mod_revision.map(|at| CompareTarget::ModRevision { revision: Revision(at) }),
         condition.exists.map(|exists| CompareTarget::Exists { exists }),
+        condition.number.map(|number| CompareTarget::Number {
+            magnitude: number.unsigned_abs(),
+            is_negative: number < 0,
+        }),
     ];
     let mut targets = targets.into_iter().flatten();
     match (targets.next(), targets.next()) {
         (Some(target), None) => Ok(Compare { key: key(&condition.key)?, relation, target }),
-        _ => Err("expected one of value, version, create_revision, mod_revision and exists".into()),
+        _ => {
+            Err("expected one of value, version, create_revision, mod_revision, exists and number"
+                .into())
+        }
     }
 }
 
@@ -123,17 +134,37 @@ fn step(step: Step) -> Result<TransactionOperation, String> {
         (None, Some(lease)) => Lifetime::Lease { lease_id: LeaseId(lease) },
         (None, None) => Lifetime::Forever {},
     };
-    let operation = match (step.set, step.delete, step.get) {
-        (Some(named), None, None) => {
+    if step.add.is_none() && (step.by.is_some() || step.signed.is_some()) {
+        return Err("only an add has by and signed".into());
+    }
+    let operation = match (step.set, step.delete, step.get, step.add) {
+        (Some(named), None, None, None) => {
             let value = step.value.ok_or("a set needs a value")?;
             WriteOperation::Set { key: key(&named)?, value: bytes(value)?, lifetime }
         }
-        (None, Some(_), None) | (None, None, Some(_)) if has_value_fields => {
+        (None, Some(_), None, None) | (None, None, Some(_), None) | (None, None, None, Some(_))
+            if has_value_fields =>
+        {
             return Err("only a set has a value, ttl_ms or lease_id".into());
         }
-        (None, Some(named), None) => WriteOperation::Delete { key: key(&named)? },
-        (None, None, Some(named)) => return Ok(TransactionOperation::Read { key: key(&named)? }),
-        _ => return Err("expected one of set, delete and get".into()),
+        (None, Some(named), None, None) => WriteOperation::Delete { key: key(&named)? },
+        (None, None, Some(named), None) => {
+            return Ok(TransactionOperation::Read { key: key(&named)? });
+        }
+        (None, None, None, Some(named)) => {
+            let by = step.by.ok_or("an add needs by, a whole number")?;
+            let range = match step.signed {
+                Some(true) => NumberRange::Signed,
+                Some(false) | None => NumberRange::Unsigned,
+            };
+            return Ok(TransactionOperation::Add {
+                key: key(&named)?,
+                amount: by.unsigned_abs(),
+                is_subtraction: by < 0,
+                range,
+            });
+        }
+        _ => return Err("expected one of set, delete, get and add".into()),
     };
     Ok(TransactionOperation::Write { operation })
 }
@@ -157,15 +188,15 @@ fn bytes(value: JsonBytes) -> Result<Bytes, String> {
 
 /// What a transaction did, step by step.
 pub(super) fn show(transaction: &Transact, result: &TransactResult) -> Outcome {
-    let branch = match result.is_success {
+    let branch = match result.is_success() {
         true => &transaction.then,
         false => &transaction.otherwise,
     };
     let steps = || branch.iter().map(TransactionOperation::key).zip(&result.outcomes);
     let results: Vec<_> = steps().map(|(key, outcome)| outcome_json(key, outcome)).collect();
     let json = json!({
-        "status": if result.is_success { "success" } else { "conflict" },
-        "is_success": result.is_success,
+        "status": if result.is_success() { "success" } else { "conflict" },
+        "is_success": result.is_success(),
         "revision": result.revision.0,
         "results": results,
     });
@@ -175,7 +206,7 @@ pub(super) fn show(transaction: &Transact, result: &TransactResult) -> Outcome {
         false => Text::Lines(lines.join("\n")),
     };
     let outcome = Outcome { text, ..Outcome::new(json, "") };
-    match result.is_success {
+    match result.is_success() {
         true => outcome,
         false => outcome.negative().with_note("the conditions do not hold"),
     }
@@ -188,6 +219,11 @@ fn outcome_json(key: &Key, outcome: &TransactionOutcome) -> Value {
             ("delete", json!({ "key": key.as_str(), "was_deleted": was_deleted }))
         }
         TransactionOutcome::Read { item } => ("get", existing(key, item.as_ref())),
+        TransactionOutcome::NotKept {} => ("get", json!({ "key": key.as_str(), "not_kept": true })),
+        TransactionOutcome::Added { magnitude, is_negative } => {
+            let number = number_text(*magnitude, *is_negative);
+            ("add", json!({ "key": key.as_str(), "number": number }))
+        }
     };
     shown["step"] = name.into();
     shown
@@ -201,7 +237,16 @@ fn outcome_text(key: &Key, outcome: &TransactionOutcome) -> String {
         TransactionOutcome::Deleted { was_deleted: false } => format!("was not there\t{name}"),
         TransactionOutcome::Read { item: Some(item) } => format!("got\t{}", pair(key, item)),
         TransactionOutcome::Read { item: None } => format!("does not exist\t{name}"),
+        TransactionOutcome::NotKept {} => format!("no longer known\t{name}"),
+        TransactionOutcome::Added { magnitude, is_negative } => {
+            format!("added\t{name}\t{}", number_text(*magnitude, *is_negative))
+        }
     }
+}
+
+/// A number as text: JSON readers keep no more than 53 bits of one.
+fn number_text(magnitude: u64, is_negative: bool) -> String {
+    format!("{}{magnitude}", if is_negative { "-" } else { "" })
 }
 
 #[cfg(test)]
@@ -295,7 +340,8 @@ mod tests {
             TransactionOutcome::Read { item: None },
         ];
         let revision = Revision(9);
-        let outcome = show(&transaction, &TransactResult { is_success: false, outcomes, revision });
+        let outcome =
+            show(&transaction, &TransactResult { failed_compare: Some(0), outcomes, revision });
         let expected = json!({
             "status": "conflict", "is_success": false, "revision": 9, "results": [
                 { "step": "delete", "key": "a", "was_deleted": true },
@@ -305,7 +351,8 @@ mod tests {
         assert_eq!((outcome.json, outcome.exit), (expected, Exit::Negative));
         assert_eq!(outcome.text, Text::Lines("deleted\ta\ndoes not exist\ta".into()));
         let outcomes = vec![TransactionOutcome::Set {}; 3];
-        let outcome = show(&transaction, &TransactResult { is_success: true, outcomes, revision });
+        let outcome =
+            show(&transaction, &TransactResult { failed_compare: None, outcomes, revision });
         assert_eq!((outcome.exit, &outcome.json["status"]), (Exit::Success, &json!("success")));
         assert_eq!(outcome.json["results"][2], json!({ "step": "set", "key": "c" }));
     }

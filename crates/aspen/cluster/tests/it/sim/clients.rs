@@ -5,10 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aspen_api::cluster::GetRaftMetrics;
-use aspen_api::kv::{CompareAndSwapKey, Consistency, DeleteKey, ReadKey, WriteKey};
+use aspen_api::kv::{Consistency, Lifetime, ReadKey, Transact, TransactionOutcome, WriteOperation};
 use aspen_api::{
-    ApiError, AuthenticatedRequest, ClientId, ErrorCode, Exchange, RequestId, Response, Revision,
-    service,
+    ApiError, ClientId, ErrorCode, Request, RequestFrame, RequestId, Response, Revision, service,
 };
 use bytes::Bytes;
 use net_sim::SimRng;
@@ -17,7 +16,7 @@ use tokio::time::Instant;
 use super::history::{Action, History, Outcome, Value};
 use super::network::{HostId, SimNet};
 use super::world::NODES;
-use crate::client::key;
+use crate::client::{key, set, swap};
 
 /// Keys that all clients share; few, so that operations meet.
 const SHARED_KEYS: [&str; 4] = ["w", "x", "y", "z"];
@@ -132,8 +131,8 @@ impl Client {
     /// Performs `action` until it is answered or patience ends.
     pub(crate) async fn perform(&mut self, name: &str, action: Action) -> Option<Outcome> {
         let mut id = match action {
-            Action::Read => RequestId::UNNAMED,
-            _ => self.new_name(),
+            Action::Read => RequestId::NONE,
+            _ => self.new_id(),
         };
         let mut is_open = false;
         let invocation = self.history.lock().unwrap().invoke(self.number, name, action);
@@ -153,7 +152,7 @@ impl Client {
                     if is_open {
                         return None;
                     }
-                    id = self.newer_name().await;
+                    id = self.newer_id().await;
                 }
                 Err(failure) => {
                     is_open |= failure.is_open();
@@ -164,26 +163,26 @@ impl Client {
         None
     }
 
-    fn new_name(&mut self) -> RequestId {
+    fn new_id(&mut self) -> RequestId {
         self.requests += 1;
         RequestId { client: self.id(), counter: self.requests, since: self.revision }
     }
 
-    /// A name for a request that was refused for the age of the one it had.
-    async fn newer_name(&mut self) -> RequestId {
-        if let Ok(metrics) = self.ask(GetRaftMetrics {}, RequestId::UNNAMED).await {
+    /// An id for a request that was refused for the age of the one it had.
+    async fn newer_id(&mut self) -> RequestId {
+        if let Ok(metrics) = self.ask(GetRaftMetrics {}, RequestId::NONE).await {
             self.revision = self.revision.max(Revision(metrics.last_applied_index.unwrap_or(0)));
         }
-        self.new_name()
+        self.new_id()
     }
 
     /// Sends a request until it is answered with a reply or, about what it names, with an error; or
     /// until patience ends.
-    pub(crate) async fn request<R: Exchange + Clone>(
+    pub(crate) async fn request<R: Request>(
         &mut self,
         request: R,
     ) -> Option<Result<R::Reply, ErrorCode>> {
-        let mut id = self.new_name();
+        let mut id = self.new_id();
         let mut is_open = false;
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
@@ -198,7 +197,7 @@ impl Client {
                     if is_open {
                         return None;
                     }
-                    id = self.newer_name().await;
+                    id = self.newer_id().await;
                 }
                 Err(failure) => {
                     is_open |= failure.is_open();
@@ -252,24 +251,31 @@ impl Client {
                 Outcome::Read(item.map(|item| value_of(&item.value)))
             }
             Action::Write(value) => {
-                self.ask(WriteKey { key, value: bytes_of(value) }, id).await?;
+                self.ask(set(key, bytes_of(value), Lifetime::Forever {}), id).await?;
                 Outcome::Written
             }
             Action::Cas { expected, new } => {
-                let (expected, new_value) = (expected.map(bytes_of), bytes_of(new));
-                let swap = CompareAndSwapKey { key, expected, new_value };
-                let swapped = self.ask(swap, id).await?;
-                match swapped.is_success {
-                    true => Outcome::Swapped,
-                    false => Outcome::Mismatch(swapped.actual_value.as_ref().map(value_of)),
+                let swap = swap(key, expected.map(bytes_of), bytes_of(new));
+                match &self.ask(swap, id).await?.outcomes[..] {
+                    [TransactionOutcome::Set {}] => Outcome::Swapped,
+                    [TransactionOutcome::Read { item }] => {
+                        Outcome::Mismatch(item.as_ref().map(|item| value_of(&item.value)))
+                    }
+                    other => panic!("outcomes of a swap: {other:?}"),
                 }
             }
-            Action::Delete => Outcome::Deleted(self.ask(DeleteKey { key }, id).await?.was_deleted),
+            Action::Delete => {
+                let delete = Transact::always([WriteOperation::Delete { key }]);
+                match self.ask(delete, id).await?.outcomes[..] {
+                    [TransactionOutcome::Deleted { was_deleted }] => Outcome::Deleted(was_deleted),
+                    ref other => panic!("outcomes of a deletion: {other:?}"),
+                }
+            }
         })
     }
 
-    async fn ask<R: Exchange>(&mut self, request: R, id: RequestId) -> Result<R::Reply, Failure> {
-        let body = AuthenticatedRequest::new(request, id).encode();
+    async fn ask<R: Request>(&mut self, request: R, id: RequestId) -> Result<R::Reply, Failure> {
+        let body = RequestFrame::of(&request, id, None);
         if self.consistency == Consistency::Stale {
             // The leader alone would hardly ever be found out.
             self.target = self.any_node();
@@ -277,8 +283,8 @@ impl Client {
         let own = 100 + self.number as HostId;
         let call = self.net.call(own, self.target, service::CLIENT, body, ATTEMPT_DEADLINE);
         let answer = call.await.map_err(|_| Failure::NoAnswer)?;
-        let response = Response::decode(answer).unwrap();
-        self.revision = self.revision.max(response.revision().unwrap_or_default());
-        R::reply(response).map_err(Failure::Error)
+        let response = Response::<R::Reply>::decode(answer).unwrap();
+        self.revision = self.revision.max(response.applied);
+        response.result.map_err(Failure::Error)
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aspen_api::ErrorCode;
-use aspen_api::kv::{Consistency, ReadKey, WriteKeyWithLease, WriteKeyWithTtl};
+use aspen_api::kv::{Consistency, Lifetime, ReadKey};
 use aspen_api::lease::{LeaseGrant, LeaseKeepalive};
 use tokio::time::Instant;
 
@@ -19,7 +19,7 @@ use super::history::History;
 use super::nemesis::{Nemesis, Trouble};
 use super::run::{CLIENTS, in_world};
 use super::world::World;
-use crate::client::key;
+use crate::client::{key, set};
 
 /// Longest time to live.
 const LONGEST: Duration = Duration::from_secs(5);
@@ -85,7 +85,7 @@ async fn live_for_a_time(client: &mut Client) -> Result<Life, String> {
     let time_to_live = Duration::from_millis(200 + client.below(LONGEST.as_millis() as u64 - 200));
     let asked = Instant::now();
     let ttl_ms = time_to_live.as_millis() as u64;
-    let write = WriteKeyWithTtl { key: key(&life.name), value: "v".into(), ttl_ms };
+    let write = set(key(&life.name), "v".into(), Lifetime::Ttl { ttl_ms });
     if let Some(written) = client.request(write).await {
         written.map_err(|code| format!("{} is refused: {code:?}", life.name))?;
         life.safe_until = at_least(asked, time_to_live);
@@ -112,7 +112,7 @@ async fn live_with_a_lease(client: &mut Client) -> Result<Option<Life>, String> 
     };
     let lease_id = granted.map_err(|code| format!("a lease is refused: {code:?}"))?.lease_id;
     life.safe_until = at_least(asked, time_to_live);
-    let write = WriteKeyWithLease { key: key(&life.name), value: "v".into(), lease_id };
+    let write = set(key(&life.name), "v".into(), Lifetime::Lease { lease_id });
     match client.request(write).await {
         Some(Ok(_)) => life.has_begun = true,
         Some(Err(ErrorCode::NotFound)) if Instant::now() >= life.safe_until => return Ok(None),

@@ -299,7 +299,7 @@ impl SimNet {
                 tokio::spawn(async move {
                     let body = match service {
                         service::RAFT => node.handle_raft(entity(from), body).await,
-                        _ => node.handle_client(entity(from), body).await,
+                        _ => crate::client::answer(&node, entity(from), body).await,
                     };
                     if net.incarnation(to) == incarnation {
                         net.send(to, from, Message::Answer { body, reply });

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aspen_api::kv::{BatchRead, Consistency, WriteKey};
-use bytes::Bytes;
+use aspen_api::KeyValueStore;
+use aspen_api::kv::{BatchRead, Consistency};
 use tokio::time::Instant;
 
 use super::{key, say};
@@ -49,9 +49,8 @@ async fn writer(
         number += 1;
         let Ok(key) = key(&name) else { continue };
         let begun = Instant::now();
-        let request = WriteKey { key, value: Bytes::from(name.clone()) };
         // A write that fails may or may not have happened; it promises nothing.
-        if client.send(request).await.is_err() {
+        if client.set(key, name.clone()).await.is_err() {
             continue;
         }
         let ended = Instant::now();

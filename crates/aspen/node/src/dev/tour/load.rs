@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use aspen_api::kv::WriteKey;
+use aspen_api::KeyValueStore;
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::Instant;
@@ -42,9 +42,9 @@ pub(super) async fn write_keys(cluster: &DevCluster) -> Result<(), DevError> {
         writers.push(tokio::spawn(async move {
             let mut latencies = Vec::new();
             for number in (i..KEYS).step_by(CLIENTS as usize) {
-                let request = WriteKey { key: tour_key(number)?, value: value(number) };
+                let (key, value) = (tour_key(number)?, value(number));
                 let begun = Instant::now();
-                client.send(request).await.map_err(DevError::request("a write"))?;
+                client.set(key, value).await.map_err(DevError::request("a write"))?;
                 latencies.push(begun.elapsed());
                 bar.inc(1);
             }

@@ -15,8 +15,6 @@ use aspen_api::{ApiError, ErrorCode};
 use net_types::limits::{MAX_REQUEST_BYTES, MAX_REQUEST_BYTES_PER_CLIENT, MAX_REQUESTS_PER_CLIENT};
 use net_types::{EntityId, Instant};
 
-use super::ClusterNode;
-
 /// Time between two looks for places of clients that have gone.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -24,12 +22,20 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) struct Admission {
     max_clients: usize,
     clients: Mutex<Clients>,
-    /// Requests refused because too many clients have a place.
-    pub(super) refused_clients: AtomicU64,
-    /// Requests refused because too many of the same client are under way.
-    pub(super) refused_requests: AtomicU64,
-    /// Requests refused because those under way are too large together.
-    pub(super) refused_bytes: AtomicU64,
+    refused_clients: AtomicU64,
+    refused_requests: AtomicU64,
+    refused_bytes: AtomicU64,
+}
+
+/// Requests that were refused, by reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusals {
+    /// Too many clients have a place.
+    pub(crate) clients: u64,
+    /// Too many requests of the same client are under way.
+    pub(crate) requests: u64,
+    /// The requests under way are too large together.
+    pub(crate) bytes: u64,
 }
 
 #[derive(Default)]
@@ -74,7 +80,7 @@ impl Clients {
 
 /// Why a request is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
+pub(super) enum Refusal {
     Clients,
     Requests,
     Bytes,
@@ -96,6 +102,15 @@ impl Admission {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn refusals(&self) -> Refusals {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Refusals {
+            clients: count(&self.refused_clients),
+            requests: count(&self.refused_requests),
+            bytes: count(&self.refused_bytes),
+        }
+    }
+
     /// Clients that have a place.
     pub(super) fn clients(&self) -> usize {
         self.lock().places.len()
@@ -103,7 +118,7 @@ impl Admission {
 
     /// Counts a request of so many bytes in. `connected` tells who has a session; it is asked when all places are
     /// taken, and not often.
-    fn enter(
+    pub(super) fn enter(
         &self,
         client: EntityId,
         bytes: usize,
@@ -130,12 +145,12 @@ impl Admission {
     }
 
     /// Counts a request of a member in, which needs no place.
-    fn enter_member(&self, bytes: usize) -> Result<(), Refusal> {
+    pub(super) fn enter_member(&self, bytes: usize) -> Result<(), Refusal> {
         self.lock().count_bytes(bytes)
     }
 
     /// Counts a request out; `client` is `None` for one that had no place.
-    fn leave(&self, client: Option<EntityId>, bytes: usize) {
+    pub(super) fn leave(&self, client: Option<EntityId>, bytes: usize) {
         let mut clients = self.lock();
         clients.bytes = clients.bytes.saturating_sub(bytes);
         if let Some(place) = client.and_then(|client| clients.places.get_mut(&client)) {
@@ -144,7 +159,7 @@ impl Admission {
         }
     }
 
-    fn refuse(&self, refusal: Refusal) -> ApiError {
+    pub(super) fn refuse(&self, refusal: Refusal) -> ApiError {
         let (counter, text) = match refusal {
             Refusal::Clients => {
                 let max = self.max_clients;
@@ -160,58 +175,6 @@ impl Admission {
         };
         counter.fetch_add(1, Ordering::Relaxed);
         ApiError::new(ErrorCode::ServiceUnavailable, text)
-    }
-}
-
-/// Leave to carry out one request of a client; given back when dropped.
-pub(crate) struct Admitted {
-    node: ClusterNode,
-    client: Option<EntityId>,
-    bytes: usize,
-}
-
-impl Admitted {
-    /// The node that carries it out.
-    pub(crate) fn node(&self) -> &ClusterNode {
-        &self.node
-    }
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        self.node.0.admission.leave(self.client, self.bytes);
-    }
-}
-
-impl ClusterNode {
-    /// Lets a request of so many bytes in. `connected` tells who has a session with this node.
-    ///
-    /// `SERVICE_UNAVAILABLE` beyond [`super::ClusterConfig::max_clients`], beyond
-    /// [`MAX_REQUESTS_PER_CLIENT`] and beyond [`MAX_REQUEST_BYTES`].
-    pub(crate) fn admit(
-        &self,
-        client: EntityId,
-        bytes: usize,
-        connected: impl FnOnce() -> HashSet<EntityId>,
-    ) -> Result<Admitted, ApiError> {
-        let now = self.0.config.clock.now();
-        let admission = &self.0.admission;
-        let client = match admission.enter(client, bytes, now, connected) {
-            Err(_) if self.is_member(client) => admission.enter_member(bytes).map(|()| None),
-            entered => entered.map(|()| Some(client)),
-        };
-        match client {
-            Ok(client) => Ok(Admitted { node: self.clone(), client, bytes }),
-            Err(refusal) => {
-                self.0.counters.requests.fetch_add(1, Ordering::Relaxed);
-                self.0.counters.errors.fetch_add(1, Ordering::Relaxed);
-                Err(admission.refuse(refusal))
-            }
-        }
-    }
-
-    pub(super) fn is_member(&self, entity: EntityId) -> bool {
-        self.with_membership(|members| members.nodes().any(|(_, m)| m.0.entity_id == entity))
     }
 }
 

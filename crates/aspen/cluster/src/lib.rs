@@ -10,8 +10,6 @@
 //! so that a whole cluster runs on one thread from one seed ([`seed_this_thread`]).
 
 pub mod clock;
-pub mod disk;
-pub mod log;
 mod net;
 mod node;
 mod raft_log;
@@ -20,6 +18,8 @@ mod snapshot;
 mod state;
 mod types;
 
+pub use aspen_log as log;
+pub use aspen_log::disk;
 pub use net::{
     ClusterServices, MeshTransport, Transport, TransportError, TransportFuture, decode_anything,
 };

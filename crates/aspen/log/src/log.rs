@@ -102,14 +102,14 @@ impl<D: Completion> Log<D> {
         done: D,
     ) -> Result<(), LogError> {
         let append = |state: &mut State<D>| {
-            entries.into_iter().try_for_each(|entry| state.push_entry(&self.shared.log_id, entry))
+            entries.into_iter().try_for_each(|entry| state.push_entry(entry))
         };
         self.write(append, Some(done))
     }
 
     /// Stores the vote; `done` is called when it is durable.
     pub fn save_vote(&self, vote: StoredVote, done: D) -> Result<(), LogError> {
-        self.write(|state| state.push_vote(&self.shared.log_id, vote), Some(done))
+        self.write(|state| state.push_vote(vote), Some(done))
     }
 
     /// Records the last committed entry. The next record carries it, so it costs no sync; after a
@@ -130,7 +130,7 @@ impl<D: Completion> Log<D> {
             Some(before) => self.shared.hash_of(before)?,
             None => self.shared.lock().index.base,
         };
-        self.write(|state| state.push_truncate(&self.shared.log_id, from, head), None)
+        self.write(|state| state.push_truncate(from, head), None)
     }
 
     /// Drops entries up to and including `id`. Segments without an entry are removed.
@@ -144,7 +144,7 @@ impl<D: Completion> Log<D> {
                 if state.index.purged().is_some_and(|purged| purged.index >= id.index) {
                     return Ok(());
                 }
-                state.push_purge(&self.shared.log_id, id, base)?;
+                state.push_purge(id, base)?;
                 state.drop_segments();
                 Ok(())
             },

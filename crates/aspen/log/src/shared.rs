@@ -15,7 +15,6 @@ use crate::state::{LogOptions, State};
 /// The log, for all of its users. `D` are the completions of those who wait for the disk.
 pub(crate) struct Shared<D> {
     pub disk: Arc<dyn Disk>,
-    pub log_id: [u8; 16],
     pub options: LogOptions,
     pub wake: Wake,
     state: Mutex<State<D>>,
@@ -36,8 +35,8 @@ impl<D> Shared<D> {
             // A process may have died with written but unsynced records that were read just now.
             file.sync_data()?;
         }
-        let state = Mutex::new(State::new(&log_id, options, assignment, recovered));
-        Ok(Self { disk, log_id, options, wake: Wake::default(), state })
+        let state = Mutex::new(State::new(log_id, options, assignment, recovered));
+        Ok(Self { disk, options, wake: Wake::default(), state })
     }
 
     /// The state, locked.

@@ -100,6 +100,7 @@ pub(crate) struct Batch<D> {
 
 /// The state of a log.
 pub(crate) struct State<D> {
+    log_id: [u8; 16],
     /// The entries, the vote and the commit index.
     pub index: Index,
     /// The newest entries.
@@ -132,7 +133,7 @@ pub(crate) struct State<D> {
 impl<D> State<D> {
     /// The state after recovery, with a new segment queued for opening.
     pub(crate) fn new(
-        log_id: &[u8; 16],
+        log_id: [u8; 16],
         options: LogOptions,
         assignment: Assignment,
         recovered: Option<Recovered>,
@@ -147,11 +148,12 @@ impl<D> State<D> {
         let active = segments
             .last()
             .cloned()
-            .unwrap_or_else(|| Arc::new(Segment::new(log_id, 0, options.segment_bytes, 0)));
+            .unwrap_or_else(|| Arc::new(Segment::new(&log_id, 0, options.segment_bytes, 0)));
         let durable =
             DurablePoint { sequence: active.sequence, offset: end, next: index.range().end };
         let is_new = segments.is_empty();
         let mut state = Self {
+            log_id,
             index,
             cache: Cache::default(),
             segments: segments.into_iter().map(|s| (s.sequence, s)).collect(),
@@ -170,31 +172,25 @@ impl<D> State<D> {
             options,
         };
         match (is_new, is_unused) {
-            (true, _) => state.open_segment(log_id, 0, 0, 0),
+            (true, _) => state.open_segment(0, 0, 0),
             (false, true) => {
                 let (sequence, previous_end) = (state.active.sequence, state.active.previous_end);
-                state.open_segment(log_id, sequence, previous_end, 0);
+                state.open_segment(sequence, previous_end, 0);
             }
-            (false, false) => state.roll(log_id, 0),
+            (false, false) => state.roll(0),
         }
         state.check_invariants();
         state
     }
 
     /// Continues in the next segment, which will hold a record of `record_bytes`.
-    fn roll(&mut self, log_id: &[u8; 16], record_bytes: usize) {
-        self.open_segment(log_id, self.active.sequence + 1, self.end, record_bytes);
+    fn roll(&mut self, record_bytes: usize) {
+        self.open_segment(self.active.sequence + 1, self.end, record_bytes);
     }
 
-    fn open_segment(
-        &mut self,
-        log_id: &[u8; 16],
-        sequence: u64,
-        previous_end: u64,
-        record_bytes: usize,
-    ) {
+    fn open_segment(&mut self, sequence: u64, previous_end: u64, record_bytes: usize) {
         let header = SegmentHeader {
-            log_id: *log_id,
+            log_id: self.log_id,
             sequence,
             previous_end,
             last: self.index.last(),
@@ -204,7 +200,7 @@ impl<D> State<D> {
             committed_next: self.index.committed_next,
         };
         let capacity = capacity_for(self.options.segment_bytes, record_bytes);
-        let segment = Arc::new(Segment::new(log_id, sequence, capacity, previous_end));
+        let segment = Arc::new(Segment::new(&self.log_id, sequence, capacity, previous_end));
         self.segments.insert(sequence, segment.clone());
         self.active = segment.clone();
         self.end = SEGMENT_HEADER_BYTES as u64;
@@ -215,7 +211,6 @@ impl<D> State<D> {
     /// Queues a record after the last one and returns its position.
     fn push(
         &mut self,
-        log_id: &[u8; 16],
         kind: RecordKind,
         [term, index]: [u64; 2],
         hash: ChainHash,
@@ -225,7 +220,7 @@ impl<D> State<D> {
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "record too large"))?;
         let size = record_bytes(payload.len());
         if self.end + size as u64 > self.active.capacity {
-            self.roll(log_id, size);
+            self.roll(size);
         }
         let durable_units = match self.durable.sequence == self.active.sequence {
             true => (self.durable.offset / RECORD_ALIGN as u64) as u32,
@@ -255,11 +250,7 @@ impl<D> State<D> {
     }
 
     /// Appends an entry.
-    pub(crate) fn push_entry(
-        &mut self,
-        log_id: &[u8; 16],
-        entry: LogEntry,
-    ) -> Result<(), LogError> {
+    pub(crate) fn push_entry(&mut self, entry: LogEntry) -> Result<(), LogError> {
         let id = entry.id;
         if let Some(expected) = self.index.next()
             && expected != id.index
@@ -267,7 +258,7 @@ impl<D> State<D> {
             return Err(LogError::Gap { expected, found: id.index });
         }
         let hash = chain(&self.index.head, id, entry.kind, &entry.payload);
-        let position = self.push(log_id, entry.kind, [id.term, id.index], hash, &entry.payload)?;
+        let position = self.push(entry.kind, [id.term, id.index], hash, &entry.payload)?;
         self.index.push(id, position, hash);
         self.cache.push(entry, hash);
         self.counters.entries += 1;
@@ -276,27 +267,18 @@ impl<D> State<D> {
     }
 
     /// Replaces the vote.
-    pub(crate) fn push_vote(
-        &mut self,
-        log_id: &[u8; 16],
-        vote: StoredVote,
-    ) -> Result<(), LogError> {
+    pub(crate) fn push_vote(&mut self, vote: StoredVote) -> Result<(), LogError> {
         let flag = [u8::from(vote.committed)];
         let head = self.index.head;
-        self.push(log_id, RecordKind::Vote, [vote.term, vote.node], head, &flag)?;
+        self.push(RecordKind::Vote, [vote.term, vote.node], head, &flag)?;
         self.index.vote = Some(vote);
         Ok(())
     }
 
     /// Drops entries from index `from` on; `head` is the hash of the entry before it.
-    pub(crate) fn push_truncate(
-        &mut self,
-        log_id: &[u8; 16],
-        from: u64,
-        head: ChainHash,
-    ) -> Result<(), LogError> {
+    pub(crate) fn push_truncate(&mut self, from: u64, head: ChainHash) -> Result<(), LogError> {
         let term = from.checked_sub(1).and_then(|kept| self.index.term(kept)).unwrap_or(0);
-        self.push(log_id, RecordKind::Truncate, [term, from], head, &[])?;
+        self.push(RecordKind::Truncate, [term, from], head, &[])?;
         self.index.truncate(from, head);
         self.cache.truncate(from);
         self.truncated_from = self.truncated_from.min(from);
@@ -306,15 +288,10 @@ impl<D> State<D> {
     }
 
     /// Drops entries up to `id`, whose hash is `base`.
-    pub(crate) fn push_purge(
-        &mut self,
-        log_id: &[u8; 16],
-        id: EntryId,
-        base: ChainHash,
-    ) -> Result<(), LogError> {
+    pub(crate) fn push_purge(&mut self, id: EntryId, base: ChainHash) -> Result<(), LogError> {
         let past_end = self.index.last().is_none_or(|last| id.index > last.index);
         let head = if past_end { base } else { self.index.head };
-        self.push(log_id, RecordKind::Purge, [id.term, id.index], head, &[])?;
+        self.push(RecordKind::Purge, [id.term, id.index], head, &[])?;
         self.index.purge(id, base);
         self.cache.purge(id.index + 1);
         self.check_invariants();

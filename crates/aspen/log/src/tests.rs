@@ -17,11 +17,11 @@ use crate::*;
 const ID: [u8; 16] = [7; 16];
 
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<Outcome>>>);
+struct Outcomes(Arc<Mutex<Vec<Outcome>>>);
 
 type Outcome = (u64, Result<(), io::ErrorKind>);
 
-struct Ack(Told, u64);
+struct Ack(Outcomes, u64);
 
 impl Completion for Ack {
     fn complete(self, result: io::Result<()>) {
@@ -29,7 +29,7 @@ impl Completion for Ack {
     }
 }
 
-impl Told {
+impl Outcomes {
     /// Largest step acknowledged as durable.
     fn durable(&self) -> Option<u64> {
         self.0.lock().unwrap().iter().filter(|(_, r)| r.is_ok()).map(|(step, _)| *step).max()
@@ -156,7 +156,7 @@ proptest! {
         let mut log = open(&disk).unwrap();
         let mut model = Model::default();
         for step in &steps {
-            model.apply(step, &log, Ack(Told::default(), 0)).unwrap();
+            model.apply(step, &log, Ack(Outcomes::default(), 0)).unwrap();
             prop_assert_eq!(log.last(), model.last());
             prop_assert!(model.admits(&Model::of(&log)));
         }
@@ -173,10 +173,10 @@ proptest! {
     }
 
     /// Whatever the moment of a crash, the log opens and holds a state between the last one that
-    /// was acknowledged and the last one that was asked for. Then it goes on, and crashes again.
+    /// was acknowledged and the last one that was requested. It then works on, and crashes again.
     #[test]
     fn survives_a_crash_at_any_moment(steps in steps(), seed: u64, cut: Index, again: Index) {
-        let told = Told::default();
+        let outcomes = Outcomes::default();
         let disk = CrashDisk::new(seed);
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         let log = open(&shared).unwrap();
@@ -192,14 +192,14 @@ proptest! {
                     states.push((number - 1, part.clone()));
                 }
             }
-            model.apply(step, &log, Ack(told.clone(), number)).unwrap();
+            model.apply(step, &log, Ack(outcomes.clone(), number)).unwrap();
             states.push((number, model.clone()));
         }
         // The power fails somewhere inside the last turn.
         let allowed = cut.index(6) as u64;
         disk.set_faults(Faults { fail_after: Some((allowed, io::ErrorKind::Other)) });
         write_batch(log.shared());
-        let floor = told.durable().unwrap_or(0);
+        let floor = outcomes.durable().unwrap_or(0);
         // It fails again while the log is opened.
         let disk = disk.crash();
         let allowed = again.index(8) as u64;
@@ -215,7 +215,7 @@ proptest! {
         // A second life on what was left behind.
         let next = found.last().map_or(0, |last| last.index + 1);
         let added = entry(99, next, 40);
-        log.append([added.clone()], Ack(told, 0)).unwrap();
+        log.append([added.clone()], Ack(outcomes, 0)).unwrap();
         write_batch(log.shared());
         let log = open(&crashed).unwrap();
         let mut expected = found;
@@ -227,7 +227,7 @@ proptest! {
 fn filled(disk: &Arc<dyn Disk>, batches: u64) -> Log<Ack> {
     let log = open(disk).unwrap();
     for index in 0..batches {
-        log.append([entry(1, index, 100)], Ack(Told::default(), 0)).unwrap();
+        log.append([entry(1, index, 100)], Ack(Outcomes::default(), 0)).unwrap();
         write_batch(log.shared());
     }
     log
@@ -274,18 +274,18 @@ fn a_missing_segment_and_a_foreign_log_are_refused() {
 }
 
 #[test]
-fn a_failed_write_closes_the_log_and_every_waiter_hears_of_it() {
+fn a_failed_write_closes_the_log_and_fails_every_completion() {
     for kind in [io::ErrorKind::StorageFull, io::ErrorKind::Other] {
         let disk = CrashDisk::new(1);
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         let log = filled(&shared, 2);
         disk.set_faults(Faults { fail_after: Some((1, kind)) });
-        let told = Told::default();
-        log.append([entry(1, 2, 10)], Ack(told.clone(), 1)).unwrap();
-        log.append([entry(1, 3, 10)], Ack(told.clone(), 2)).unwrap();
+        let outcomes = Outcomes::default();
+        log.append([entry(1, 2, 10)], Ack(outcomes.clone(), 1)).unwrap();
+        log.append([entry(1, 3, 10)], Ack(outcomes.clone(), 2)).unwrap();
         write_batch(log.shared());
-        assert_eq!(*told.0.lock().unwrap(), [(1, Err(kind)), (2, Err(kind))]);
-        let refused = log.append([entry(1, 4, 10)], Ack(told.clone(), 3));
+        assert_eq!(*outcomes.0.lock().unwrap(), [(1, Err(kind)), (2, Err(kind))]);
+        let refused = log.append([entry(1, 4, 10)], Ack(outcomes.clone(), 3));
         assert!(matches!(refused, Err(LogError::Closed)));
         assert!(log.has_failed());
     }
@@ -297,13 +297,13 @@ fn appends_that_wait_share_one_sync() {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let log = open(&shared).unwrap();
     let before = disk.syncs();
-    let told = Told::default();
+    let outcomes = Outcomes::default();
     for index in 0..5 {
-        log.append([entry(1, index, 50)], Ack(told.clone(), index)).unwrap();
+        log.append([entry(1, index, 50)], Ack(outcomes.clone(), index)).unwrap();
     }
     write_batch(log.shared());
     assert_eq!(disk.syncs() - before, 1);
-    assert_eq!(told.0.lock().unwrap().len(), 5);
+    assert_eq!(outcomes.0.lock().unwrap().len(), 5);
 }
 
 #[test]
@@ -326,7 +326,7 @@ fn purged_segments_are_recycled_and_idle_restarts_add_none() {
 fn a_gap_is_refused() {
     let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
     let log = filled(&disk, 2);
-    let gap = log.append([entry(1, 5, 1)], Ack(Told::default(), 0));
+    let gap = log.append([entry(1, 5, 1)], Ack(Outcomes::default(), 0));
     assert!(matches!(gap, Err(LogError::Gap { expected: 2, found: 5 })));
 }
 

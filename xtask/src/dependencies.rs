@@ -6,11 +6,12 @@
 
 use std::collections::BTreeSet;
 
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use proc_macro2::{TokenStream, TokenTree};
 use serde::Deserialize;
 use toml::Table;
 
 use crate::exceptions::Exceptions;
+use crate::purity::after_test_item;
 use crate::repo::{Repo, TextFile, read};
 use crate::violation::Violation;
 
@@ -140,19 +141,22 @@ impl Names {
 /// Adds the names of `tokens`, those under `#[cfg(test)]` only `with_tests`.
 fn collect(tokens: TokenStream, with_tests: bool, out: &mut BTreeSet<String>) {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
-    let is_punct = |at: Option<usize>, wanted: char| matches!(at.and_then(|at| tokens.get(at)), Some(TokenTree::Punct(p)) if p.as_char() == wanted);
-    let is_keyword = |at: Option<usize>| matches!(at.and_then(|at| tokens.get(at)), Some(TokenTree::Ident(i)) if *i == "use" || *i == "crate");
+    let peek = |at: Option<usize>| at.and_then(|at| tokens.get(at));
+    let is_colon =
+        |at: Option<usize>| matches!(peek(at), Some(TokenTree::Punct(p)) if p.as_char() == ':');
     let mut at = 0;
     while let Some(token) = tokens.get(at) {
         match token {
-            TokenTree::Punct(p) if p.as_char() == '#' && !with_tests && is_test(&tokens, at) => {
-                at = after_item(&tokens, at);
-                continue;
+            TokenTree::Punct(p) if p.as_char() == '#' && !with_tests => {
+                if let Some(end) = after_test_item(&tokens, at) {
+                    at = end;
+                    continue;
+                }
             }
             TokenTree::Ident(ident) => {
-                let leads = is_punct(Some(at + 1), ':') && is_punct(Some(at + 2), ':');
-                let follows = is_punct(at.checked_sub(1), ':') && is_punct(at.checked_sub(2), ':');
-                if (leads && !follows) || is_keyword(at.checked_sub(1)) {
+                let leads = is_colon(Some(at + 1)) && is_colon(Some(at + 2));
+                let follows = is_colon(at.checked_sub(1)) && is_colon(at.checked_sub(2));
+                if (leads && !follows) || is_import(peek(at.checked_sub(1))) {
                     out.insert(ident.to_string());
                 }
             }
@@ -163,21 +167,9 @@ fn collect(tokens: TokenStream, with_tests: bool, out: &mut BTreeSet<String>) {
     }
 }
 
-/// Whether `#[cfg(test)]` stands at `at`.
-fn is_test(tokens: &[TokenTree], at: usize) -> bool {
-    matches!(tokens.get(at + 1), Some(TokenTree::Group(group))
-        if group.stream().to_string().split_whitespace().collect::<String>() == "cfg(test)")
-}
-
-/// The index after the item whose attribute stands at `at`.
-fn after_item(tokens: &[TokenTree], at: usize) -> usize {
-    let ends_item = |token: &TokenTree| match token {
-        TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
-        TokenTree::Punct(punct) => punct.as_char() == ';',
-        TokenTree::Ident(_) | TokenTree::Literal(_) => false,
-    };
-    let rest = tokens.get(at..).unwrap_or_default();
-    rest.iter().position(ends_item).map_or(tokens.len(), |end| at + end + 1)
+/// Whether what follows `token` is the name of a crate.
+fn is_import(token: Option<&TokenTree>) -> bool {
+    matches!(token, Some(TokenTree::Ident(word)) if *word == "use" || *word == "crate")
 }
 
 #[cfg(test)]

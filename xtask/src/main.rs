@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, reason = "a command line speaks on its output")]
 
 mod commands;
+mod dependencies;
 mod exceptions;
 mod layers;
 mod links;
@@ -33,6 +34,7 @@ struct Step {
 /// Cheap ones first, so that a failure shows early.
 const STEPS: &[Step] = &[
     Step { name: "manifests", about: "versions and lints come from the root", run: manifests::run },
+    Step { name: "unused", about: "source names each dependency", run: dependencies::run },
     Step { name: "layers", about: "crates name only what is below them", run: layers::run },
     Step { name: "purity", about: "cores name no clock, socket or randomness", run: purity::run },
     Step { name: "sizes", about: "files and functions stay short", run: sizes::run },

@@ -92,22 +92,27 @@ fn collect(tokens: TokenStream, out: &mut Vec<(Vec<String>, usize)>) {
     }
 }
 
-/// The index behind an attribute, and behind the item it disables outside of tests.
+/// The index after an attribute, and after the item that it disables outside of tests.
 fn after_attribute(tokens: &[TokenTree], at: usize) -> usize {
     let is_inner = matches!(tokens.get(at + 1), Some(TokenTree::Punct(p)) if p.as_char() == '!');
     let body = at + 1 + usize::from(is_inner);
-    let Some(TokenTree::Group(group)) = tokens.get(body) else { return at + 1 };
-    let text: String = group.stream().to_string().split_whitespace().collect();
-    if text != "cfg(test)" {
-        return body + 1;
-    }
+    let is_attribute = matches!(tokens.get(body), Some(TokenTree::Group(_)));
+    let end = if is_attribute { body + 1 } else { at + 1 };
+    after_test_item(tokens, at).unwrap_or(end)
+}
+
+/// If `#[cfg(test)]` stands at `at`, the index after its item.
+pub(crate) fn after_test_item(tokens: &[TokenTree], at: usize) -> Option<usize> {
+    let Some(TokenTree::Group(attribute)) = tokens.get(at + 1) else { return None };
+    let text: String = attribute.stream().to_string().split_whitespace().collect();
     let ends_item = |token: &TokenTree| match token {
         TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
         TokenTree::Punct(punct) => punct.as_char() == ';',
-        _ => false,
+        TokenTree::Ident(_) | TokenTree::Literal(_) => false,
     };
-    let rest = tokens.get(body + 1..).unwrap_or_default();
-    rest.iter().position(ends_item).map_or(tokens.len(), |end| body + 2 + end)
+    let rest = tokens.get(at + 2..).unwrap_or_default();
+    let end = rest.iter().position(ends_item).map_or(tokens.len(), |end| at + 3 + end);
+    (text == "cfg(test)").then_some(end)
 }
 
 /// Words after which `::` starts a path instead of going on with one.

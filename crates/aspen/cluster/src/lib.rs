@@ -10,9 +10,7 @@
 //! so that a whole cluster runs on one thread from one seed ([`seed_this_thread`]).
 
 pub mod clock;
-pub mod disk;
 mod families;
-pub mod log;
 mod net;
 mod node;
 mod raft_log;
@@ -23,6 +21,8 @@ mod snapshot;
 mod state;
 mod types;
 
+pub use aspen_log as log;
+pub use aspen_log::disk;
 pub use net::{
     ClusterServices, MeshTransport, Transport, TransportError, TransportFuture, decode_anything,
 };

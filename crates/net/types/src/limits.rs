@@ -388,6 +388,8 @@ pub const MAX_STATE_MEMORY_BYTES: usize = 128 << 20;
 pub const SNAPSHOT_PART_BYTES: usize = 1 << 20;
 /// Bytes of a message between members; entries are sent in groups that stay below it.
 pub const MAX_RAFT_MESSAGE_BYTES: usize = 10 << 20;
+/// Bytes of a log entry's payload: a command with the frame around it, or the largest membership.
+pub const MAX_ENTRY_BYTES: usize = MAX_COMMAND_BYTES + (64 << 10);
 /// Entries of one append.
 pub const MAX_APPEND_ENTRIES: usize = 4_096;
 /// Appends under way to one follower before the first of them is answered.
@@ -408,7 +410,7 @@ pub const DISK_FULL_PERCENT: u64 = 95;
 /// checkpoint of what is in memory, whose pages are copied, and for the log until the next look.
 pub const DISK_RESERVE_BYTES: u64 = 96 << 20;
 
-// An entry as large as a command may be, with its frame, fits a message, and so does a part.
-const _: () = assert!(MAX_COMMAND_BYTES + (64 << 10) < MAX_RAFT_MESSAGE_BYTES);
+// The largest entry fits a message, and so does a part.
+const _: () = assert!(MAX_ENTRY_BYTES < MAX_RAFT_MESSAGE_BYTES);
 const _: () = assert!(SNAPSHOT_PART_BYTES + (64 << 10) < MAX_RAFT_MESSAGE_BYTES);
 const _: () = assert!(MAX_RAFT_MESSAGE_BYTES < MAX_UNARY_BODY_BYTES);

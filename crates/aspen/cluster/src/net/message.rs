@@ -13,71 +13,18 @@ use aspen_api::codec::{DecodeError, Input, Wire, put_varint, within};
 use aspen_api::{Level, choice, numbers};
 use bytes::Bytes;
 use net_types::limits::{
-    MAX_APPEND_ENTRIES, MAX_COMMAND_BYTES, MAX_RAFT_MESSAGE_BYTES, SNAPSHOT_PART_BYTES,
+    MAX_APPEND_ENTRIES, MAX_ENTRY_BYTES, MAX_RAFT_MESSAGE_BYTES, SNAPSHOT_PART_BYTES,
 };
 
-use crate::log::{EntryId, LogEntry, RecordKind, StoredVote};
+use crate::log::{EntryId, LogEntry, StoredVote};
 use crate::types::MembershipRecord;
 
 const VERSION: u8 = 1;
-/// Bytes of an entry's payload: a command with the frame around it, or the largest membership.
-const MAX_PAYLOAD_BYTES: usize = MAX_COMMAND_BYTES + (64 << 10);
 /// Bytes of the payloads that one append carries together: what the longest message holds beside
 /// the ids and lengths of as many entries as there may be.
 pub(crate) const MAX_ENTRIES_BYTES: usize = MAX_RAFT_MESSAGE_BYTES - 32 * MAX_APPEND_ENTRIES - 256;
 
-const _: () = assert!(MAX_PAYLOAD_BYTES <= MAX_ENTRIES_BYTES);
-
-impl Wire for EntryId {
-    fn put(&self, out: &mut Vec<u8>) {
-        put_varint(self.term, out);
-        put_varint(self.index, out);
-    }
-
-    fn take(input: &mut Input) -> Result<Self, DecodeError> {
-        let id = Self { term: input.varint()?, index: input.varint()? };
-        // An index has a successor, everywhere.
-        if id.index == u64::MAX {
-            return Err(DecodeError::BadValue("index"));
-        }
-        Ok(id)
-    }
-}
-
-impl Wire for StoredVote {
-    fn put(&self, out: &mut Vec<u8>) {
-        put_varint(self.term, out);
-        put_varint(self.node, out);
-        self.committed.put(out);
-    }
-
-    fn take(input: &mut Input) -> Result<Self, DecodeError> {
-        Ok(Self { term: input.varint()?, node: input.varint()?, committed: bool::take(input)? })
-    }
-}
-
-impl Wire for LogEntry {
-    fn put(&self, out: &mut Vec<u8>) {
-        self.id.put(out);
-        out.push(self.kind as u8);
-        put_varint(self.payload.len() as u64, out);
-        out.extend_from_slice(&self.payload);
-    }
-
-    fn take(input: &mut Input) -> Result<Self, DecodeError> {
-        let id = EntryId::take(input)?;
-        let number = input.byte()?;
-        let kind = RecordKind::from_number(number)
-            .filter(|kind| kind.is_entry())
-            .ok_or(DecodeError::UnknownTag { what: "entry kind", value: number.into() })?;
-        let len = input.count("payload", MAX_PAYLOAD_BYTES)?;
-        Ok(Self { id, kind, payload: input.slice(len)? })
-    }
-
-    fn size_hint(&self) -> usize {
-        24 + self.payload.len()
-    }
-}
+const _: () = assert!(MAX_ENTRY_BYTES <= MAX_ENTRIES_BYTES);
 
 /// A BLAKE3 hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -327,6 +274,7 @@ pub fn decode_anything(bytes: Bytes) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::RecordKind;
     use proptest::prelude::*;
 
     fn id(term: u64, index: u64) -> EntryId {
@@ -433,7 +381,7 @@ mod tests {
             RequestFrame::from_bytes(RequestFrame { sender: 7, wall_ms: 1, request }.to_bytes())
         };
         // One read of the log, in few entries and in many.
-        assert!(append(&[MAX_PAYLOAD_BYTES]).is_ok());
+        assert!(append(&[MAX_ENTRY_BYTES]).is_ok());
         let share = MAX_ENTRIES_BYTES / MAX_APPEND_ENTRIES;
         assert!(append(&[share; MAX_APPEND_ENTRIES]).is_ok());
         let too_long = append(&[MAX_RAFT_MESSAGE_BYTES / 2; 2]);

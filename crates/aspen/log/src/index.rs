@@ -1,26 +1,29 @@
-//! Where each entry of the log stands, in memory: 12 bytes an entry and one run per term.
+//! The log without its payloads: the position of each entry's record, 12 bytes an entry, and the
+//! first index of each term.
 //!
-//! Invariants: entries are consecutive; terms never fall; all entries are above the purged one.
+//! Invariants: entries are consecutive; terms never fall; all entries are above the purged one;
+//! records of later entries have later positions.
 
 use std::collections::VecDeque;
 
-use super::record::{ChainHash, EntryId, RECORD_ALIGN, StoredVote, record_bytes};
+use crate::entry::{EntryId, StoredVote};
+use crate::record::{ChainHash, RECORD_ALIGN, record_bytes};
 
-/// Position of a record.
+/// Where a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// Sequence of the segment; segments of one log never reach 2^32.
+pub(crate) struct Position {
+    /// Number of the segment. A log never reaches 2^32 segments.
     pub sequence: u32,
     units: u32,
     /// Bytes of the record's payload.
     pub payload_bytes: u32,
 }
 
-impl Place {
+impl Position {
     /// A record at `offset` of segment `sequence`.
     pub(crate) fn new(sequence: u64, offset: u64, payload_bytes: u32) -> Self {
         debug_assert_eq!(offset % RECORD_ALIGN as u64, 0);
-        // Segments hold at most one record of a bounded size beyond their nominal few MiB.
+        // A segment has a few MiB, or as much as one record of bounded size needs.
         Self {
             sequence: sequence as u32,
             units: (offset / RECORD_ALIGN as u64) as u32,
@@ -39,11 +42,12 @@ impl Place {
     }
 }
 
-/// The log's state without its entries' bytes.
+/// Which entries the log has and where they are, with the vote and the commit index.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Index {
     first: u64,
-    places: VecDeque<Place>,
+    positions: VecDeque<Position>,
+    /// First index and term of each run of entries of one term.
     terms: VecDeque<(u64, u64)>,
     purged: Option<EntryId>,
     /// Hash of the purged entry, or of the first entry's predecessor.
@@ -63,7 +67,7 @@ impl Index {
         Self { first, purged: last, base: head, head, ..Self::default() }
     }
 
-    /// Forgets all entries and goes on behind `last`, keeping the vote and the commit point.
+    /// Drops all entries; the log continues after `last`. The vote and the commit index stay.
     pub(crate) fn restart_after(&mut self, last: Option<EntryId>, head: ChainHash) {
         let (vote, committed_next) = (self.vote, self.committed_next);
         *self = Self { vote, committed_next, ..Self::starting_after(last, head) };
@@ -82,19 +86,19 @@ impl Index {
         }
     }
 
-    /// Indexes of the entries present.
+    /// The indexes of the entries.
     pub(crate) fn range(&self) -> std::ops::Range<u64> {
         self.first..self.end()
     }
 
     fn end(&self) -> u64 {
-        self.first + self.places.len() as u64
+        self.first + self.positions.len() as u64
     }
 
-    /// Where the entry `index` stands.
-    pub(crate) fn place(&self, index: u64) -> Option<Place> {
+    /// Where the entry `index` is.
+    pub(crate) fn position(&self, index: u64) -> Option<Position> {
         let at = usize::try_from(index.checked_sub(self.first)?).ok()?;
-        self.places.get(at).copied()
+        self.positions.get(at).copied()
     }
 
     /// Term of the entry `index`, the purged one included.
@@ -104,57 +108,57 @@ impl Index {
         {
             return Some(purged.term);
         }
-        self.place(index)?;
+        self.position(index)?;
         let run = self.terms.partition_point(|(first, _)| *first <= index);
         self.terms.get(run.checked_sub(1)?).map(|(_, term)| *term)
     }
 
-    /// The last entry of each term present.
+    /// The last entry of each term.
     pub(crate) fn term_ends(&self) -> Vec<EntryId> {
         let nexts = self.terms.iter().skip(1).map(|(first, _)| *first).chain([self.end()]);
         let ends = self.terms.iter().zip(nexts);
         ends.map(|((_, term), next)| EntryId { term: *term, index: next - 1 }).collect()
     }
 
-    /// The index that the next entry must have, if the log has any.
+    /// The index that the next entry must have; `None` in an empty log, where any will do.
     pub(crate) fn next(&self) -> Option<u64> {
         self.last().map(|last| last.index + 1)
     }
 
-    /// Adds an entry behind the last one.
-    pub(crate) fn push(&mut self, id: EntryId, place: Place, hash: ChainHash) {
+    /// Adds an entry after the last one.
+    pub(crate) fn push(&mut self, id: EntryId, position: Position, hash: ChainHash) {
         debug_assert!(self.next().is_none_or(|next| next == id.index));
-        if self.places.is_empty() {
+        if self.positions.is_empty() {
             self.first = id.index;
         }
         if self.terms.back().is_none_or(|(_, term)| *term != id.term) {
             self.terms.push_back((id.index, id.term));
         }
-        self.places.push_back(place);
+        self.positions.push_back(position);
         self.head = hash;
     }
 
-    /// Drops entries from `from` on; `head` is the hash of the entry before.
+    /// Drops entries from index `from` on; `head` is the hash of the entry before it.
     pub(crate) fn truncate(&mut self, from: u64, head: ChainHash) {
         let keep = from.saturating_sub(self.first);
-        self.places.truncate(usize::try_from(keep).unwrap_or(usize::MAX));
+        self.positions.truncate(usize::try_from(keep).unwrap_or(usize::MAX));
         while self.terms.back().is_some_and(|(first, _)| *first >= from) {
             self.terms.pop_back();
         }
         self.head = head;
     }
 
-    /// Drops entries up to `id`; `base` is its hash. If `id` is past the end the log is empty
-    /// after it and continues from `base`.
+    /// Drops entries up to `id`, whose hash is `base`. If `id` is past the end, the log is empty and
+    /// continues from `base`.
     pub(crate) fn purge(&mut self, id: EntryId, base: ChainHash) {
         let past_end = self.last().is_none_or(|last| id.index > last.index);
         let drop = usize::try_from((id.index + 1).saturating_sub(self.first)).unwrap_or(usize::MAX);
-        self.places.drain(..drop.min(self.places.len()));
+        self.positions.drain(..drop.min(self.positions.len()));
         self.first = id.index + 1;
         while self.terms.get(1).is_some_and(|(first, _)| *first <= self.first) {
             self.terms.pop_front();
         }
-        if self.places.is_empty() {
+        if self.positions.is_empty() {
             self.terms.clear();
         } else if let Some(run) = self.terms.front_mut() {
             run.0 = run.0.max(self.first);
@@ -166,9 +170,30 @@ impl Index {
         }
     }
 
-    /// Smallest sequence that still holds an entry.
+    /// The oldest segment that holds an entry.
     pub(crate) fn oldest_sequence(&self) -> Option<u32> {
-        self.places.front().map(|place| place.sequence)
+        self.positions.front().map(|position| position.sequence)
+    }
+
+    /// Panics if an invariant does not hold. Looks at the runs of terms and at the newest entries,
+    /// not at each entry.
+    pub(crate) fn check_invariants(&self) {
+        assert_eq!(self.positions.is_empty(), self.terms.is_empty(), "entries have terms");
+        if let (Some((first, _)), Some((last, _))) = (self.terms.front(), self.terms.back()) {
+            assert_eq!(*first, self.first, "the first entry begins the first term");
+            assert!(*last < self.end(), "the last term has an entry");
+        }
+        let runs = self.terms.iter().zip(self.terms.iter().skip(1));
+        assert!(runs.into_iter().all(|(a, b)| a.0 < b.0 && a.1 < b.1), "terms never fall");
+        if let Some(purged) = self.purged {
+            assert!(purged.index < self.first, "entries are above the purged one");
+            assert!(self.terms.front().is_none_or(|(_, term)| *term >= purged.term));
+        }
+        let mut newest = self.positions.iter().rev();
+        if let (Some(last), Some(before)) = (newest.next(), newest.next()) {
+            let before = (before.sequence, before.end());
+            assert!(before <= (last.sequence, last.offset()), "records stand in order");
+        }
     }
 }
 
@@ -183,7 +208,7 @@ mod tests {
     fn filled() -> Index {
         let mut index = Index::default();
         for (term, i) in [(1, 0), (1, 1), (2, 2), (2, 3), (4, 4)] {
-            index.push(id(term, i), Place::new(0, 192 + i * 80, 0), [i as u8; 32]);
+            index.push(id(term, i), Position::new(0, 192 + i * 80, 0), [i as u8; 32]);
         }
         index
     }
@@ -196,7 +221,7 @@ mod tests {
         assert_eq!(index.term(5), None);
         assert_eq!(index.term_ends(), [id(1, 1), id(2, 3), id(4, 4)]);
         assert_eq!(index.last(), Some(id(4, 4)));
-        assert_eq!(index.place(2).unwrap().end(), 192 + 160 + 72);
+        assert_eq!(index.position(2).unwrap().end(), 192 + 160 + 72);
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! A disk for tests: it loses, tears and refuses writes on command, from a seed.
+//! A disk for tests that loses power and refuses writes on request.
+//!
+//! Invariant: equal seeds and equal calls give equal disks.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,9 +10,9 @@ use super::{Disk, DiskFile, DiskUsage};
 
 const SECTOR: usize = 512;
 
-/// What the disk does to the calls that follow.
+/// How later calls fail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Faults {
+pub struct Faults {
     /// Writes and syncs that still succeed; then every call fails with the error.
     pub fail_after: Option<(u64, io::ErrorKind)>,
 }
@@ -35,13 +37,14 @@ struct Inner {
 
 /// Files that survive [`CrashDisk::crash`] only as far as they were synced.
 #[derive(Clone, Debug)]
-pub(crate) struct CrashDisk(Arc<Mutex<Inner>>);
+pub struct CrashDisk(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct CrashFile(CrashDisk, usize);
 
 impl CrashDisk {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// An empty disk; `seed` decides what crashes keep.
+    pub fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(Inner { rng: seed | 1, ..Inner::default() })))
     }
 
@@ -49,19 +52,21 @@ impl CrashDisk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn set_faults(&self, faults: Faults) {
+    /// Sets how the calls from now on fail.
+    pub fn set_faults(&self, faults: Faults) {
         let mut inner = self.lock();
         inner.faults = faults;
         inner.calls = 0;
     }
 
-    pub(crate) fn syncs(&self) -> u64 {
+    /// Syncs of files so far.
+    pub fn syncs(&self) -> u64 {
         self.lock().syncs
     }
 
-    /// The disk after the power failed now: each unsynced sector is there or not, at random, and
-    /// names are as they were when the folder was last synced or as they are, one by one.
-    pub(crate) fn crash(&self) -> Self {
+    /// The disk after a loss of power at this moment: each unsynced sector is kept or lost at random,
+    /// and the names are those of the last sync of the folder or the current ones.
+    pub fn crash(&self) -> Self {
         let mut inner = self.lock();
         let mut rng = inner.rng;
         let mut inodes = Vec::new();
@@ -88,7 +93,7 @@ impl CrashDisk {
     }
 
     /// Changes durable bytes of a file, as a bad medium does.
-    pub(crate) fn damage(&self, name: &str, change: impl FnOnce(&mut [u8])) {
+    pub fn damage(&self, name: &str, change: impl FnOnce(&mut [u8])) {
         let mut inner = self.lock();
         let id = inner.names[name];
         change(&mut inner.inodes[id].current);

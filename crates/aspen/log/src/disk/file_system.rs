@@ -1,4 +1,6 @@
-//! The kernel's files, and the lock that keeps a second process off a data folder.
+//! The kernel's files, and the lock that keeps a second process from a data folder.
+//!
+//! Invariant: only the owner may read what is created here.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -39,8 +41,8 @@ fn options() -> OpenOptions {
     options
 }
 
-/// Reserves space so that appends inside it change no metadata. File systems without the call
-/// get a sparse file instead, which only costs speed.
+/// Reserves space, so that writes within it change no metadata. On file systems without the call
+/// the file is sparse, which costs speed alone.
 fn reserve(file: &File, len: u64) -> io::Result<()> {
     if len == 0 {
         return Ok(());
@@ -132,7 +134,7 @@ impl DiskFile for FsFile {
 /// Why a data folder could not be taken.
 #[derive(Debug, Error)]
 pub enum LockError {
-    /// Another process works on the folder; nothing was touched.
+    /// Another process uses the folder; nothing was changed.
     #[error("another process uses this data folder")]
     Held,
     /// The lock file could not be opened.

@@ -1,26 +1,29 @@
 //! Reading the log back after a stop of any kind.
 //!
-//! The writer never writes past a point that is not yet durable, and each record names the point
-//! below which all was durable when it was made. So at the first place that is not a record, the
-//! log ends (a torn write, never acknowledged) unless a later record of the same segment, or the
-//! next segment's header, says that this place had been durable: then acknowledged bytes are gone,
-//! and the log refuses to open.
+//! Invariant: recovery returns every acknowledged record or fails.
+//!
+//! A batch is written only after the batch before it is durable, and each record states the offset
+//! below which everything was durable when it was made. A segment ends where no valid record
+//! stands. That is a torn write, which was never acknowledged, unless a later record of the segment
+//! or the header of the next one states that this offset was durable. Acknowledged bytes are then
+//! lost, and the log does not open.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use net_wire::Reader;
 
-use super::error::LogError;
-use super::index::{Index, Place};
-use super::record::{
-    ChainHash, EntryId, RECORD_ALIGN, RECORD_HEADER_BYTES, RecordHeader, RecordKind,
-    SEGMENT_HEADER_BYTES, SegmentHeader, anchor, chain, record_bytes,
-};
-use super::segment::{Segment, file_name, parse_name};
 use crate::disk::Disk;
+use crate::entry::{EntryId, RecordKind, StoredVote};
+use crate::error::LogError;
+use crate::index::{Index, Position};
+use crate::record::{
+    ChainHash, RECORD_ALIGN, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES,
+    SegmentHeader, anchor, chain, record_bytes,
+};
+use crate::segment::{Segment, file_name, parse_name};
 
-/// What the segments say.
+/// A log as its segments describe it.
 pub(crate) struct Recovered {
     /// The entries and the metadata.
     pub index: Index,
@@ -84,11 +87,13 @@ fn read_header(bytes: &[u8], log_id: &[u8; 16], sequence: u64) -> Result<Segment
     Ok(header)
 }
 
+/// The log up to a record.
 struct Scan {
     index: Index,
-    /// Hashes of the entries in `index`, needed to undo and to purge while reading.
+    /// Hashes of the entries in `index`, which truncations and purges need.
     hashes: VecDeque<ChainHash>,
     sequence: u64,
+    /// Offset at which the next record should stand.
     end: u64,
 }
 
@@ -109,13 +114,13 @@ impl Scan {
         LogError::Corrupt { sequence: self.sequence, offset: self.end, what }
     }
 
-    /// Goes on in the next segment, which must start where this one ended.
+    /// Continues in the next segment, which must name the end of this one.
     fn enter(&mut self, header: &SegmentHeader) -> Result<(), LogError> {
         if header.previous_end > self.end {
             return Err(self.corrupt("a durable record is damaged"));
         }
         if header.previous_end < self.end {
-            return Err(self.corrupt("records behind the segment's end"));
+            return Err(self.corrupt("records after the segment's end"));
         }
         if header.last != self.index.last()
             || header.head != self.index.head
@@ -151,8 +156,8 @@ impl Scan {
                 if chain(&self.index.head, id, header.kind, payload) != header.hash {
                     return Err(self.corrupt("the hash chain is broken"));
                 }
-                let place = Place::new(self.sequence, self.end, header.payload_bytes);
-                self.index.push(id, place, header.hash);
+                let position = Position::new(self.sequence, self.end, header.payload_bytes);
+                self.index.push(id, position, header.hash);
                 self.hashes.push_back(header.hash);
             }
             RecordKind::Vote => {
@@ -161,7 +166,7 @@ impl Scan {
                     _ => return Err(self.corrupt("a vote is malformed")),
                 };
                 let (term, node) = (header.term, header.index);
-                self.index.vote = Some(super::StoredVote { term, node, committed });
+                self.index.vote = Some(StoredVote { term, node, committed });
             }
             RecordKind::Truncate => self.truncate(header),
             RecordKind::Purge => self.purge(id),
@@ -177,7 +182,7 @@ impl Scan {
         let first = self.index.range().start;
         let kept = header.index.checked_sub(1).map(|index| EntryId { term: header.term, index });
         if header.index < first || (header.index == first && kept != self.index.purged()) {
-            // The entries kept stood in segments that have been removed since.
+            // The segments of the entries kept have been removed since.
             self.hashes.clear();
             self.index.restart_after(kept, header.hash);
             return;
@@ -191,7 +196,7 @@ impl Scan {
     fn purge(&mut self, id: EntryId) {
         let range = self.index.range();
         if self.index.purged().is_some_and(|purged| purged.index >= id.index) {
-            // The segments of these entries are gone already, by this purge or by a later one.
+            // A purge of these entries, this one or a later one, has removed their segments.
             return;
         }
         let base = match range.contains(&id.index) {
@@ -204,13 +209,13 @@ impl Scan {
         self.index.purge(id, base);
     }
 
-    /// Looks behind the end for a record that proves that the end was once durable.
+    /// Searches the bytes after the end for a record that proves that the end was durable.
     fn check_tail(&self, segment: &Segment, bytes: &[u8]) -> Result<(), LogError> {
         let mut at = self.end as usize;
         while let Some(rest) = bytes.get(at..)
             && rest.len() >= RECORD_HEADER_BYTES
         {
-            // The checksum comes last: a tail may be full of bytes that look like headers.
+            // The checksum is computed last: the tail may be full of bytes that look like headers.
             if claims_durable_beyond(rest, self.end, at as u64)
                 && RecordHeader::decode(rest, segment.seed).is_some()
             {
@@ -222,7 +227,7 @@ impl Scan {
     }
 }
 
-/// Whether bytes at offset `at`, read as a record, say that everything below `end` was durable.
+/// Whether the bytes at offset `at`, read as a record, state that a byte at `end` was durable.
 fn claims_durable_beyond(bytes: &[u8], end: u64, at: u64) -> bool {
     let mut r = Reader::new(&bytes[8..]);
     let (Ok(kind), Ok(zero), Ok(units)) = (r.u8(), r.array::<3>(), r.u32()) else { return false };

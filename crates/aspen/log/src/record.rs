@@ -1,10 +1,13 @@
-//! The bytes of the log: segment headers and records. `docs/format-log.md` is the map.
+//! The bytes of segment headers and records, as `docs/format-log.md` describes them.
 //!
-//! Every checksum covers the log's identity and the segment's sequence, so bytes of another log or
-//! of an earlier life of a recycled file never read as records of this one. Every entry's hash
-//! covers its predecessor's, so an entry cannot be replaced without replacing all that follow.
+//! Invariants: the checksum of a record covers the log's identity and the segment's sequence, so
+//! that neither another log's bytes nor what a recycled file held before read as a record. The hash
+//! of an entry covers its predecessor's hash, so that replacing one entry means replacing all later
+//! ones.
 
 use net_wire::{DecodeError, Reader};
+
+use crate::entry::{EntryId, RecordKind, StoredVote};
 
 /// First bytes of every segment.
 pub(crate) const SEGMENT_MAGIC: [u8; 8] = *b"ASPENLOG";
@@ -14,63 +17,11 @@ pub(crate) const FORMAT_VERSION: u32 = 1;
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 192;
 /// Bytes of a record before its payload.
 pub(crate) const RECORD_HEADER_BYTES: usize = 72;
-/// Records start at multiples of this.
+/// Offsets of records are multiples of this.
 pub(crate) const RECORD_ALIGN: usize = 8;
 
-/// A hash of the chain: BLAKE3.
+/// A BLAKE3 hash of the chain.
 pub(crate) type ChainHash = [u8; 32];
-
-/// What a record is. Numbers below 16 are log entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum RecordKind {
-    /// An entry without payload: a leader's first of its term.
-    Blank = 1,
-    /// An entry whose payload is a command of the state machine.
-    Command = 2,
-    /// An entry whose payload is a membership.
-    Membership = 3,
-    /// The vote; not an entry.
-    Vote = 16,
-    /// Entries from `index` on are gone; not an entry.
-    Truncate = 17,
-    /// Entries up to `index` are gone; not an entry.
-    Purge = 18,
-}
-
-impl RecordKind {
-    /// Whether the record is a log entry.
-    pub fn is_entry(self) -> bool {
-        (self as u8) < 16
-    }
-
-    /// The kind with that number.
-    pub fn from_number(number: u8) -> Option<Self> {
-        [Self::Blank, Self::Command, Self::Membership, Self::Vote, Self::Truncate, Self::Purge]
-            .into_iter()
-            .find(|kind| *kind as u8 == number)
-    }
-}
-
-/// Term and index of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EntryId {
-    /// Term of the leader that wrote it.
-    pub term: u64,
-    /// Position in the log; the first entry of a cluster has 0.
-    pub index: u64,
-}
-
-/// The last vote a node has given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoredVote {
-    /// Term of the vote.
-    pub term: u64,
-    /// Whom it is for.
-    pub node: u64,
-    /// Whether a quorum has granted it.
-    pub committed: bool,
-}
 
 /// Checksum state of one segment: CRC-32 over the log's identity and the sequence.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +42,7 @@ impl Seed {
     }
 }
 
-/// The hash of an entry, from its predecessor's.
+/// The hash of an entry whose predecessor has the hash `previous`.
 pub(crate) fn chain(
     previous: &ChainHash,
     id: EntryId,
@@ -109,7 +60,7 @@ pub(crate) fn chain(
     *hasher.finalize().as_bytes()
 }
 
-/// The hash that stands for an entry this node never had, because a snapshot replaced it.
+/// The hash of an entry that this node never had, because a snapshot replaced it.
 pub(crate) fn anchor(id: EntryId) -> ChainHash {
     let mut hasher = blake3::Hasher::new_derive_key("aspen log 2026 snapshot anchor");
     hasher.update(&id.term.to_le_bytes());
@@ -120,21 +71,22 @@ pub(crate) fn anchor(id: EntryId) -> ChainHash {
 /// A record's fields before its payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RecordHeader {
-    /// What it is.
+    /// What the record is.
     pub kind: RecordKind,
     /// Bytes of the payload.
     pub payload_bytes: u32,
-    /// Offset in the segment, in units of 8 bytes, below which all was durable when this was made.
+    /// Offset in the segment, in units of 8 bytes, below which everything was durable when the
+    /// record was made; 0 if unknown.
     pub durable_units: u32,
-    /// Entry: its term. Vote: its term. Purge: term of the entry. Truncate: term of the last
+    /// Entry and vote: the term. Purge: term of the last entry dropped. Truncate: term of the last
     /// entry kept, or 0.
     pub term: u64,
-    /// Entry: its index. Vote: the node voted for. Purge: index of the last entry purged.
-    /// Truncate: the first index that is gone.
+    /// Entry: the index. Vote: the candidate. Purge: index of the last entry dropped. Truncate: index
+    /// of the first entry dropped.
     pub index: u64,
     /// Index after the last entry known to be committed; 0 for none.
     pub committed_next: u64,
-    /// Entry: its chain hash. Others: the chain's head.
+    /// Entry: its hash. Other records: the hash of the last entry.
     pub hash: ChainHash,
 }
 
@@ -144,7 +96,7 @@ pub(crate) fn record_bytes(payload_bytes: usize) -> usize {
 }
 
 impl RecordHeader {
-    /// Appends the record, padded, to `out`.
+    /// Appends the record with its padding to `out`.
     pub(crate) fn encode(&self, payload: &[u8], seed: Seed, out: &mut Vec<u8>) {
         debug_assert_eq!(payload.len(), self.payload_bytes as usize);
         let start = out.len();
@@ -163,9 +115,8 @@ impl RecordHeader {
         out.resize(start + record_bytes(payload.len()), 0);
     }
 
-    /// The record at the start of `bytes`, or `None` if what stands there is not one.
-    ///
-    /// `bytes` may go on behind the record. Nothing is trusted before the checksum matched.
+    /// The record at the start of `bytes`, with its payload, or `None` if there is none. More bytes
+    /// may follow it. No field is used before the checksum matches.
     pub(crate) fn decode(bytes: &[u8], seed: Seed) -> Option<(Self, &[u8])> {
         let head = bytes.get(..RECORD_HEADER_BYTES)?;
         let mut r = Reader::new(head);
@@ -193,18 +144,18 @@ impl RecordHeader {
     }
 }
 
-/// The state of the log at a segment's start.
+/// The state of the log at the start of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
     /// Identity of the log.
     pub log_id: [u8; 16],
-    /// Position of the segment among all that the log ever had.
+    /// Number of the segment; segments are numbered from 0 for the life of the log.
     pub sequence: u64,
     /// Offset at which the records of the segment before end; 0 for the first of the log.
     pub previous_end: u64,
     /// The last entry before this segment.
     pub last: Option<EntryId>,
-    /// The chain's head: hash of `last`, or zeros.
+    /// The hash of `last`, or zeros.
     pub head: ChainHash,
     /// The last purged entry.
     pub purged: Option<EntryId>,
@@ -215,7 +166,7 @@ pub(crate) struct SegmentHeader {
 }
 
 fn put_id(id: Option<EntryId>, out: &mut Vec<u8>) {
-    // Indexes start at 0, so absence is told by the index after it.
+    // Indexes start at 0, so the index after it is stored and 0 means absence.
     let (next, term) = id.map_or((0, 0), |id| (id.index.saturating_add(1), id.term));
     out.extend_from_slice(&next.to_le_bytes());
     out.extend_from_slice(&term.to_le_bytes());

@@ -2,26 +2,26 @@
 
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::state::State;
-use super::writer::{Wake, turn};
-use super::*;
-use crate::disk::MemoryDisk;
 use crate::disk::crash::{CrashDisk, Faults};
+use crate::disk::{Disk, FsDisk, MemoryDisk};
+use crate::recover::recover;
+use crate::segment::file_name;
+use crate::writer::write_batch;
+use crate::*;
 
 const ID: [u8; 16] = [7; 16];
 
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<Outcome>>>);
+struct Outcomes(Arc<Mutex<Vec<Outcome>>>);
 
 type Outcome = (u64, Result<(), io::ErrorKind>);
 
-struct Ack(Told, u64);
+struct Ack(Outcomes, u64);
 
 impl Completion for Ack {
     fn complete(self, result: io::Result<()>) {
@@ -29,7 +29,7 @@ impl Completion for Ack {
     }
 }
 
-impl Told {
+impl Outcomes {
     /// Largest step acknowledged as durable.
     fn durable(&self) -> Option<u64> {
         self.0.lock().unwrap().iter().filter(|(_, r)| r.is_ok()).map(|(step, _)| *step).max()
@@ -42,23 +42,7 @@ fn options() -> LogOptions {
 
 /// A log whose writer only moves when the test says so.
 fn open(disk: &Arc<dyn Disk>) -> Result<Log<Ack>, LogError> {
-    let recovered = recover::recover(&**disk, &ID)?;
-    if let Some(file) = recovered.as_ref().and_then(|r| r.segments.last()?.file()) {
-        file.sync_data()?;
-    }
-    let shared = Arc::new(Shared {
-        disk: disk.clone(),
-        log_id: ID,
-        options: options(),
-        state: Mutex::new(State::new(&ID, options(), None, recovered)),
-        wake: Wake::default(),
-    });
-    writer::sweep(&**disk)?;
-    turn(&shared);
-    if let Some(failure) = &shared.lock().failure {
-        return Err(LogError::Io(failure.to_io()));
-    }
-    Ok(Log { shared: shared.clone(), _writer: Arc::new(writer::WriterHandle::manual(shared)) })
+    Log::open_manual(disk.clone(), ID, options())
 }
 
 fn entry(term: u64, index: u64, len: usize) -> LogEntry {
@@ -157,7 +141,7 @@ impl Model {
                 log.purge(id)
             }
             Step::Turn => {
-                turn(&log.shared);
+                write_batch(log.shared());
                 Ok(())
             }
         }
@@ -172,11 +156,11 @@ proptest! {
         let mut log = open(&disk).unwrap();
         let mut model = Model::default();
         for step in &steps {
-            model.apply(step, &log, Ack(Told::default(), 0)).unwrap();
+            model.apply(step, &log, Ack(Outcomes::default(), 0)).unwrap();
             prop_assert_eq!(log.last(), model.last());
             prop_assert!(model.admits(&Model::of(&log)));
         }
-        turn(&log.shared);
+        write_batch(log.shared());
         drop(log);
         log = open(&disk).unwrap();
         let found = Model::of(&log);
@@ -189,10 +173,10 @@ proptest! {
     }
 
     /// Whatever the moment of a crash, the log opens and holds a state between the last one that
-    /// was acknowledged and the last one that was asked for. Then it goes on, and crashes again.
+    /// was acknowledged and the last one that was requested. It then works on, and crashes again.
     #[test]
     fn survives_a_crash_at_any_moment(steps in steps(), seed: u64, cut: Index, again: Index) {
-        let told = Told::default();
+        let outcomes = Outcomes::default();
         let disk = CrashDisk::new(seed);
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         let log = open(&shared).unwrap();
@@ -208,14 +192,14 @@ proptest! {
                     states.push((number - 1, part.clone()));
                 }
             }
-            model.apply(step, &log, Ack(told.clone(), number)).unwrap();
+            model.apply(step, &log, Ack(outcomes.clone(), number)).unwrap();
             states.push((number, model.clone()));
         }
         // The power fails somewhere inside the last turn.
         let allowed = cut.index(6) as u64;
         disk.set_faults(Faults { fail_after: Some((allowed, io::ErrorKind::Other)) });
-        turn(&log.shared);
-        let floor = told.durable().unwrap_or(0);
+        write_batch(log.shared());
+        let floor = outcomes.durable().unwrap_or(0);
         // It fails again while the log is opened.
         let disk = disk.crash();
         let allowed = again.index(8) as u64;
@@ -231,8 +215,8 @@ proptest! {
         // A second life on what was left behind.
         let next = found.last().map_or(0, |last| last.index + 1);
         let added = entry(99, next, 40);
-        log.append([added.clone()], Ack(told, 0)).unwrap();
-        turn(&log.shared);
+        log.append([added.clone()], Ack(outcomes, 0)).unwrap();
+        write_batch(log.shared());
         let log = open(&crashed).unwrap();
         let mut expected = found;
         expected.entries.push(added);
@@ -243,8 +227,8 @@ proptest! {
 fn filled(disk: &Arc<dyn Disk>, batches: u64) -> Log<Ack> {
     let log = open(disk).unwrap();
     for index in 0..batches {
-        log.append([entry(1, index, 100)], Ack(Told::default(), 0)).unwrap();
-        turn(&log.shared);
+        log.append([entry(1, index, 100)], Ack(Outcomes::default(), 0)).unwrap();
+        write_batch(log.shared());
     }
     log
 }
@@ -284,24 +268,24 @@ fn every_damaged_byte_of_durable_records_is_found() {
 fn a_missing_segment_and_a_foreign_log_are_refused() {
     let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
     drop(filled(&disk, 30));
-    assert!(matches!(recover::recover(&*disk, &[8; 16]), Err(LogError::Foreign)));
-    disk.remove(&segment::file_name(1)).unwrap();
+    assert!(matches!(recover(&*disk, &[8; 16]), Err(LogError::Foreign)));
+    disk.remove(&file_name(1)).unwrap();
     assert!(matches!(open(&disk), Err(LogError::Corrupt { what: "segment missing", .. })));
 }
 
 #[test]
-fn a_failed_write_closes_the_log_and_every_waiter_hears_of_it() {
+fn a_failed_write_closes_the_log_and_fails_every_completion() {
     for kind in [io::ErrorKind::StorageFull, io::ErrorKind::Other] {
         let disk = CrashDisk::new(1);
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         let log = filled(&shared, 2);
         disk.set_faults(Faults { fail_after: Some((1, kind)) });
-        let told = Told::default();
-        log.append([entry(1, 2, 10)], Ack(told.clone(), 1)).unwrap();
-        log.append([entry(1, 3, 10)], Ack(told.clone(), 2)).unwrap();
-        turn(&log.shared);
-        assert_eq!(*told.0.lock().unwrap(), [(1, Err(kind)), (2, Err(kind))]);
-        let refused = log.append([entry(1, 4, 10)], Ack(told.clone(), 3));
+        let outcomes = Outcomes::default();
+        log.append([entry(1, 2, 10)], Ack(outcomes.clone(), 1)).unwrap();
+        log.append([entry(1, 3, 10)], Ack(outcomes.clone(), 2)).unwrap();
+        write_batch(log.shared());
+        assert_eq!(*outcomes.0.lock().unwrap(), [(1, Err(kind)), (2, Err(kind))]);
+        let refused = log.append([entry(1, 4, 10)], Ack(outcomes.clone(), 3));
         assert!(matches!(refused, Err(LogError::Closed)));
         assert!(log.has_failed());
     }
@@ -313,13 +297,13 @@ fn appends_that_wait_share_one_sync() {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let log = open(&shared).unwrap();
     let before = disk.syncs();
-    let told = Told::default();
+    let outcomes = Outcomes::default();
     for index in 0..5 {
-        log.append([entry(1, index, 50)], Ack(told.clone(), index)).unwrap();
+        log.append([entry(1, index, 50)], Ack(outcomes.clone(), index)).unwrap();
     }
-    turn(&log.shared);
+    write_batch(log.shared());
     assert_eq!(disk.syncs() - before, 1);
-    assert_eq!(told.0.lock().unwrap().len(), 5);
+    assert_eq!(outcomes.0.lock().unwrap().len(), 5);
 }
 
 #[test]
@@ -327,7 +311,7 @@ fn purged_segments_are_recycled_and_idle_restarts_add_none() {
     let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
     let mut log = filled(&disk, 60);
     log.purge(EntryId { term: 1, index: 55 }).unwrap();
-    turn(&log.shared);
+    write_batch(log.shared());
     let files = disk.list().unwrap();
     assert!(files.contains(&"spare".to_owned()), "{files:?}");
     for _ in 0..5 {
@@ -342,7 +326,7 @@ fn purged_segments_are_recycled_and_idle_restarts_add_none() {
 fn a_gap_is_refused() {
     let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
     let log = filled(&disk, 2);
-    let gap = log.append([entry(1, 5, 1)], Ack(Told::default(), 0));
+    let gap = log.append([entry(1, 5, 1)], Ack(Outcomes::default(), 0));
     assert!(matches!(gap, Err(LogError::Gap { expected: 2, found: 5 })));
 }
 
@@ -357,7 +341,7 @@ impl Completion for Heard {
 #[test]
 fn the_thread_writes_and_ends_with_the_log() {
     let dir = tempfile::tempdir().unwrap();
-    let disk: Arc<dyn Disk> = Arc::new(crate::disk::FsDisk::open(dir.path()).unwrap());
+    let disk: Arc<dyn Disk> = Arc::new(FsDisk::open(dir.path()).unwrap());
     let (tx, rx) = std::sync::mpsc::channel();
     let log = Log::open(disk.clone(), ID, LogOptions::default(), WriterDrive::Thread).unwrap();
     for index in 0..100 {
@@ -371,7 +355,7 @@ fn the_thread_writes_and_ends_with_the_log() {
 }
 
 #[test]
-fn work_changes_hands_and_nothing_is_forgotten() {
+fn a_writer_that_changes_its_executor_writes_everything() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
     let (tx, rx) = std::sync::mpsc::channel();
@@ -380,8 +364,8 @@ fn work_changes_hands_and_nothing_is_forgotten() {
         for index in 0..400 {
             log.append([entry(1, index, 20)], Heard(tx.clone())).unwrap();
             if index % 50 == 25 {
-                let mut state = log.shared.lock();
-                state.duty.change();
+                let mut state = log.shared().lock();
+                state.assignment.swap();
             }
             if index % 3 == 0 {
                 tokio::task::yield_now().await;
@@ -395,21 +379,4 @@ fn work_changes_hands_and_nothing_is_forgotten() {
     assert!((0..400).all(|_| rx.recv().unwrap()));
     let log: Log<Heard> = Log::open(disk, ID, options(), WriterDrive::Thread).unwrap();
     assert_eq!(log.last(), Some(EntryId { term: 1, index: 399 }));
-}
-
-#[test]
-fn a_slow_sync_hands_over_and_many_fast_ones_hand_back() {
-    let mut duty = writer::Duty::new(Some(&WriterDrive::Adaptive));
-    assert_eq!(duty.runner(), writer::Runner::Task);
-    duty.observe(Duration::from_millis(1));
-    assert_eq!(duty.runner(), writer::Runner::Task);
-    duty.observe(Duration::from_millis(20));
-    assert_eq!(duty.runner(), writer::Runner::Thread);
-    (0..63).for_each(|_| duty.observe(Duration::from_micros(90)));
-    assert_eq!(duty.runner(), writer::Runner::Thread);
-    duty.observe(Duration::from_micros(90));
-    assert_eq!(duty.runner(), writer::Runner::Task);
-    let mut fixed = writer::Duty::new(Some(&WriterDrive::Thread));
-    (0..100).for_each(|_| fixed.observe(Duration::from_micros(90)));
-    assert_eq!(fixed.runner(), writer::Runner::Thread);
 }

@@ -1,4 +1,5 @@
-//! What can go wrong with the log.
+//! Why the log cannot be opened, read or written. The variants tell damage, which needs an
+//! operator, from a failed medium, which a restart may cure.
 
 use std::io;
 
@@ -11,8 +12,8 @@ pub enum LogError {
     /// The medium failed or is full. The log takes no more writes until it is opened again.
     #[error("log storage failed: {0}")]
     Io(#[from] io::Error),
-    /// Bytes that were durable are not what was written. The node must not vote with this log:
-    /// restore the folder, or remove the node from the cluster and let it join empty.
+    /// Durable bytes differ from what was written. The node must not vote with this log: restore
+    /// the folder, or remove the node from the cluster and let it join empty.
     #[error("log is corrupt at segment {sequence:016x}, byte {offset}: {what}")]
     Corrupt {
         /// Segment.
@@ -22,7 +23,7 @@ pub enum LogError {
         /// What was found.
         what: &'static str,
     },
-    /// A segment's first bytes are not a header this build reads.
+    /// The first bytes of a segment are not a header that this build reads.
     #[error("log segment {sequence:016x} has a bad header: {reason}")]
     BadSegmentHeader {
         /// Segment.
@@ -47,8 +48,8 @@ pub enum LogError {
 }
 
 impl LogError {
-    /// The error as openraft's storage traits carry it.
-    pub(crate) fn into_io(self) -> io::Error {
+    /// The error as an `io::Error`; damage has the kind `InvalidData`.
+    pub fn into_io(self) -> io::Error {
         match self {
             Self::Io(error) => error,
             Self::Corrupt { .. } | Self::BadSegmentHeader { .. } | Self::Foreign => {

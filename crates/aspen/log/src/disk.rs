@@ -1,12 +1,12 @@
-//! Folders and files as storage needs them, so that a simulator can stand in for the kernel.
+//! Folders and files as storage needs them, so that a simulation can replace the kernel.
 //!
-//! Invariants every implementation keeps: `write_at` is lost by a crash unless `sync_data` returned
-//! after it; an unsynced write may survive in any part (sectors of 512 bytes are whole); `rename`
-//! replaces atomically and is durable after `sync_dir`. After a failed `sync_data` nothing may be
-//! assumed about the file, so callers stop using it.
+//! Invariants of every implementation: a write is durable once a later `sync_data` returns; before
+//! that a crash may keep any of its sectors of 512 bytes, each of them whole; `rename` replaces
+//! atomically and is durable once `sync_dir` returns. After a failed `sync_data` nothing is known
+//! about the file, so callers stop using it.
 
-#[cfg(test)]
-pub(crate) mod crash;
+#[cfg(any(test, feature = "test-util"))]
+pub mod crash;
 mod file_system;
 mod memory;
 

@@ -1,4 +1,6 @@
-//! A disk that lives and dies with the process: the `inmemory` backend.
+//! Files in memory, for the `inmemory` backend and for tests.
+//!
+//! Invariant: a folder is a prefix of names, so that all folders of a disk share one map.
 
 use std::collections::BTreeMap;
 use std::io;

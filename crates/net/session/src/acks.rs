@@ -3,17 +3,32 @@
 //! Acknowledgements ride on whatever is sent, which costs nothing, so one is held back as long as
 //! something to ride on is likely: an answer, or the next request. It leaves by itself after
 //! [`ACK_DELAY`], and earlier when the sender may be waiting for it: for its congestion window,
-//! which half of the first flight must keep open; for credit; or for news of what was lost
+//! which half of the first flight must keep open; for credit; or for a report of what was lost
 //! (RFC 9000, 13.2; RFC 5681, 4.2).
 
 use net_types::Instant;
 use net_types::limits::{ACK_ALERT_PACKETS, ACK_DELAY, ACK_EVERY_BULK_PACKETS, ACK_EVERY_PACKETS};
 
-/// What the peer is owed.
+use crate::timer::{Timer, TimerTable};
+
+/// What an event changes about the acknowledgements that the peer is owed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AckRequest {
+    /// A window is to be written; it may wait for a ride.
+    pub(crate) is_owed: bool,
+    /// What is owed is not to wait.
+    pub(crate) is_urgent: bool,
+    /// Something was lost, overtaken or repeated.
+    pub(crate) is_disorder: bool,
+    /// A packet is owed an acknowledgement.
+    pub(crate) is_packet: bool,
+    /// The packet was one of a series.
+    pub(crate) is_bulk: bool,
+}
+
+/// What the peer is owed. While something is owed, it is due or [`Timer::Ack`] is set.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct AckDebt {
-    /// When the oldest debt is due at the latest.
-    at: Option<Instant>,
     is_due: bool,
     /// Packets received since everything was acknowledged.
     packets: u32,
@@ -22,29 +37,24 @@ pub(crate) struct AckDebt {
 }
 
 impl AckDebt {
-    /// Something is owed; it may wait for a ride.
-    pub(crate) fn owe(&mut self, now: Instant) {
-        self.at.get_or_insert(now + ACK_DELAY);
-    }
-
-    /// What is owed is not to wait.
-    pub(crate) fn hurry(&mut self) {
-        self.is_due = true;
-    }
-
-    /// A packet is owed an acknowledgement; `is_bulk` is whether it was one of a series.
-    pub(crate) fn on_packet(&mut self, now: Instant, is_bulk: bool) {
-        self.packets += 1;
-        let is_alert = self.alert > 0;
-        self.alert = self.alert.saturating_sub(1);
-        let every = if is_bulk || is_alert { ACK_EVERY_BULK_PACKETS } else { ACK_EVERY_PACKETS };
-        self.is_due |= self.packets >= every;
-        self.owe(now);
-    }
-
-    /// Something was lost, overtaken or repeated.
-    pub(crate) fn on_disorder(&mut self) {
-        self.alert = ACK_ALERT_PACKETS;
+    /// Takes what an event changes.
+    pub(crate) fn apply(&mut self, timers: &mut TimerTable, now: Instant, request: AckRequest) {
+        if request.is_disorder {
+            self.alert = ACK_ALERT_PACKETS;
+        }
+        if request.is_packet {
+            self.packets += 1;
+            let is_bulk = request.is_bulk || self.alert > 0;
+            self.alert = self.alert.saturating_sub(1);
+            let every = if is_bulk { ACK_EVERY_BULK_PACKETS } else { ACK_EVERY_PACKETS };
+            self.is_due |= self.packets >= every;
+        }
+        self.is_due |= request.is_urgent;
+        if self.is_due {
+            timers.clear(Timer::Ack);
+        } else if request.is_owed {
+            timers.set_if_clear(Timer::Ack, now + ACK_DELAY);
+        }
     }
 
     /// Whether it leaves now, with or without a ride.
@@ -52,17 +62,14 @@ impl AckDebt {
         self.is_due
     }
 
-    /// When [`AckDebt::handle_timeout`] has something to do.
-    pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        self.at.filter(|_| !self.is_due)
-    }
-
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        self.is_due |= self.at.is_some_and(|at| at <= now);
+    /// What is owed has waited long enough.
+    pub(crate) fn on_timeout(&mut self) {
+        self.is_due = true;
     }
 
     /// Everything owed has been written.
-    pub(crate) fn settle(&mut self) {
+    pub(crate) fn settle(&mut self, timers: &mut TimerTable) {
+        timers.clear(Timer::Ack);
         *self = Self { alert: self.alert, ..Self::default() };
     }
 }
@@ -73,31 +80,46 @@ mod tests {
 
     use super::*;
 
+    fn packet(is_bulk: bool) -> AckRequest {
+        AckRequest { is_owed: true, is_packet: true, is_bulk, ..AckRequest::default() }
+    }
+
     /// Packets until the acknowledgement does not wait any more.
     fn packets_until_due(debt: &mut AckDebt, is_bulk: bool) -> u32 {
-        let mut packets = 0;
+        let (mut packets, mut timers) = (0, TimerTable::default());
         while !debt.is_due() {
-            debt.on_packet(Instant::ZERO, is_bulk);
+            debt.apply(&mut timers, Instant::ZERO, packet(is_bulk));
             packets += 1;
         }
-        debt.settle();
+        assert_eq!(timers.get(Timer::Ack), None);
+        debt.settle(&mut timers);
         packets
     }
 
     #[test]
     fn a_lone_packet_waits_for_a_ride_and_not_longer_than_the_delay() {
-        let mut debt = AckDebt::default();
-        assert_eq!(debt.next_timeout(), None);
-        debt.on_packet(Instant::ZERO, false);
-        debt.on_packet(Instant::ZERO + ACK_DELAY / 2, false);
-        assert_eq!(debt.next_timeout(), Some(Instant::ZERO + ACK_DELAY));
-        debt.handle_timeout(Instant::ZERO + ACK_DELAY / 2);
+        let (mut debt, mut timers) = (AckDebt::default(), TimerTable::default());
+        debt.apply(&mut timers, Instant::ZERO, AckRequest::default());
+        assert_eq!(timers.get(Timer::Ack), None);
+        debt.apply(&mut timers, Instant::ZERO, packet(false));
+        debt.apply(&mut timers, Instant::ZERO + ACK_DELAY / 2, packet(false));
+        assert_eq!(timers.get(Timer::Ack), Some(Instant::ZERO + ACK_DELAY));
         assert!(!debt.is_due());
-        debt.handle_timeout(Instant::ZERO + ACK_DELAY);
+        debt.on_timeout();
         assert!(debt.is_due());
-        assert_eq!(debt.next_timeout(), None);
-        debt.settle();
+        debt.settle(&mut timers);
         assert!(!debt.is_due());
+    }
+
+    #[test]
+    fn what_is_urgent_does_not_wait() {
+        let (mut debt, mut timers) = (AckDebt::default(), TimerTable::default());
+        debt.apply(&mut timers, Instant::ZERO, packet(false));
+        let urgent = AckRequest { is_owed: true, is_urgent: true, ..AckRequest::default() };
+        debt.apply(&mut timers, Instant::ZERO, urgent);
+        assert_eq!((debt.is_due(), timers.next()), (true, None));
+        debt.apply(&mut timers, Instant::ZERO, packet(false));
+        assert_eq!(timers.next(), None);
     }
 
     #[test]
@@ -105,7 +127,8 @@ mod tests {
         let mut debt = AckDebt::default();
         assert_eq!(packets_until_due(&mut debt, true), 2);
         assert!(packets_until_due(&mut debt, false) <= INITIAL_CWND_PACKETS / 2);
-        debt.on_disorder();
+        let disorder = AckRequest { is_disorder: true, ..AckRequest::default() };
+        debt.apply(&mut TimerTable::default(), Instant::ZERO, disorder);
         let mut packets = 0;
         while packets < ACK_ALERT_PACKETS {
             let step = packets_until_due(&mut debt, false);

@@ -1,5 +1,7 @@
 //! Congestion window of a session's path, in packets: slow start, additive increase,
 //! multiplicative decrease (RFC 5681), one reduction per round trip (RFC 6582).
+//!
+//! The packets under way are counted by the stream table; the window only hears how many there are.
 
 use net_types::Instant;
 use net_types::limits::{INITIAL_CWND_PACKETS, MAX_CWND_PACKETS, MIN_CWND_PACKETS};
@@ -10,7 +12,6 @@ pub(crate) struct Congestion {
     threshold: u32,
     /// Acknowledged packets counted towards the next additive step.
     credit: u32,
-    in_flight: u32,
     /// Losses of packets sent before this belong to a reduction already made.
     recovery_start: Option<Instant>,
 }
@@ -21,33 +22,23 @@ impl Congestion {
             window: INITIAL_CWND_PACKETS,
             threshold: MAX_CWND_PACKETS,
             credit: 0,
-            in_flight: 0,
             recovery_start: None,
         }
     }
 
-    pub(crate) fn can_send(&self) -> bool {
-        self.in_flight < self.window
+    /// Whether another packet may follow `in_flight` packets.
+    pub(crate) fn can_send(&self, in_flight: u32) -> bool {
+        in_flight < self.window
     }
 
     pub(crate) fn window(&self) -> u32 {
         self.window
     }
 
-    pub(crate) fn in_flight(&self) -> u32 {
-        self.in_flight
-    }
-
-    pub(crate) fn on_sent(&mut self) {
-        self.in_flight += 1;
-    }
-
-    /// `packets` that were in flight are acknowledged.
-    pub(crate) fn on_acked(&mut self, packets: u32) {
+    /// Of `in_flight` packets, `packets` are acknowledged.
+    pub(crate) fn on_acked(&mut self, packets: u32, in_flight: u32) {
         // A window that was not used says nothing about the path and does not grow.
-        let was_used = self.in_flight.saturating_mul(2) >= self.window;
-        self.in_flight = self.in_flight.saturating_sub(packets);
-        if !was_used {
+        if in_flight.saturating_mul(2) < self.window {
             return;
         }
         if self.window < self.threshold {
@@ -61,14 +52,8 @@ impl Congestion {
         }
     }
 
-    /// Packets leave the flight without an acknowledgement, for example because their stream ended.
-    pub(crate) fn forget(&mut self, packets: u32) {
-        self.in_flight = self.in_flight.saturating_sub(packets);
-    }
-
-    /// A packet sent at `sent_at` is reported missing.
+    /// Packets are lost, of which the newest was sent at `sent_at`.
     pub(crate) fn on_lost(&mut self, now: Instant, sent_at: Instant) {
-        self.in_flight = self.in_flight.saturating_sub(1);
         if self.recovery_start.is_some_and(|start| sent_at <= start) {
             return;
         }
@@ -78,8 +63,8 @@ impl Congestion {
         self.credit = 0;
     }
 
-    /// The retransmission timer ran out; the lost packets are taken out of the flight besides. Only
-    /// the first of several timeouts in a row says something about the capacity.
+    /// The retransmission timer ran out. Only the first of several timeouts in a row says something
+    /// about the capacity.
     pub(crate) fn on_timeout(&mut self, now: Instant, is_repeated: bool) {
         self.recovery_start = Some(now);
         if !is_repeated {
@@ -89,9 +74,9 @@ impl Congestion {
         self.credit = 0;
     }
 
-    /// The path is another one: what was learned is void, what is under way is not.
+    /// The path is another one: what was learned is void.
     pub(crate) fn restart(&mut self) {
-        *self = Self { in_flight: self.in_flight, ..Self::new() };
+        *self = Self::new();
     }
 }
 
@@ -101,49 +86,37 @@ mod tests {
 
     use super::*;
 
-    fn fill(c: &mut Congestion) {
-        while c.can_send() {
-            c.on_sent();
-        }
-    }
-
     #[test]
     fn doubles_in_slow_start_then_grows_by_one_per_window() {
         let mut c = Congestion::new();
-        fill(&mut c);
-        c.on_acked(16);
+        assert!(c.can_send(15) && !c.can_send(16));
+        c.on_acked(16, 16);
         assert_eq!(c.window(), 32);
-        fill(&mut c);
         c.on_lost(Instant::from_nanos(10), Instant::from_nanos(5));
         assert_eq!(c.window(), 16);
-        while c.in_flight() > 16 {
-            c.forget(1);
-        }
-        c.on_acked(16);
+        c.on_acked(16, 16);
         assert_eq!(c.window(), 17);
     }
 
     #[test]
     fn losses_of_one_flight_halve_once_and_timeouts_reach_the_floor() {
         let mut c = Congestion::new();
-        fill(&mut c);
         for _ in 0..5 {
             c.on_lost(Instant::from_nanos(10), Instant::from_nanos(5));
         }
-        assert_eq!((c.window(), c.in_flight()), (8, 11));
+        assert_eq!(c.window(), 8);
         c.on_timeout(Instant::ZERO + Duration::from_secs(1), false);
         c.on_timeout(Instant::ZERO + Duration::from_secs(2), true);
         assert_eq!((c.window(), c.threshold), (MIN_CWND_PACKETS, 4));
         c.restart();
-        assert_eq!((c.window(), c.in_flight()), (INITIAL_CWND_PACKETS, 11));
+        assert_eq!(c.window(), INITIAL_CWND_PACKETS);
     }
 
     #[test]
     fn an_idle_window_does_not_grow() {
         let mut c = Congestion::new();
         for _ in 0..1_000 {
-            c.on_sent();
-            c.on_acked(1);
+            c.on_acked(1, 1);
         }
         assert_eq!(c.window(), INITIAL_CWND_PACKETS);
     }

@@ -130,9 +130,14 @@ impl Opener {
         Ok(plaintext)
     }
 
-    /// Gives up the last epoch's key when its time is over, so that nobody finds it later.
-    pub(crate) fn forget_previous(&mut self, now: Instant) {
-        self.previous.take_if(|(_, until)| *until <= now);
+    /// When the previous epoch's key, if there is one, has had its time.
+    pub(crate) fn previous_expires(&self) -> Option<Instant> {
+        self.previous.as_ref().map(|(_, until)| *until)
+    }
+
+    /// Forgets the previous epoch's key, so that what was sealed with it stays secret.
+    pub(crate) fn forget_previous(&mut self) {
+        self.previous = None;
     }
 
     /// Opens with the next epoch's key and, unless `until` is `None`, moves to that epoch; the
@@ -213,10 +218,9 @@ mod tests {
         let soon = hour + KEEP / 2;
         assert_eq!(open(&mut opener, soon, &late[0]), Ok(b"hello".to_vec()));
         assert_eq!(open(&mut opener, hour + KEEP, &late[1]), Err(DropReason::Authentication));
-        opener.forget_previous(soon);
-        assert!(opener.previous.is_some());
-        opener.forget_previous(hour + KEEP);
-        assert!(opener.previous.is_none());
+        assert_eq!(opener.previous_expires(), Some(hour + KEEP));
+        opener.forget_previous();
+        assert_eq!(open(&mut opener, soon, &late[1]), Err(DropReason::Authentication));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 
 mod acks;
 mod congestion;
+mod control;
 mod counters;
 mod event;
 mod keys;
@@ -24,10 +25,13 @@ mod rtt;
 mod send;
 mod session;
 mod stream;
+mod streams;
+mod timer;
 
 pub use counters::{Counters, DropReason};
 pub use event::{CloseCause, Context, Event};
 pub use session::{Outgoing, Path, Phase, SendError, Session, SessionParams, Stats};
 pub use stream::{OpenError, StreamConfig};
+pub use timer::Timer;
 
 pub use net_wire::{Class, CloseReason, ResetReason, StreamMode, Subprotocol};

@@ -9,7 +9,7 @@ use net_wire::Piece;
 const MAX_PACKETS: usize = 64;
 /// Pieces of one packet; the largest packet has eight at the smallest path size.
 const MAX_PIECES: usize = 32;
-/// What one piece costs besides its bytes.
+/// What one piece costs in addition to its bytes.
 const PIECE_OVERHEAD_BYTES: usize = 96;
 
 #[derive(Debug, Default)]

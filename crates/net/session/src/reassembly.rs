@@ -13,9 +13,9 @@ use net_types::limits::{
     MAX_EVENT_BYTES, MAX_MESSAGE_BYTES, MAX_REASSEMBLY_BYTES, REASSEMBLY_TIMEOUT,
 };
 
-/// What one message under way costs besides its bytes.
+/// What one message under way costs in addition to its bytes.
 const PARTIAL_OVERHEAD_BYTES: usize = 192;
-/// What one fragment costs besides its bytes while an earlier one is missing.
+/// What one fragment costs in addition to its bytes while an earlier one is missing.
 const STASHED_OVERHEAD_BYTES: usize = 64;
 /// Fragments that the first reservation of a message holds.
 const FIRST_RESERVE_FRAGMENTS: usize = 8;

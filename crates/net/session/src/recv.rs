@@ -16,7 +16,7 @@ use crate::reassembly::{Counted, Fragment, Joined, Reassembly};
 #[cfg(test)]
 mod tests;
 
-/// What one packet costs besides its bytes while an earlier one is missing.
+/// What one packet costs in addition to its bytes while an earlier one is missing.
 const HELD_OVERHEAD_BYTES: usize = 96;
 /// Length of an event's length.
 const EVENT_PREFIX: usize = 4;
@@ -132,6 +132,16 @@ impl RecvStream {
             reported_below: 0,
             losses: Losses::default(),
         }
+    }
+
+    /// Asserts that the sums are those of what is held, and that what was received is in order.
+    pub(crate) fn check_invariants(&self) {
+        let held: usize = self.held.values().map(|h| HELD_OVERHEAD_BYTES + h.payload.len()).sum();
+        assert_eq!(self.held_bytes, held);
+        assert!(self.consumed_bytes <= self.received_bytes);
+        assert!(self.next <= self.highest);
+        assert!(self.above.first().is_none_or(|first| first > self.next));
+        assert!(self.above.end().is_none_or(|end| end == self.highest));
     }
 
     pub(crate) fn mode(&self) -> StreamMode {
@@ -250,7 +260,7 @@ impl RecvStream {
         }
         while self.next < floor {
             let gap_end = self.above.first().map_or(floor, |first| first.min(floor));
-            // A peer that skips sequences makes no figure of ours absurd.
+            // Bounded: a peer that skips sequences must not inflate the count.
             self.losses.packets += (gap_end - self.next).min(MAX_REORDER_PACKETS);
             self.next = gap_end;
             if let Some(end) = self.above.take_from(gap_end) {

@@ -32,6 +32,12 @@ impl Rtt {
         self.smoothed
     }
 
+    /// How long a reported gap may stay before it is reported again or, on an unreliable stream,
+    /// given up: there it only waits for packets that were overtaken.
+    pub(crate) fn gap_patience(&self, is_reliable: bool) -> Duration {
+        if is_reliable { self.timeout() } else { self.smoothed / 2 }
+    }
+
     /// How long after a resend a report of the same loss may still be older than the resend.
     pub(crate) fn settle(&self) -> Duration {
         self.smoothed + self.variance

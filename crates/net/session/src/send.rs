@@ -18,6 +18,7 @@ use crate::StreamConfig;
 use crate::reassembly::first_charge;
 pub(crate) use body::Body;
 use body::{EVENT_PREFIX, RIDER_BYTES, fragmentation};
+pub(crate) use flight::{Acked, Arrived, LostPackets};
 use flight::{Lost, Sent, State};
 pub(crate) use timers::Resend;
 use timers::WindowProbe;
@@ -99,6 +100,23 @@ impl SendStream {
         }
     }
 
+    /// Asserts that the sums are those of the queue and of the flight.
+    pub(crate) fn check_invariants(&self) {
+        let queued = self.queue.iter().map(|queued| match queued {
+            Queued::Packed { payload, .. } => payload.len(),
+            Queued::Long { message, offset, .. } => message.len() - offset,
+        });
+        assert_eq!(self.queued_bytes, queued.sum::<usize>());
+        let flying = self.in_flight.iter().filter(|s| s.state == State::InFlight).count();
+        assert_eq!(self.flying as usize, flying);
+        let unacked = self.in_flight.iter().map(|s| s.body.payload_len()).sum::<usize>();
+        assert_eq!(self.unacked_bytes, unacked);
+        assert_eq!(self.begun_bytes, self.begun.iter().sum::<usize>());
+        assert!(self.consumed_bytes <= self.sent_bytes);
+        let lost = (self.base..).zip(&self.in_flight).filter(|(_, s)| s.state == State::Lost);
+        assert!(lost.map(|(sequence, _)| sequence).eq(self.lost.iter().copied()));
+    }
+
     pub(crate) fn queued_bytes(&self) -> usize {
         self.queued_bytes
     }
@@ -175,7 +193,7 @@ impl SendStream {
         Ok(())
     }
 
-    /// The path's packets have another size: messages that did not start are cut anew.
+    /// The path's packets have another size: messages that did not start are cut again.
     pub(crate) fn refit(&mut self, payload_cap: usize) {
         for queued in &mut self.queue {
             if let Queued::Long { message, fragment_bytes, index: 0, count, .. } = queued {

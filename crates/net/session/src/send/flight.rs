@@ -50,6 +50,26 @@ pub(crate) struct Arrived {
     pub(crate) largest_payload: usize,
 }
 
+/// Packets that left the flight without having arrived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LostPackets {
+    pub(crate) packets: u32,
+    /// When the newest of them was sent.
+    pub(crate) newest_sent_at: Option<Instant>,
+    /// Largest payload of those that had been sent again before.
+    pub(crate) largest_resent_payload: usize,
+}
+
+impl LostPackets {
+    pub(crate) fn add(&mut self, lost: Lost) {
+        self.packets += 1;
+        self.newest_sent_at = self.newest_sent_at.max(Some(lost.sent_at));
+        if lost.was_resent {
+            self.largest_resent_payload = self.largest_resent_payload.max(lost.payload_len);
+        }
+    }
+}
+
 /// A packet that left the flight without having arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lost {
@@ -175,10 +195,10 @@ impl SendStream {
         }
     }
 
-    /// Takes everything out of the flight, to be sent again at once; returns how many packets.
-    pub(crate) fn resend_all(&mut self) -> u32 {
+    /// Takes everything out of the flight of a reliable stream, to be sent again at once.
+    pub(crate) fn resend_all(&mut self) {
         if !self.is_reliable() {
-            return 0;
+            return;
         }
         for (i, sent) in self.in_flight.iter_mut().enumerate() {
             if sent.state == State::InFlight {
@@ -186,7 +206,7 @@ impl SendStream {
                 self.lost.insert(self.base + i as u64);
             }
         }
-        core::mem::take(&mut self.flying)
+        self.flying = 0;
     }
 }
 

@@ -33,7 +33,7 @@ impl SendStream {
 
     /// The sequence to repeat, empty, when the stream is blocked: the peer answers a packet it
     /// already has with its window, which repeats a grant that was lost. The wait doubles, since a
-    /// reader may rest as long as it likes.
+    /// reader may pause for any time.
     pub(crate) fn poll_window_probe(&mut self, now: Instant, timeout: Duration) -> Option<u64> {
         if !self.is_blocked() {
             self.probe = None;
@@ -63,7 +63,7 @@ impl SendStream {
     /// those of a probe. Unreliable packets are given up instead, all but the stream's end. Returns
     /// false when it ran out too often without a word from the peer about the stream: it has failed.
     ///
-    /// The timer is that of the oldest packet, and starts anew with every progress (RFC 6298, 5.3).
+    /// The timer is that of the oldest packet, and restarts with every progress (RFC 6298, 5.3).
     /// While it is sent again, later ones may have arrived and cannot be acknowledged.
     pub(crate) fn on_timeout(
         &mut self,

@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use net_crypto::{DirectionSecret, Suite};
-use net_types::{EntityId, Instant, SessionId};
+use net_types::{EntityId, SessionId};
 use thiserror::Error;
 
 /// Where packets of a session go.
@@ -52,12 +52,12 @@ pub struct SessionParams {
 /// Where a session is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Answered an Init; sends nothing until the peer proves its keys, and ends at the instant.
-    Provisional(Instant),
+    /// Answered an Init; sends nothing until the peer proves its keys, and ends without the proof.
+    Provisional,
     /// In use.
     Established,
-    /// Another session took over; this one ends at the instant.
-    Draining(Instant),
+    /// Another session took over; this one ends when both sides are done, or after its time.
+    Draining,
     /// Over.
     Closed,
 }

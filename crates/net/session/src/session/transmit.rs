@@ -3,21 +3,22 @@
 use net_types::limits::{HEADER_BYTES, MAX_ACK_RECORDS, TAG_BYTES};
 use net_types::{Instant, StreamId};
 use net_wire::{
-    AckBlock, Class, Flags, Header, Heartbeat, Kind, MtuProbe, Nack, OPEN_BLOCK_BYTES,
-    PIECE_PREFIX_BYTES, Piece, STREAM_WINDOW_BYTES, SessionClose, Subprotocol,
+    AckBlock, Class, Flags, Header, Heartbeat, Kind, OPEN_BLOCK_BYTES, PIECE_PREFIX_BYTES, Piece,
+    STREAM_WINDOW_BYTES, SessionClose, Subprotocol,
 };
 
-use super::{Control, Outgoing, Phase, Session};
-use crate::send::Body;
+use super::{Outgoing, Phase, Session};
+use crate::control::Control;
+use crate::timer::Timer;
 use crate::{CloseCause, Context};
 
 impl Session {
     /// Appends the next packet to `out`, or returns `None` when there is nothing to send now.
     pub fn poll_packet(&mut self, ctx: &mut Context<'_>, out: &mut Vec<u8>) -> Option<Outgoing> {
-        if let Phase::Provisional(_) = self.phase {
+        if self.phase == Phase::Provisional {
             return None;
         }
-        while let Some(control) = self.control.pop_front() {
+        while let Some(control) = self.next_control(ctx) {
             if let Some(sent) = self.build_control(ctx, control, out) {
                 return Some(sent);
             }
@@ -25,32 +26,50 @@ impl Session {
         if self.phase == Phase::Closed {
             return None;
         }
-        if let Some(sent) = self.build_nack(ctx, out) {
+        if let Some(sent) = self.build_data(ctx, out) {
             return Some(sent);
         }
-        if self.is_heartbeat_due {
-            return self.build_heartbeat(ctx, out);
+        if self.acks.is_due() && self.owes_acks() {
+            ctx.counters.ack_packets += 1;
+            return self.build_control(ctx, Control::Acks, out);
         }
-        if self.mtu.wants_probe()
-            && let Some((id, bytes)) = self.mtu.poll_probe(ctx.now, self.rtt.timeout())
-        {
-            return self.build_probe(ctx, id, bytes, out);
+        if self.streams.take_credit_awaited() {
+            self.timers.set_if_clear(Timer::Retransmit, ctx.now + self.rtt.timeout());
         }
-        let next = match self.congestion.can_send() {
-            true => self.streams.next_ready(),
-            false => self.streams.next_stalled(),
-        };
-        if let Some(slot) = next {
-            return self.build_data(ctx, slot, out);
+        if cfg!(debug_assertions) {
+            self.check_invariants();
         }
-        if self.acks.is_due() && (self.streams.has_dirty() || !self.last_words.is_empty()) {
-            return self.build_acks(ctx, out);
-        }
-        if core::mem::take(&mut self.is_rto_wanted) {
-            self.rto_at.get_or_insert(ctx.now + self.rtt.timeout());
-        }
-        debug_assert!(self.is_consistent());
         None
+    }
+
+    /// The next session message: what waits, then reports of gaps, a heartbeat, an MTU probe.
+    fn next_control(&mut self, ctx: &Context<'_>) -> Option<Control> {
+        if let Some(control) = self.control.pop() {
+            return Some(control);
+        }
+        if self.phase == Phase::Closed {
+            return None;
+        }
+        if let Some((nack, is_reliable)) = self.streams.next_nack(ctx.now) {
+            let check_at = ctx.now + self.rtt.gap_patience(is_reliable);
+            self.timers.set_no_later(Timer::GapCheck, check_at);
+            return Some(Control::Nack(nack));
+        }
+        if core::mem::take(&mut self.is_heartbeat_due) {
+            return Some(Control::Heartbeat(self.next_heartbeat(ctx.now)));
+        }
+        let probe = self.mtu.poll_probe(&mut self.timers, ctx.now, self.rtt.timeout());
+        probe.map(|(id, packet_bytes)| Control::probe(id, packet_bytes))
+    }
+
+    fn next_heartbeat(&mut self, now: Instant) -> Heartbeat {
+        let us = |t: Instant| t.as_nanos() / 1_000;
+        let (echo_us, hold_us) = match self.last_heartbeat.take() {
+            Some((beat, at)) => (beat.sent_us, us(now).saturating_sub(us(at))),
+            None => (0, 0),
+        };
+        let hold_us = u32::try_from(hold_us).unwrap_or(u32::MAX);
+        Heartbeat { sent_us: us(now), echo_us, hold_us, status: self.status() }
     }
 
     /// Reserves the header; the plaintext follows.
@@ -72,7 +91,9 @@ impl Session {
             self.finish_closing(ctx, CloseCause::Exhausted);
             return None;
         }
-        self.last_sent = ctx.now;
+        if self.phase != Phase::Closed {
+            self.timers.set(Timer::Heartbeat, ctx.now + self.heartbeat_interval);
+        }
         let len = out.len() - start;
         ctx.counters.packets_out += 1;
         ctx.counters.bytes_out += len as u64;
@@ -83,6 +104,7 @@ impl Session {
         Header { origin_low: self.own_origin, ..Header::new(kind, self.id, 0) }
     }
 
+    /// Builds the packet of a session message; `None` if there is nothing left to say.
     fn build_control(
         &mut self,
         ctx: &mut Context<'_>,
@@ -90,50 +112,46 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Option<Outgoing> {
         let start = Self::begin(out);
-        let (mut header, mut to) = (self.header(Kind::Data), self.path);
+        let (mut header, mut to) = (self.header(control.kind()), self.path);
+        if let Some(subprotocol) = control.subprotocol() {
+            (header.flags, header.subprotocol) = (Flags::CONTROL, subprotocol);
+        }
         match control {
-            Control::Reset(reset) => {
-                header.flags = Flags::CONTROL;
-                header.subprotocol = Subprotocol::STREAM_RESET;
-                reset.encode(out);
+            Control::Acks => {
+                header.flags |= Flags::ACKS;
+                header.class = Class::Realtime;
+                self.collect_acks((self.payload_cap() - 1) / STREAM_WINDOW_BYTES);
+                AckBlock::encode(&self.ack_scratch, out);
             }
+            Control::Nack(nack) => nack.encode(out),
+            Control::Reset(reset) => reset.encode(out),
             Control::WindowProbe { stream_id, sequence } => {
                 header.flags = Flags::RELIABLE;
                 (header.stream_id, header.sequence) = (stream_id, sequence);
             }
             Control::Piece { stream_id, sequence, offset } => {
-                self.write_piece(&mut header, stream_id, sequence, offset, out);
-                if out.len() == start + HEADER_BYTES {
-                    // It was acknowledged meanwhile.
+                let is_written = self.write_piece(&mut header, stream_id, sequence, offset, out);
+                if !is_written {
                     out.truncate(start);
                     return None;
                 }
             }
-            Control::Ping { id } => {
-                header.kind = Kind::MtuProbe;
-                MtuProbe { id, is_answer: false, size: 0 }.encode(out);
+            Control::Heartbeat(beat) => out.extend_from_slice(&beat.encode()),
+            Control::MtuProbe { probe, packet_bytes } => {
+                probe.encode(out);
+                out.resize(out.len().max(start + packet_bytes.saturating_sub(TAG_BYTES)), 0);
             }
-            Control::MtuAnswer { id, size } => {
-                header.kind = Kind::MtuProbe;
-                MtuProbe { id, is_answer: true, size }.encode(out);
-            }
-            Control::PathChallenge { to: path, bytes } => {
-                (header.kind, to) = (Kind::PathChallenge, path);
+            Control::PathChallenge { to: path, bytes }
+            | Control::PathResponse { to: path, bytes } => {
+                to = path;
                 out.extend_from_slice(&bytes);
             }
-            Control::PathResponse { to: path, bytes } => {
-                (header.kind, to) = (Kind::PathResponse, path);
-                out.extend_from_slice(&bytes);
-            }
-            Control::Close(reason) => {
-                header.kind = Kind::SessionClose;
-                out.extend_from_slice(&SessionClose { reason }.encode());
-            }
+            Control::Close(reason) => out.extend_from_slice(&SessionClose { reason }.encode()),
         }
         self.seal(ctx, header, out, start).map(|sent| Outgoing { to, ..sent })
     }
 
-    /// Writes the part from `offset` on of a packet that is larger than the path takes; nothing if
+    /// Writes the part from `offset` on of a packet that is larger than the path takes; false if
     /// the packet is acknowledged.
     fn write_piece(
         &self,
@@ -142,15 +160,12 @@ impl Session {
         sequence: u64,
         offset: usize,
         out: &mut Vec<u8>,
-    ) {
-        let stream = self.streams.find(stream_id).and_then(|slot| self.streams.get(slot));
-        let Some(stream) = stream else { return };
-        let Some((body, is_fin)) = stream.send.packet(sequence) else { return };
-        self.describe(header, stream, sequence, is_fin);
-        describe_body(body, header);
+    ) -> bool {
+        let packet = self.streams.packet_in_pieces(stream_id, sequence, header);
+        let Some((body, open)) = packet else { return false };
         header.flags |= Flags::CONTROL;
-        if header.flags.contains(Flags::OPEN) {
-            stream.send.config.open_block().encode(out);
+        if let Some(open) = open {
+            open.encode(out);
         }
         let total = body.payload_len();
         let end = total.min(offset + self.piece_bytes());
@@ -158,6 +173,7 @@ impl Session {
         let piece = Piece { subprotocol, total: total as u16, offset: offset as u16, bytes: &[] };
         piece.encode_prefix(out);
         body.write_range(offset..end, out);
+        true
     }
 
     /// Payload bytes in one piece of a packet.
@@ -165,184 +181,49 @@ impl Session {
         self.payload_cap() - OPEN_BLOCK_BYTES - PIECE_PREFIX_BYTES
     }
 
-    /// Fills in what every packet of a stream says about the stream.
-    fn describe(
-        &self,
-        header: &mut Header,
-        stream: &super::streams::Stream,
-        sequence: u64,
-        is_fin: bool,
-    ) {
-        let config = &stream.send.config;
-        (header.stream_id, header.sequence) = (stream.id, sequence);
-        (header.class, header.subprotocol) = (config.class, config.subprotocol);
-        let flags = [
-            (config.mode.is_reliable, Flags::RELIABLE),
-            (is_fin, Flags::FIN),
-            (stream.send.must_announce(), Flags::OPEN),
-        ];
-        for (_, flag) in flags.into_iter().filter(|(is_set, _)| *is_set) {
-            header.flags |= flag;
-        }
-    }
-
-    /// Reports gaps of the next stream that opened one or was not answered for a while.
-    fn build_nack(&mut self, ctx: &mut Context<'_>, out: &mut Vec<u8>) -> Option<Outgoing> {
-        let (stream, range, gaps) = self.streams.next_nack()?;
-        stream.nacked_at = Some(ctx.now);
-        stream.recv.note_report(range.end);
-        let is_reliable = stream.recv.mode().is_reliable;
-        let (stream_id, next_expected) = (stream.id, stream.recv.next_expected());
-        let nack = Nack { stream_id, next_expected, from: range.start, below: range.end, gaps };
-        let check_at = ctx.now + self.gap_patience(is_reliable);
-        self.gap_check_at = Some(self.gap_check_at.map_or(check_at, |at| at.min(check_at)));
-        let start = Self::begin(out);
-        nack.encode(out);
+    fn build_data(&mut self, ctx: &mut Context<'_>, out: &mut Vec<u8>) -> Option<Outgoing> {
         let mut header = self.header(Kind::Data);
-        header.flags = Flags::CONTROL;
-        header.subprotocol = Subprotocol::STREAM_NACK;
-        self.seal(ctx, header, out, start)
-    }
-
-    fn build_heartbeat(&mut self, ctx: &mut Context<'_>, out: &mut Vec<u8>) -> Option<Outgoing> {
-        self.is_heartbeat_due = false;
-        let us = |t: Instant| t.as_nanos() / 1_000;
-        let (echo_us, hold_us) = match self.last_heartbeat.take() {
-            Some((beat, at)) => (beat.sent_us, us(ctx.now).saturating_sub(us(at))),
-            None => (0, 0),
-        };
-        let hold_us = u32::try_from(hold_us).unwrap_or(u32::MAX);
-        let status = match self.phase {
-            Phase::Draining(_) if self.is_done() => Heartbeat::DRAINING | Heartbeat::DRAINED,
-            Phase::Draining(_) => Heartbeat::DRAINING,
-            _ => 0,
-        };
-        let beat = Heartbeat { sent_us: us(ctx.now), echo_us, hold_us, status };
-        let start = Self::begin(out);
-        out.extend_from_slice(&beat.encode());
-        let header = self.header(Kind::Heartbeat);
-        self.seal(ctx, header, out, start)
-    }
-
-    fn build_probe(
-        &mut self,
-        ctx: &mut Context<'_>,
-        id: u32,
-        packet_bytes: usize,
-        out: &mut Vec<u8>,
-    ) -> Option<Outgoing> {
-        let start = Self::begin(out);
-        MtuProbe { id, is_answer: false, size: packet_bytes as u16 }.encode(out);
-        out.resize(start + packet_bytes - TAG_BYTES, 0);
-        let header = self.header(Kind::MtuProbe);
-        self.seal(ctx, header, out, start)
-    }
-
-    fn build_data(
-        &mut self,
-        ctx: &mut Context<'_>,
-        slot: usize,
-        out: &mut Vec<u8>,
-    ) -> Option<Outgoing> {
+        let is_window_open = self.congestion.can_send(self.streams.in_flight());
+        let packet = self.streams.next_packet(ctx, is_window_open, &mut header)?;
+        self.timers.set_if_clear(Timer::Retransmit, ctx.now + self.rtt.timeout());
+        let open_len = if packet.open.is_some() { OPEN_BLOCK_BYTES } else { 0 };
         let cap = self.payload_cap();
-        let mut header = self.header(Kind::Data);
-        let stream = self.streams.get_mut(slot)?;
-        let queued_before = stream.send.queued_bytes();
-        let sequence = stream.send.take(ctx.now)?;
-        stream.last_used = ctx.now;
-        let queued = queued_before - stream.send.queued_bytes();
-        self.streams.sub_queued(queued);
-        self.congestion.on_sent();
-        self.rto_at.get_or_insert(ctx.now + self.rtt.timeout());
-
-        let stream = self.streams.get(slot)?;
-        let was_refused = stream.send.was_refused;
-        let (body, is_fin) = stream.send.packet(sequence)?;
-        self.describe(&mut header, stream, sequence, is_fin);
-        let body_len = body.payload_len();
-        let has_open = header.flags.contains(Flags::OPEN);
-        let open = has_open.then(|| stream.send.config.open_block());
-        let open_len = if has_open { OPEN_BLOCK_BYTES } else { 0 };
-        self.streams.charge(slot, body_len + HEADER_BYTES);
-        if was_refused {
-            self.tell_stream_writable(ctx, slot);
-        }
-        self.tell_writable(ctx);
-        if body_len + open_len > cap {
-            return self.build_pieces(ctx, header.stream_id, sequence, body_len, out);
+        if packet.body_len + open_len > cap {
+            // Built for a larger path: it leaves in pieces, the first of them now.
+            let (stream_id, sequence) = (header.stream_id, packet.sequence);
+            for offset in (0..packet.body_len).step_by(self.piece_bytes()) {
+                let piece = Control::Piece { stream_id, sequence, offset };
+                self.control.push(ctx.counters, piece);
+            }
+            let first = self.control.pop()?;
+            return self.build_control(ctx, first, out);
         }
         let start = Self::begin(out);
-        let room = (cap - body_len - open_len).saturating_sub(1) / STREAM_WINDOW_BYTES;
+        let room = (cap - packet.body_len - open_len).saturating_sub(1) / STREAM_WINDOW_BYTES;
         if self.collect_acks(room) {
             header.flags |= Flags::ACKS;
             AckBlock::encode(&self.ack_scratch, out);
         }
-        if let Some(open) = open {
+        if let Some(open) = packet.open {
             open.encode(out);
         }
-        let (body, _) = self.streams.get(slot)?.send.packet(sequence)?;
-        describe_body(body, &mut header);
-        body.write_range(0..body_len, out);
+        self.streams.body(&packet)?.write_range(0..packet.body_len, out);
         self.seal(ctx, header, out, start)
     }
 
-    /// Sends a packet that was built for a larger path in pieces, the first of them now.
-    fn build_pieces(
-        &mut self,
-        ctx: &mut Context<'_>,
-        stream_id: StreamId,
-        sequence: u64,
-        body_len: usize,
-        out: &mut Vec<u8>,
-    ) -> Option<Outgoing> {
-        let pieces = (0..body_len).step_by(self.piece_bytes());
-        for offset in pieces {
-            self.control.push_back(Control::Piece { stream_id, sequence, offset });
-        }
-        let first = self.control.pop_front()?;
-        self.build_control(ctx, first, out)
-    }
-
-    fn build_acks(&mut self, ctx: &mut Context<'_>, out: &mut Vec<u8>) -> Option<Outgoing> {
-        let room = (self.payload_cap() - 1) / STREAM_WINDOW_BYTES;
-        if !self.collect_acks(room) {
-            return None;
-        }
-        let start = Self::begin(out);
-        AckBlock::encode(&self.ack_scratch, out);
-        let mut header = self.header(Kind::Data);
-        header.flags = Flags::CONTROL | Flags::ACKS;
-        header.subprotocol = Subprotocol::STREAM_WINDOW;
-        header.stream_id = StreamId(0);
-        header.class = Class::Realtime;
-        ctx.counters.ack_packets += 1;
-        self.seal(ctx, header, out, start)
-    }
-
-    /// Fills the scratch with at most `room` records; false when there are none.
+    /// Fills the scratch with at most `room` windows; false when there are none.
     fn collect_acks(&mut self, room: usize) -> bool {
         let room = room.min(MAX_ACK_RECORDS);
         self.ack_scratch.clear();
-        let last_words = self.last_words.len().min(room);
-        self.ack_scratch.extend(self.last_words.drain(..last_words));
-        self.streams.take_windows(room - last_words, &mut self.ack_scratch);
-        if !self.streams.has_dirty() && self.last_words.is_empty() {
-            self.acks.settle();
+        self.control.take_final_windows(room, &mut self.ack_scratch);
+        self.streams.take_windows(room - self.ack_scratch.len(), &mut self.ack_scratch);
+        if !self.owes_acks() {
+            self.acks.settle(&mut self.timers);
         }
         !self.ack_scratch.is_empty()
     }
-}
 
-/// Fills in how a packet's payload is to be read.
-fn describe_body(body: &Body, header: &mut Header) {
-    match body {
-        Body::Packed { events, .. } => header.event_count = *events,
-        Body::Fragment { index, count, .. } => {
-            header.event_count = 1;
-            if *count > 1 {
-                header.flags |= Flags::FRAGMENT;
-                (header.frag_index, header.frag_count) = (*index, *count);
-            }
-        }
+    fn owes_acks(&self) -> bool {
+        self.streams.owes_windows() || self.control.has_final_windows()
     }
 }

@@ -221,7 +221,7 @@ fn outcome_json(key: &Key, outcome: &TransactionOutcome) -> Value {
         TransactionOutcome::Read { item } => ("get", existing(key, item.as_ref())),
         TransactionOutcome::NotKept {} => ("get", json!({ "key": key.as_str(), "not_kept": true })),
         TransactionOutcome::Added { magnitude, is_negative } => {
-            let number = number_text(*magnitude, *is_negative);
+            let number = number_json(*magnitude, *is_negative);
             ("add", json!({ "key": key.as_str(), "number": number }))
         }
     };
@@ -239,14 +239,16 @@ fn outcome_text(key: &Key, outcome: &TransactionOutcome) -> String {
         TransactionOutcome::Read { item: None } => format!("does not exist\t{name}"),
         TransactionOutcome::NotKept {} => format!("no longer known\t{name}"),
         TransactionOutcome::Added { magnitude, is_negative } => {
-            format!("added\t{name}\t{}", number_text(*magnitude, *is_negative))
+            format!("added\t{name}\t{}", number_json(*magnitude, *is_negative))
         }
     }
 }
 
-/// A number as text: JSON readers keep no more than 53 bits of one.
-fn number_text(magnitude: u64, is_negative: bool) -> String {
-    format!("{}{magnitude}", if is_negative { "-" } else { "" })
+fn number_json(magnitude: u64, is_negative: bool) -> Value {
+    match is_negative {
+        true => 0i64.saturating_sub_unsigned(magnitude).into(),
+        false => magnitude.into(),
+    }
 }
 
 #[cfg(test)]
@@ -326,6 +328,9 @@ mod tests {
                 "\"<=\" is no relation",
             ),
             (&format!(r#"{{"then":[{many}]}}"#), "\"then\" has 101 elements"),
+            (r#"{"then":[{"add":"k"}]}"#, "an add needs by"),
+            (r#"{"then":[{"add":"k","by":1,"value":"v"}]}"#, "only a set has a value"),
+            (r#"{"then":[{"get":"k","by":1}]}"#, "only an add has by"),
         ] {
             let error = parse(document).unwrap_err();
             assert!(error.contains(expected), "{document}: {error}");
@@ -355,5 +360,25 @@ mod tests {
             show(&transaction, &TransactResult { failed_compare: None, outcomes, revision });
         assert_eq!((outcome.exit, &outcome.json["status"]), (Exit::Success, &json!("success")));
         assert_eq!(outcome.json["results"][2], json!({ "step": "set", "key": "c" }));
+    }
+
+    #[test]
+    fn numbers_are_compared_and_added_to() {
+        let text = r#"{"if":[{"key":"n","number":-3,"relation":">"}],
+                       "then":[{"add":"n","by":-2,"signed":true}]}"#;
+        let transaction = parse(text).unwrap();
+        let target = CompareTarget::Number { magnitude: 3, is_negative: true };
+        assert_eq!(transaction.compares[0].target, target);
+        let (amount, is_subtraction, range) = (2, true, NumberRange::Signed);
+        let key: Key = "n".parse().unwrap();
+        let add = TransactionOperation::Add { key, amount, is_subtraction, range };
+        assert_eq!(transaction.then, [add]);
+        let outcomes = vec![TransactionOutcome::Added { magnitude: 5, is_negative: true }];
+        let revision = Revision(9);
+        let result = TransactResult { failed_compare: None, outcomes, revision };
+        let shown = show(&transaction, &result);
+        let expected = json!([{ "step": "add", "key": "n", "number": -5 }]);
+        assert_eq!(shown.json["results"], expected);
+        assert_eq!(shown.text, Text::Lines("added\tn\t-5".into()));
     }
 }

@@ -1,6 +1,7 @@
 //! What can be typed. Every command's help ends with examples.
 
 mod cluster;
+mod counter;
 mod kv;
 mod lease;
 mod token;
@@ -11,6 +12,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub(crate) use cluster::ClusterCommand;
+pub(crate) use counter::CounterCommand;
 pub(crate) use kv::{KvCommand, LifetimeOptions};
 pub(crate) use lease::LeaseCommand;
 pub(crate) use token::{Issue, OfflineTokenCommand, TokenCommand};
@@ -81,6 +83,9 @@ pub(crate) enum Command {
     /// Grant and use leases, which keys can live with.
     #[command(subcommand)]
     Lease(LeaseCommand),
+    /// Count across nodes and clients.
+    #[command(subcommand)]
+    Counter(CounterCommand),
     /// Look at and change the cluster.
     #[command(subcommand)]
     Cluster(ClusterCommand),

@@ -2,6 +2,7 @@
 
 mod cluster;
 pub(crate) mod completions;
+mod counter;
 mod kv;
 mod lease;
 pub(crate) mod token;
@@ -16,7 +17,10 @@ pub(crate) fn check(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Kv(command) => kv::check(command),
         Command::Cluster(command) => cluster::check(command),
-        Command::Lease(_) | Command::Token(_) | Command::Completions { .. } => Ok(()),
+        Command::Lease(_)
+        | Command::Counter(_)
+        | Command::Token(_)
+        | Command::Completions { .. } => Ok(()),
     }
 }
 
@@ -25,6 +29,7 @@ pub(crate) async fn run(client: &Client, command: Command) -> Result<Outcome, Fa
     match command {
         Command::Kv(command) => kv::run(client, command).await,
         Command::Lease(command) => lease::run(client, command).await,
+        Command::Counter(command) => counter::run(client, command).await,
         Command::Cluster(command) => cluster::run(client, command).await,
         Command::Token(TokenCommand::Offline(command)) => token::offline(&command),
         Command::Token(TokenCommand::Revoke { token }) => token::revoke(client, &token).await,

@@ -11,6 +11,7 @@ use aspen_cluster::disk::{Disk, FolderLock, FsDisk, MemoryDisk};
 use aspen_cluster::{
     ClusterConfig, ClusterNode, ClusterServices, MeshTransport, RequestServer, core_services,
 };
+use aspen_coordination::CoordinationService;
 use net_node::{BindError, MeshConfig, MeshNode, PeerAddr};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -209,7 +210,7 @@ fn route_out(local: IpAddr) -> Option<IpAddr> {
 
 /// Every service of the node, in the order of their start.
 fn services(node: &ClusterNode, metrics: &prometheus::Registry) -> Result<Registry, RegistryError> {
-    core_services(node, metrics)
+    core_services(node, metrics)?.with(CoordinationService(node.store()))
 }
 
 /// Builds what answers requests and offers it on the mesh.

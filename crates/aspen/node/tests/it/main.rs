@@ -4,6 +4,7 @@
 
 mod cli;
 mod cluster;
+mod counters;
 mod dev;
 mod keys;
 mod leases;

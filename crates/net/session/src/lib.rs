@@ -6,6 +6,11 @@
 //! from [`Session::poll_packet`] and [`Event`]s in the queue of the [`Context`] that every input
 //! takes. Time must not go backwards between calls. After any input, poll until `None`.
 //!
+//! A session opens and seals packets and keeps the path, the keys, the congestion window and the
+//! timers. What happens to streams is decided in one table of streams, which counts everything that
+//! is queued, held or in flight and tells the session what to do about it. Every deadline is in one
+//! table of timers with its reason; [`Session::next_timer`] says why a session wakes up next.
+//!
 //! Invariants: a packet counter is never used twice; replay state moves only after a tag verified;
 //! a provisional session sends nothing; a reliable packet is kept until it is acknowledged; every
 //! queue has a bound from `net_types::limits` and overload is refused or counted.

@@ -16,7 +16,7 @@ fn blocked() -> (Pair, net_types::StreamId) {
 }
 
 #[test]
-fn a_reader_that_rests_stops_the_sender_at_its_window() {
+fn a_reader_that_pauses_stops_the_sender_at_its_window() {
     let (mut pair, id) = blocked();
     let bytes: usize = pair[B].received(id).iter().map(|m| m.len() + 4).sum();
     assert!(bytes <= WINDOW as usize && bytes + 1_004 > WINDOW as usize, "{bytes} bytes");
@@ -59,7 +59,7 @@ fn a_lost_grant_is_asked_for() {
 }
 
 #[test]
-fn window_probes_of_a_resting_reader_become_rare() {
+fn window_probes_of_a_paused_reader_become_rare() {
     let (mut pair, _) = blocked();
     pair.run_for(secs(10));
     pair[A].wakeups.clear();

@@ -56,14 +56,14 @@ fn a_stream_of_which_one_half_ended_still_carries_the_other() {
 }
 
 #[test]
-fn the_final_window_is_said_again_to_one_who_missed_it() {
+fn a_final_window_that_was_lost_is_sent_again() {
     let mut pair = Pair::connected(1, Link::GOOD);
     let id = pair.open(A, StreamConfig::default());
     pair.send(A, id, &messages(1, 50));
     pair.run_for(millis(200));
     finish(&mut pair, B, id);
     pair.run_for(millis(200));
-    // B has nothing left to send: with A's end it forgets the stream, and its last word is lost.
+    // B has nothing left to send: with A's end it forgets the stream, and its final window is lost.
     pair[B].link.is_cut = true;
     finish(&mut pair, A, id);
     pair.run_until("B has forgotten it", |p| p[B].session.stats().streams == 0);

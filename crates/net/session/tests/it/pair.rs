@@ -186,7 +186,7 @@ impl Pair {
         Self { now, sides: [side(A), side(B)], rng, wire: BTreeMap::new(), sent: 0 }
     }
 
-    /// Two sides that know each other, at rest.
+    /// Two sides that know each other and have nothing to send.
     pub(crate) fn connected(seed: u64, link: Link) -> Self {
         let mut pair = Self::new(seed, link);
         pair.run_until("both are established", |p| {
@@ -318,7 +318,7 @@ impl Pair {
         let mut steps = 0;
         while self.step(end) {
             steps += 1;
-            assert!(steps < 1_000_000, "no rest in {time:?}");
+            assert!(steps < 1_000_000, "too many steps in {time:?}");
         }
         self.now = end;
     }

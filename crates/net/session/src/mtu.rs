@@ -69,6 +69,11 @@ impl Mtu {
         id
     }
 
+    /// Whether a probe waits to be sent.
+    pub(crate) fn wants_probe(&self) -> bool {
+        self.probe.as_ref().is_some_and(|p| !p.is_sent)
+    }
+
     /// A probe to send now: its id and its packet's bytes. It counts as lost after `wait`.
     pub(crate) fn poll_probe(
         &mut self,

@@ -60,44 +60,62 @@ impl Timer {
     ];
 }
 
-/// The deadline of each reason that has one.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct TimerTable([Option<Instant>; Timer::ALL.len()]);
+/// The deadline of each reason; of one that has none, a point that never comes.
+#[derive(Clone, Debug)]
+pub(crate) struct TimerTable([Instant; Timer::ALL.len()]);
+
+impl Default for TimerTable {
+    fn default() -> Self {
+        Self([Instant::FAR_FUTURE; Timer::ALL.len()])
+    }
+}
 
 impl TimerTable {
     /// Sets or clears the deadline, whatever it was.
     pub(crate) fn set(&mut self, timer: Timer, at: impl Into<Option<Instant>>) {
-        self.0[timer as usize] = at.into();
+        self.0[timer as usize] = at.into().unwrap_or(Instant::FAR_FUTURE);
     }
 
     /// Sets the deadline unless there is one.
     pub(crate) fn set_if_clear(&mut self, timer: Timer, at: Instant) {
-        self.0[timer as usize].get_or_insert(at);
+        if self.get(timer).is_none() {
+            self.set(timer, at);
+        }
     }
 
     /// Moves the deadline to `at` unless there is an earlier one.
     pub(crate) fn set_no_later(&mut self, timer: Timer, at: Instant) {
-        let deadline = &mut self.0[timer as usize];
-        *deadline = Some(deadline.map_or(at, |present| present.min(at)));
+        self.set(timer, at.min(self.0[timer as usize]));
     }
 
     pub(crate) fn clear(&mut self, timer: Timer) {
-        self.0[timer as usize] = None;
+        self.set(timer, None);
     }
 
     pub(crate) fn get(&self, timer: Timer) -> Option<Instant> {
-        self.0[timer as usize]
+        Some(self.0[timer as usize]).filter(|at| *at < Instant::FAR_FUTURE)
     }
 
     /// Clears the deadline if it has come; returns whether it has.
     pub(crate) fn take_due(&mut self, timer: Timer, now: Instant) -> bool {
-        self.0[timer as usize].take_if(|at| *at <= now).is_some()
+        let is_due = self.get(timer).is_some_and(|at| at <= now);
+        if is_due {
+            self.clear(timer);
+        }
+        is_due
     }
 
-    /// The earliest deadline; of several, that of the reason that is handled first.
+    /// The earliest deadline. It is asked for after each turn, its reason is not.
+    pub(crate) fn next_at(&self) -> Option<Instant> {
+        let first = self.0.iter().fold(Instant::FAR_FUTURE, |first, at| first.min(*at));
+        Some(first).filter(|at| *at < Instant::FAR_FUTURE)
+    }
+
+    /// The same with its reason; of several, the one that is handled first.
     pub(crate) fn next(&self) -> Option<(Instant, Timer)> {
-        let deadlines = self.0.iter().zip(Timer::ALL);
-        deadlines.filter_map(|(at, timer)| Some(((*at)?, timer))).min_by_key(|(at, _)| *at)
+        let first = self.next_at()?;
+        let timer = Timer::ALL.into_iter().find(|timer| self.0[*timer as usize] == first)?;
+        Some((first, timer))
     }
 }
 

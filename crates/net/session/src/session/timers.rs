@@ -14,7 +14,7 @@ use crate::{CloseCause, Context};
 impl Session {
     /// When [`Session::handle_timeout`] should be called next.
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.next_timer().map(|(at, _)| at)
+        self.timers.next_at()
     }
 
     /// The same with the reason for it, for logs and tests.

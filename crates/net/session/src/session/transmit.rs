@@ -58,6 +58,9 @@ impl Session {
         if core::mem::take(&mut self.is_heartbeat_due) {
             return Some(Control::Heartbeat(self.next_heartbeat(ctx.now)));
         }
+        if !self.mtu.wants_probe() {
+            return None;
+        }
         let probe = self.mtu.poll_probe(&mut self.timers, ctx.now, self.rtt.timeout());
         probe.map(|(id, packet_bytes)| Control::probe(id, packet_bytes))
     }

@@ -10,7 +10,6 @@
 //! so that a whole cluster runs on one thread from one seed ([`seed_this_thread`]).
 
 pub mod clock;
-mod families;
 mod net;
 mod node;
 mod raft_log;

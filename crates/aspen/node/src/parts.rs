@@ -223,7 +223,7 @@ fn serve(
     let registry = services(node, &metrics)?;
     let own = registry.collectors();
     let server = RequestServer::new(node.clone(), registry, settings.max_clients);
-    let collectors = [node.collector(), server.collector()];
+    let collectors = [mesh.collector(), node.collector(), server.collector()];
     for collector in collectors.into_iter().chain(own) {
         metrics.register(collector)?;
     }

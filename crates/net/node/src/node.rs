@@ -163,11 +163,6 @@ impl MeshNode {
             let _ = driver.await;
         }
     }
-
-    /// The node's counters in Prometheus text format.
-    pub fn prometheus_text(&self) -> String {
-        crate::metrics::render(&self.shared)
-    }
 }
 
 impl std::fmt::Debug for MeshNode {

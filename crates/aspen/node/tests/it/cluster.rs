@@ -162,7 +162,7 @@ fn a_ticket_that_was_exported_for_the_client_changes_no_node() {
     let folder = TempDir::new().unwrap();
     let first = start(&folder, "1", &[]);
     let exported = ticket_path(first.folder());
-    let mut second = Node::start_with(&folder.path().join("2"), "ASPEN_TICKET", &exported);
+    let mut second = Node::start_with(&folder.path().join("2"), "ASPEN_TICKET", &exported, &[]);
     assert_eq!(second.field("initialized"), "true", "a cluster of its own");
     let advice = second.next_line();
     assert!(advice.contains("ASPEN_TICKET") && advice.contains("--ticket"), "{advice}");
@@ -170,10 +170,10 @@ fn a_ticket_that_was_exported_for_the_client_changes_no_node() {
     // Nor does a later start take on the other cluster's secret.
     let (path, key) = (second.folder().to_owned(), ticket(second.folder()).mesh_key);
     second.stop();
-    let second = Node::start_with(&path, "ASPEN_TICKET", &exported);
+    let second = Node::start_with(&path, "ASPEN_TICKET", &exported, &[]);
     assert_eq!(ticket(second.folder()).mesh_key, key);
 
-    let mut third = Node::start_with(&folder.path().join("3"), "ASPEN_JOIN_TICKET", &exported);
+    let mut third = Node::start_with(&folder.path().join("3"), "ASPEN_JOIN_TICKET", &exported, &[]);
     assert_eq!(third.field("initialized"), "false");
     assert!(third.next_line().contains("waiting to be added"));
     let undo = third.next_line();

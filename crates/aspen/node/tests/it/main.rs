@@ -19,3 +19,4 @@ mod three;
 mod tokens;
 mod tour;
 mod transactions;
+mod upgrades;

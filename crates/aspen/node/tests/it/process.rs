@@ -1,5 +1,6 @@
 //! The node program under test.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
@@ -36,9 +37,14 @@ impl Node {
     }
 
     /// Starts a node with one more variable in its environment.
-    pub(crate) fn start_with(folder: &Path, name: &str, value: &Path) -> Self {
+    pub(crate) fn start_with(
+        folder: &Path,
+        name: &str,
+        value: impl AsRef<OsStr>,
+        flags: &[&str],
+    ) -> Self {
         let mut command = program();
-        command.arg("--data-dir").arg(folder).env(name, value);
+        command.arg("--data-dir").arg(folder).args(flags).env(name, value);
         Self::spawn(command, folder).unwrap()
     }
 

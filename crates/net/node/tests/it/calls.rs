@@ -11,7 +11,7 @@ use net_node::{
 use net_types::limits::MAX_WAITING_OWN_CALLS;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::pair::{addr_of, node, pair};
+use crate::pair::{addr_of, metrics, node, pair};
 
 fn echo() -> (ServiceName, Arc<dyn net_node::RpcHandler>) {
     let handler = |_: RpcContext, body: Bytes| HandlerFuture::ready(Ok(body));
@@ -144,7 +144,7 @@ async fn a_peer_that_shuts_down_fails_open_calls_and_can_come_back() {
         let (a, name, peer) = (a.clone(), name.clone(), b.node_id());
         tokio::spawn(async move { a.call(peer, &name, Bytes::new(), CallOptions::default()).await })
     };
-    while !b.prometheus_text().contains("nrpc_handler_in_flight 1") {
+    while !metrics(&b).contains("nrpc_handler_in_flight 1") {
         tokio::task::yield_now().await;
     }
     drop(served);
@@ -171,7 +171,7 @@ async fn metrics_tell_what_became_of_calls_and_sessions() {
         a.call(b.node_id(), &name, Bytes::new(), CallOptions::default()).await.unwrap();
     }
     assert!(a.call(b.node_id(), &broken, Bytes::new(), CallOptions::default()).await.is_err());
-    let (asking, serving) = (a.prometheus_text(), b.prometheus_text());
+    let (asking, serving) = (metrics(&a), metrics(&b));
     let peer = format!("{{peer=\"{}\"}} ", b.node_id());
     for row in [
         "nrpc_calls_total 4\n",
@@ -250,7 +250,7 @@ async fn a_node_can_call_itself_and_so_many_times_at_once() {
     };
     let options = CallOptions::with_deadline(Duration::from_millis(20));
     assert!(a.call(a.node_id(), &never, Bytes::new(), options).await.is_err());
-    while !a.prometheus_text().contains("nrpc_handler_in_flight 1") {
+    while !metrics(&a).contains("nrpc_handler_in_flight 1") {
         tokio::task::yield_now().await;
     }
     a.shutdown().await;

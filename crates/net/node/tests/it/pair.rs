@@ -21,3 +21,8 @@ pub(crate) async fn pair() -> (MeshNode, MeshNode) {
     a.connect(&addr_of(&b)).await.unwrap();
     (a, b)
 }
+
+/// What a node measures, as a scraper reads it.
+pub(crate) fn metrics(node: &MeshNode) -> String {
+    prometheus::TextEncoder::new().encode_to_string(&node.collector().collect()).unwrap()
+}

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use net_node::{CallOptions, ServiceName, StreamConfig, StreamError, StreamMode, Subprotocol};
 use net_types::limits::MAX_UNREAD_UNRELIABLE_BYTES;
 
-use crate::pair::pair;
+use crate::pair::{metrics, pair};
 
 const MINE: Subprotocol = Subprotocol(0x8001);
 
@@ -68,7 +68,7 @@ async fn a_reader_that_does_not_keep_up_loses_fire_and_forget_messages_and_no_me
     let out = a.open_stream(b.node_id(), config).await.unwrap();
     out.send(Bytes::from_static(b"first")).await.unwrap();
     let mut lazy = listener.accept().await.unwrap();
-    let is_full = || !b.prometheus_text().contains("net_drops_total{reason=\"queue_full\"} 0\n");
+    let is_full = || !metrics(&b).contains("net_drops_total{reason=\"queue_full\"} 0\n");
     let message = Bytes::from(vec![1; 64 << 10]);
     // Twice what may be unread: some of it is dropped, and the stream goes on.
     for _ in 0..1_000 {
@@ -78,7 +78,7 @@ async fn a_reader_that_does_not_keep_up_loses_fire_and_forget_messages_and_no_me
         out.send(message.clone()).await.unwrap();
         tokio::task::yield_now().await;
     }
-    assert!(is_full(), "{}", b.prometheus_text());
+    assert!(is_full(), "{}", metrics(&b));
     assert_eq!(lazy.receive().await.unwrap(), Some(Bytes::from_static(b"first")));
     let mut unread = 0;
     while unread + message.len() + 64 <= MAX_UNREAD_UNRELIABLE_BYTES - message.len() {

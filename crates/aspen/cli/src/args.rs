@@ -1,21 +1,11 @@
-//! What can be typed. Every command's help ends with examples.
-
-mod cluster;
-mod counter;
-mod kv;
-mod lease;
-mod token;
+//! What can be typed around a command: the global options, and what several commands take.
 
 use aspen_api::Revision;
 use aspen_api::kv::Consistency;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub(crate) use cluster::ClusterCommand;
-pub(crate) use counter::CounterCommand;
-pub(crate) use kv::{KvCommand, LifetimeOptions};
-pub(crate) use lease::LeaseCommand;
-pub(crate) use token::{Issue, OfflineTokenCommand, TokenCommand};
+use crate::commands::{ClusterCommand, CounterCommand, KvCommand, LeaseCommand, TokenCommand};
 
 /// Where help lists what every command takes.
 const GLOBAL: &str = "Global options";

@@ -1,4 +1,5 @@
-//! Carrying out commands: requests in, outcomes out.
+//! The commands. A file has what can be typed, whose help ends with examples, and what carries it
+//! out: requests in, outcomes out.
 
 mod cluster;
 pub(crate) mod completions;
@@ -9,7 +10,13 @@ pub(crate) mod token;
 
 use aspen_client::Client;
 
-use crate::args::{Command, TokenCommand};
+pub(crate) use cluster::ClusterCommand;
+pub(crate) use counter::CounterCommand;
+pub(crate) use kv::KvCommand;
+pub(crate) use lease::LeaseCommand;
+pub(crate) use token::TokenCommand;
+
+use crate::args::Command;
 use crate::outcome::{Failure, Outcome};
 
 /// Refuses what was typed if it cannot be meant, before any cluster is asked.

@@ -20,7 +20,8 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 
-use crate::args::{Cli, Command, TokenCommand};
+use crate::args::{Cli, Command};
+use crate::commands::TokenCommand;
 use crate::outcome::{Failure, Outcome};
 use crate::print::Printer;
 use crate::ticket::TicketSource;

@@ -35,6 +35,12 @@ record! {
         /// The value after the request.
         pub value: u64,
     }
+
+    /// The answer to [`CounterDelete`].
+    pub struct CounterDeleted {
+        /// Whether the counter had been written.
+        pub was_deleted: bool,
+    }
 }
 
 request! {
@@ -121,6 +127,18 @@ request! {
     reply: SignedCounted;
     kind: |_| Kind::Write;
     needs: |add| read_and_write(&add.name);
+
+    /// Deletes a counter, which is 0 again.
+    pub struct CounterDelete {
+        /// The counter's name.
+        pub name: Key,
+        /// Whether it is the signed counter of this name.
+        pub is_signed: bool,
+    }
+    number: family::COORDINATION, 7;
+    reply: CounterDeleted;
+    kind: |_| Kind::Write;
+    needs: |delete| Needs::right(Action::Delete, Over::Name(&delete.name));
 }
 
 /// The answer tells the value, so both rights are needed.
@@ -256,4 +274,21 @@ pub(crate) async fn add_signed<S: KeyValueStore>(
     let (key, amount, is_subtraction) = (signed_key(name)?, *amount, *is_subtraction);
     let range = NumberRange::Signed;
     add(store, id, TransactionOperation::Add { key, amount, is_subtraction, range }).await
+}
+
+pub(crate) async fn delete<S: KeyValueStore>(
+    store: &S,
+    id: Option<RequestId>,
+    request: &CounterDelete,
+) -> Result<CounterDeleted, ApiError> {
+    let CounterDelete { name, is_signed } = request;
+    let key = if *is_signed { signed_key(name)? } else { unsigned_key(name)? };
+    let result =
+        store.transact_once(id, Transact::always([WriteOperation::Delete { key }])).await?;
+    match result.outcomes.first() {
+        Some(TransactionOutcome::Deleted { was_deleted }) => {
+            Ok(CounterDeleted { was_deleted: *was_deleted })
+        }
+        _ => Err(ApiError::new(ErrorCode::InternalError, "the outcome is missing")),
+    }
 }

@@ -6,8 +6,9 @@ use aspen_api::service::{Caller, Family, Routes, Service, Tier};
 use aspen_api::{ApiError, KeyValueStore, family};
 
 use crate::counter::{
-    self, Counted, CounterAdd, CounterCompareAndSet, CounterCompared, CounterGet, CounterSet,
-    CounterSubtract, SignedCounted, SignedCounterAdd, SignedCounterGet,
+    self, Counted, CounterAdd, CounterCompareAndSet, CounterCompared, CounterDelete,
+    CounterDeleted, CounterGet, CounterSet, CounterSubtract, SignedCounted, SignedCounterAdd,
+    SignedCounterGet,
 };
 
 /// Coordination primitives over a store.
@@ -68,6 +69,14 @@ impl<S: KeyValueStore> CoordinationService<S> {
     ) -> Result<SignedCounted, ApiError> {
         counter::add_signed(&self.0, caller.request_id, &request).await
     }
+
+    async fn delete(
+        self: Arc<Self>,
+        caller: Caller,
+        request: CounterDelete,
+    ) -> Result<CounterDeleted, ApiError> {
+        counter::delete(&self.0, caller.request_id, &request).await
+    }
 }
 
 impl<S: KeyValueStore> Service for CoordinationService<S> {
@@ -89,5 +98,6 @@ impl<S: KeyValueStore> Service for CoordinationService<S> {
             .on(&self, Self::compare_and_set)
             .on(&self, Self::get_signed)
             .on(&self, Self::add_signed)
+            .on(&self, Self::delete)
     }
 }

@@ -3,8 +3,8 @@
 use aspen_api::Key;
 use aspen_client::Client;
 use aspen_coordination::counter::{
-    CounterAdd, CounterCompareAndSet, CounterGet, CounterSet, CounterSubtract, SignedCounterAdd,
-    SignedCounterGet,
+    CounterAdd, CounterCompareAndSet, CounterDelete, CounterGet, CounterSet, CounterSubtract,
+    SignedCounterAdd, SignedCounterGet,
 };
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -87,6 +87,15 @@ Example:
         #[arg(long, value_name = "NUMBER")]
         new_value: u64,
     },
+    /// Delete a counter, which is 0 again.
+    #[command(after_help = "Example:\n  aspen-cli counter delete visits")]
+    Delete {
+        /// The counter's name.
+        name: Key,
+        /// The signed counter of this name.
+        #[arg(long)]
+        signed: bool,
+    },
 }
 
 pub(super) async fn run(client: &Client, command: CounterCommand) -> Result<Outcome, Failure> {
@@ -121,6 +130,13 @@ pub(super) async fn run(client: &Client, command: CounterCommand) -> Result<Outc
                     Ok(outcome.negative().with_note(format!("the value is not {expected}")))
                 }
             }
+        }
+        CounterCommand::Delete { name, signed } => {
+            let request = CounterDelete { name: name.clone(), is_signed: signed };
+            let was_deleted = client.send(request).await?.was_deleted;
+            let json =
+                json!({ "status": "success", "name": name.as_str(), "was_deleted": was_deleted });
+            Ok(Outcome::new(json, if was_deleted { "deleted" } else { "was not there" }))
         }
     }
 }

@@ -31,6 +31,12 @@ fn every_verb_says_what_the_counter_is_now() {
         (&lost.document()["status"], &lost.document()["value"]),
         (&json!("conflict"), &json!(7))
     );
+    let delete = cli.json(&["counter", "delete", "visits"]).json();
+    assert_eq!(delete, json!({ "status": "success", "name": "visits", "was_deleted": true }));
+    assert_eq!(counter(&["get", "visits"]), "0");
+    assert_eq!(counter(&["delete", "visits"]), "was not there");
+    assert_eq!(counter(&["get", "balance", "--signed"]), "-5");
+    assert_eq!(counter(&["delete", "balance", "--signed"]), "deleted");
     // Its state is no key of everyone's.
     assert_eq!(cli.json(&["kv", "scan", "visits"]).json()["count"], 0);
 }

@@ -6,8 +6,13 @@ use std::path::{Component, Path, PathBuf};
 use crate::repo::{Repo, TextFile, collect};
 use crate::violation::Violation;
 
-/// Judges the repository: documents at the root and below `docs`.
+/// Judges the repository.
 pub(crate) fn run(repo: &Repo) -> Result<Vec<Violation>, String> {
+    Ok(check(&documents(repo)?, |path| repo.root.join(path).exists()))
+}
+
+/// The documents at the root and below `docs`.
+pub(crate) fn documents(repo: &Repo) -> Result<Vec<TextFile>, String> {
     let mut documents = Vec::new();
     collect(&repo.root, &repo.root.join("docs"), "md", &mut documents)?;
     for entry in std::fs::read_dir(&repo.root).map_err(|error| error.to_string())?.flatten() {
@@ -16,7 +21,7 @@ pub(crate) fn run(repo: &Repo) -> Result<Vec<Violation>, String> {
             documents.push(TextFile { text: crate::repo::read(&entry.path())?, path });
         }
     }
-    Ok(check(&documents, |path| repo.root.join(path).exists()))
+    Ok(documents)
 }
 
 fn check(documents: &[TextFile], exists: impl Fn(&Path) -> bool) -> Vec<Violation> {

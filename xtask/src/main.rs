@@ -9,6 +9,7 @@
 mod commands;
 mod dependencies;
 mod exceptions;
+mod excerpts;
 mod layers;
 mod links;
 mod manifests;
@@ -40,6 +41,7 @@ const STEPS: &[Step] = &[
     Step { name: "sizes", about: "files and functions stay short", run: sizes::run },
     Step { name: "texts", about: "files open with a doc, and words are meant", run: texts::run },
     Step { name: "links", about: "links of the documents resolve", run: links::run },
+    Step { name: "excerpts", about: "documents show source as it is", run: excerpts::run },
     Step { name: "fmt", about: "cargo fmt --check", run: commands::fmt },
     Step { name: "clippy", about: "cargo clippy, warnings denied", run: commands::clippy },
     Step { name: "fuzz", about: "the fuzz targets compile", run: commands::fuzz },

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aspen_api::service::{Origin, Registry, RegistryError};
+use aspen_api::service::{Registry, RegistryError};
 use aspen_cluster::disk::{Disk, FolderLock, FsDisk, MemoryDisk};
 use aspen_cluster::{
     ClusterConfig, ClusterNode, ClusterServices, MeshTransport, RequestServer, core_services,
 };
 use aspen_coordination::CoordinationService;
+use aspen_door::Doors;
 use net_node::{BindError, MeshConfig, MeshNode, PeerAddr};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -24,6 +25,8 @@ use crate::ticket_file::TicketFile;
 
 /// Time for requests under way when the node stops.
 const DRAIN: Duration = Duration::from_secs(30);
+/// Time for connections of doors to finish when the node stops.
+const CLOSE_DOORS: Duration = Duration::from_secs(5);
 /// Time for another node to take the lead when this one stops.
 const HAND_OVER: Duration = Duration::from_secs(5);
 
@@ -38,8 +41,8 @@ pub(crate) struct Parts {
     // 4. What answers requests: the services of the registry, and their way from the mesh.
     server: RequestServer,
     services: ClusterServices,
-    // 5. The HTTP door.
-    http: HttpDoor,
+    // 5. The doors for foreign protocols.
+    doors: Doors,
     // 6. The ticket file, which tells others that the node can be reached.
     ticket: JoinHandle<()>,
     // 7. Telling the members where the node is, if they know another address.
@@ -66,7 +69,8 @@ impl Parts {
         let own = reachable(mesh.local_addr(), route_out, known);
         let addr = PeerAddr::direct(mesh.entity_id(), own);
         let node = start_node(&settings, &identity, &mesh, addr, disk).await?;
-        let (server, services) = serve(&settings, &mesh, &node)?;
+        let mut doors = Doors::new();
+        let (server, services) = serve(&settings, &mesh, &node, &doors)?;
         introduce_peers(&settings, &mesh);
         if identity.is_forming {
             if !node.is_initialized() {
@@ -75,17 +79,16 @@ impl Parts {
             Identity::formed(&folder)?;
         }
         server.registry().start().await.map_err(RunError::Service)?;
-        let http = HttpDoor::open(settings.http_port, server.services(Origin::Process))
-            .await
-            .map_err(|source| RunError::Http { port: settings.http_port, source })?;
+        let http = server.services(settings.http.origin());
+        let http = doors.open(HttpDoor, settings.http.config(), http).await?;
         let ticket = keep_ticket(&folder, &node)?;
         let moving = keep_address(&folder, &node, known, own)?;
         tracing::info!(
             node_id = %node.member_id(), entity_id = %mesh.entity_id(), udp = %mesh.local_addr(),
-            http = %http.addr, initialized = node.is_initialized(), "serving"
+            %http, initialized = node.is_initialized(), "serving"
         );
         say_what_it_is_in(&node, &folder, identity.is_forming);
-        Ok(Self { _lock: lock, mesh, node, server, services, http, ticket, moving })
+        Ok(Self { _lock: lock, mesh, node, server, services, doors, ticket, moving })
     }
 
     /// Has the system tell of a file that may not grow further by an error, which is handled like a
@@ -126,7 +129,9 @@ impl Parts {
         if !self.server.drain(DRAIN).await {
             tracing::warn!("some requests were still under way");
         }
-        self.http.close();
+        if !self.doors.close(CLOSE_DOORS).await {
+            tracing::warn!("some connections of doors were still open");
+        }
         self.server.registry().stop(DRAIN).await;
         drop(self.services);
         self.node.shutdown().await;
@@ -218,12 +223,13 @@ fn serve(
     settings: &Settings,
     mesh: &MeshNode,
     node: &ClusterNode,
+    doors: &Doors,
 ) -> Result<(RequestServer, ClusterServices), RunError> {
     let metrics = prometheus::Registry::new();
     let registry = services(node, &metrics)?;
     let own = registry.collectors();
     let server = RequestServer::new(node.clone(), registry, settings.max_clients);
-    let collectors = [mesh.collector(), node.collector(), server.collector()];
+    let collectors = [mesh.collector(), node.collector(), server.collector(), doors.collector()];
     for collector in collectors.into_iter().chain(own) {
         metrics.register(collector)?;
     }

@@ -7,6 +7,7 @@ use aspen_api::service::RegistryError;
 use aspen_cluster::StartError;
 use aspen_cluster::disk::LockError;
 use aspen_cluster::log::LogError;
+use aspen_door::OpenError;
 use net_node::{BindError, ServeError};
 use thiserror::Error;
 
@@ -48,9 +49,9 @@ pub(crate) enum RunError {
     /// A service did not start.
     #[error("a service did not start: {0}")]
     Service(aspen_api::ApiError),
-    /// The HTTP port cannot be used.
-    #[error("cannot listen on TCP port {port} of 127.0.0.1: {source}")]
-    Http { port: u16, source: io::Error },
+    /// A door cannot listen on its address.
+    #[error(transparent)]
+    Door(#[from] OpenError),
     /// The new cluster did not form.
     #[error("the new cluster did not form: {0}")]
     Init(aspen_api::ApiError),
@@ -84,7 +85,7 @@ impl RunError {
             // These say it themselves.
             Self::Identity(IdentityError::Key(_)) => "",
             Self::Bind(_) => self.reason().map_or("", about_udp),
-            Self::Http { .. } => "; name another with --http-port",
+            Self::Door(_) => self.reason().map_or("", about_http),
             _ => self.reason().map_or("", about_a_folder),
         }
     }
@@ -113,6 +114,15 @@ fn about_udp(kind: ErrorKind) -> &'static str {
         }
         ErrorKind::PermissionDenied => "; name a port from 1024 on with --bind-port",
         _ => "",
+    }
+}
+
+fn about_http(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::AddrNotAvailable => {
+            "; this machine does not have the address: give one that it has with --http-host"
+        }
+        _ => "; name another with --http-port",
     }
 }
 
@@ -145,6 +155,7 @@ mod tests {
         let addr = "10.0.0.1:7000".parse().unwrap();
         let bind = |kind| RunError::Bind(BindError::Socket { addr, source: io(kind) });
         let folder = |kind| RunError::Folder { path: path(), source: io(kind) };
+        let door = |kind| RunError::Door(OpenError { name: "http", addr, source: io(kind) });
         let lock = |source| RunError::Locked { path: path(), source };
         for (error, advice) in [
             (bind(ErrorKind::AddrInUse), "another process has the port"),
@@ -155,7 +166,8 @@ mod tests {
             (RunError::Ticket(io(ErrorKind::PermissionDenied)), "as the folder's owner"),
             (lock(LockError::Held), "stop it"),
             (lock(LockError::Io(io(ErrorKind::PermissionDenied))), "as the folder's owner"),
-            (RunError::Http { port: 1, source: io(ErrorKind::AddrInUse) }, "--http-port"),
+            (door(ErrorKind::AddrInUse), "--http-port"),
+            (door(ErrorKind::AddrNotAvailable), "--http-host"),
         ] {
             assert!(error.advice().contains(advice), "{error}{}", error.advice());
         }

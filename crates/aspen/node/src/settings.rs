@@ -12,6 +12,7 @@ use std::time::Duration;
 use aspen_api::{ClusterTicket, Level, MemberId};
 use aspen_client::ticket_from;
 use aspen_cluster::Timing;
+use aspen_door::{Tls, TlsError};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use net_types::limits::DEFAULT_MAX_CLIENTS;
 use net_types::{EntityId, PeerAddr};
@@ -20,6 +21,7 @@ use thiserror::Error;
 
 use crate::auth::TokenSettings;
 use crate::dev::DevArguments;
+use crate::http::HttpSettings;
 
 /// Stands in for the highest feature level that the program understands, to try upgrades with one
 /// program.
@@ -87,9 +89,19 @@ pub(crate) struct NodeArguments {
     /// UDP port to listen on [default: that of the last start, else any]
     #[arg(long, env = "ASPEN_BIND_PORT", value_name = "PORT")]
     bind_port: Option<u16>,
-    /// TCP port on 127.0.0.1 for /healthz, /readyz and /metrics, 0 for any [default: 0]
+    /// Address for /healthz, /readyz and /metrics [default: 127.0.0.1]. One that other machines
+    /// reach needs TLS; /metrics then needs a capability token (Authorization: Bearer TOKEN).
+    #[arg(long, env = "ASPEN_HTTP_HOST", value_name = "IP")]
+    http_host: Option<IpAddr>,
+    /// TCP port for them, 0 for any [default: 0]
     #[arg(long, env = "ASPEN_HTTP_PORT", value_name = "PORT")]
     http_port: Option<u16>,
+    /// Certificate chain for HTTPS, in PEM, the node's own certificate first.
+    #[arg(long, env = "ASPEN_HTTP_TLS_CERT", value_name = "FILE")]
+    http_tls_cert: Option<PathBuf>,
+    /// Private key of that certificate, in PEM.
+    #[arg(long, env = "ASPEN_HTTP_TLS_KEY", value_name = "FILE")]
+    http_tls_key: Option<PathBuf>,
     /// Ticket of the cluster to join, or a file that only you can read with it; the node then waits
     /// to be added. (ASPEN_TICKET is aspen-cli's and means nothing to a node.)
     #[arg(long, env = "ASPEN_JOIN_TICKET", hide_env_values = true)]
@@ -142,6 +154,9 @@ pub(crate) enum SettingsError {
          to try things on, run \"aspen-node dev\""
     )]
     NoDataDir,
+    /// The files of HTTPS cannot be used.
+    #[error("--http-tls-cert and --http-tls-key: {0}")]
+    HttpTls(#[from] TlsError),
     /// A value cannot be used.
     #[error("{name}: {text}")]
     Value { name: &'static str, text: String },
@@ -179,7 +194,10 @@ impl NodeArguments {
             cookie: self.cookie.or(below.cookie),
             host: self.host.or(below.host),
             bind_port: self.bind_port.or(below.bind_port),
+            http_host: self.http_host.or(below.http_host),
             http_port: self.http_port.or(below.http_port),
+            http_tls_cert: self.http_tls_cert.or(below.http_tls_cert),
+            http_tls_key: self.http_tls_key.or(below.http_tls_key),
             ticket: self.ticket.or(below.ticket),
             peers: self.peers.or(below.peers),
             heartbeat_interval_ms: self.heartbeat_interval_ms.or(below.heartbeat_interval_ms),
@@ -201,7 +219,7 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     pub(crate) cookie: Option<String>,
     pub(crate) bind: SocketAddr,
-    pub(crate) http_port: u16,
+    pub(crate) http: HttpSettings,
     pub(crate) ticket: Option<ClusterTicket>,
     pub(crate) peers: Vec<PeerAddr>,
     pub(crate) timing: Timing,
@@ -236,6 +254,7 @@ impl Settings {
             return Err(value("--cookie", "must not be empty"));
         }
         let tokens = tokens(&all)?;
+        let http = http(&all)?;
         let peers = all.peers.unwrap_or_default();
         let peers = peers.iter().map(|text| parse_peer(text)).collect::<Result<_, _>>()?;
         let host = all.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -244,7 +263,7 @@ impl Settings {
             data_dir: all.data_dir.ok_or(SettingsError::NoDataDir)?,
             cookie: all.cookie,
             bind: SocketAddr::new(host, all.bind_port.unwrap_or(0)),
-            http_port: all.http_port.unwrap_or(0),
+            http,
             ticket,
             peers,
             timing: timing(
@@ -270,6 +289,23 @@ fn top_level(text: Option<&str>) -> Result<Level, SettingsError> {
             Ok(_) | Err(_) => Err(value(TOP_LEVEL_VARIABLE, "a feature level, from 1 on")),
         },
     }
+}
+
+fn http(all: &NodeArguments) -> Result<HttpSettings, SettingsError> {
+    let host = all.http_host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let tls = match (&all.http_tls_cert, &all.http_tls_key) {
+        (Some(certificate), Some(key)) => Some(Tls::load(certificate, key)?),
+        (None, None) if host.is_loopback() => None,
+        (None, None) => {
+            let text = format!(
+                "other machines reach {host}; that needs TLS: add --http-tls-cert and --http-tls-key"
+            );
+            return Err(value("--http-host", text));
+        }
+        (Some(_), None) => return Err(value("--http-tls-cert", "add --http-tls-key")),
+        (None, Some(_)) => return Err(value("--http-tls-key", "add --http-tls-cert")),
+    };
+    Ok(HttpSettings { addr: SocketAddr::new(host, all.http_port.unwrap_or(0)), tls })
 }
 
 fn tokens(all: &NodeArguments) -> Result<TokenSettings, SettingsError> {
@@ -337,7 +373,7 @@ mod tests {
         let near = NodeArguments { bind_port: Some(7), ..NodeArguments::default() };
         let all = near.over(file("bind-port = 1\nhttp-port = 2\ndata-dir = \"/d\"\n"));
         let settings = Settings::resolve(all).unwrap();
-        assert_eq!((settings.bind.port(), settings.http_port), (7, 2));
+        assert_eq!((settings.bind.port(), settings.http.addr.port()), (7, 2));
         assert_eq!(settings.data_dir, PathBuf::from("/d"));
         assert_eq!(settings.timing, Timing::default());
     }
@@ -361,6 +397,11 @@ mod tests {
         );
         assert!(with("output-root-token = \"/t\"").contains("--enable-token-auth"));
         assert!(with("heartbeat-interval-ms = 2000").contains("half"));
+        assert!(with("http-host = \"0.0.0.0\"").contains("needs TLS"));
+        assert!(with("http-tls-cert = \"/c\"").contains("--http-tls-key"));
+        assert!(with("http-tls-key = \"/k\"").contains("--http-tls-cert"));
+        let absent = with("http-tls-cert = \"/absent/c\"\nhttp-tls-key = \"/absent/k\"");
+        assert!(absent.contains("cannot read /absent/c: No such file"), "{absent}");
         assert!(
             with("election-timeout-min-ms = 10\nelection-timeout-max-ms = 10").contains("below")
         );

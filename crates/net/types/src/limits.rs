@@ -375,6 +375,22 @@ const _: () = assert!(MAX_UNARY_BODY_BYTES < MAX_REQUEST_BYTES_PER_CLIENT);
 const _: () = assert!((MAX_REQUESTS_PER_CLIENT as u64) < DEDUP_WINDOW_REQUESTS);
 const _: () = assert!(MAX_REQUESTS_PER_CLIENT < MAX_IN_FLIGHT_PER_CALLER);
 
+// ---- doors ------------------------------------------------------------------------------------
+
+/// Connections of one door; each costs a descriptor and, with TLS, about 40 KiB. Those beyond are
+/// closed at once.
+pub const MAX_DOOR_CONNECTIONS: usize = 256;
+/// TLS handshakes of one door that are not finished; they hold connections.
+pub const MAX_DOOR_HANDSHAKES: usize = 64;
+/// Time for a TLS handshake of a door.
+pub const DOOR_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time without a byte after which a connection of a door that answers at once is closed.
+pub const DOOR_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time that a door waits when the system gives it no descriptor.
+pub const DOOR_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+const _: () = assert!(MAX_DOOR_HANDSHAKES < MAX_DOOR_CONNECTIONS);
+
 // ---- consensus --------------------------------------------------------------------------------
 
 /// Bytes of a snapshot, history included: what a node that is new or far behind receives, and writes to its disk

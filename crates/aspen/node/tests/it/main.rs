@@ -6,6 +6,7 @@ mod cli;
 mod cluster;
 mod counters;
 mod dev;
+mod http;
 mod keys;
 mod leases;
 mod limits;

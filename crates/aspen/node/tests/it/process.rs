@@ -51,10 +51,15 @@ impl Node {
     /// Starts a node whose files cannot grow beyond `limit_bytes`, as if the disk were full then.
     pub(crate) fn start_within(folder: &Path, limit_bytes: u64) -> Self {
         // A shell counts blocks of 512 bytes here.
-        let script = format!("ulimit -f {}; exec \"$0\" \"$@\"", limit_bytes / 512);
+        Self::start_under(folder, &format!("-f {}", limit_bytes / 512), &[])
+    }
+
+    /// Starts a node under a limit of the system, in the words of a shell's `ulimit`.
+    pub(crate) fn start_under(folder: &Path, limit: &str, flags: &[&str]) -> Self {
         let node = program();
         let mut command = isolated(Path::new("sh"));
-        command.arg("-c").arg(script).arg(node.get_program()).arg("--data-dir").arg(folder);
+        command.arg("-c").arg(format!("ulimit {limit}; exec \"$0\" \"$@\""));
+        command.arg(node.get_program()).arg("--data-dir").arg(folder).args(flags);
         Self::spawn(command, folder).unwrap()
     }
 

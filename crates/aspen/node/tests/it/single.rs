@@ -1,7 +1,5 @@
 //! One node: a cluster at once, durable, alone on its folder.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
@@ -109,24 +107,6 @@ fn a_corrupt_state_file_is_a_typed_error_and_not_a_panic() {
     assert!(!status.success());
     assert!(!log.contains("panicked"), "{log}");
     assert!(log.contains("ERROR"), "{log}");
-}
-
-#[test]
-fn health_and_metrics_are_served_on_loopback() {
-    let folder = TempDir::new().unwrap();
-    let node = Node::start(folder.path(), &[]).unwrap();
-    let addr = node.field("http");
-    assert!(addr.starts_with("127.0.0.1:"), "{addr}");
-    for (path, expected) in
-        [("/healthz", "200 OK"), ("/readyz", "200 OK"), ("/metrics", "net_packets_total")]
-    {
-        let mut door = TcpStream::connect(&addr).unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        door.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        door.read_to_string(&mut answer).unwrap();
-        assert!(answer.contains(expected), "{path}: {answer}");
-    }
 }
 
 #[test]

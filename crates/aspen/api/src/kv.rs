@@ -11,19 +11,7 @@ use net_types::limits::{
 use crate::{Action, Key, Kind, LeaseId, Needs, Over, Prefix, Revision, Right, family};
 use crate::{choice, numbers, record, request};
 
-numbers! {
-    /// How fresh a read must be.
-    #[derive(Default)]
-    pub enum Consistency {
-        /// The leader confirms its leadership with a quorum, then reads.
-        #[default]
-        Linearizable = 0,
-        /// The leader reads inside its lease, without asking.
-        Lease = 1,
-        /// Any node reads what it has applied.
-        Stale = 2,
-    }
-}
+pub use crate::request::Consistency;
 
 choice! {
     /// How long a written value lives.

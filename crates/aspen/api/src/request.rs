@@ -6,8 +6,21 @@
 use core::fmt::Debug;
 
 use crate::codec::Wire;
-use crate::kv::Consistency;
-use crate::{Level, Needs, Number};
+use crate::{Level, Needs, Number, numbers};
+
+numbers! {
+    /// How fresh a read must be.
+    #[derive(Default)]
+    pub enum Consistency {
+        /// The leader confirms its leadership with a quorum, then reads.
+        #[default]
+        Linearizable = 0,
+        /// The leader reads inside its lease, without asking.
+        Lease = 1,
+        /// Any node reads what it has applied.
+        Stale = 2,
+    }
+}
 
 /// A message that asks a node for something. Declare one with [`request!`](crate::request).
 pub trait Request: Wire + Clone + Debug + Send + Sync + 'static {

@@ -1,11 +1,8 @@
-//! What can be typed around a command: the global options, and what several commands take.
+//! What can be typed around a command: the global options.
 
-use aspen_api::Revision;
-use aspen_api::kv::Consistency;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
+use clap::{ArgAction, Parser};
 
-use crate::commands::{ClusterCommand, CounterCommand, KvCommand, LeaseCommand, TokenCommand};
+use crate::commands::Command;
 
 /// Where help lists what every command takes.
 const GLOBAL: &str = "Global options";
@@ -65,73 +62,13 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Read and write keys.
-    #[command(subcommand)]
-    Kv(KvCommand),
-    /// Grant and use leases, which keys can live with.
-    #[command(subcommand)]
-    Lease(LeaseCommand),
-    /// Count across nodes and clients.
-    #[command(subcommand)]
-    Counter(CounterCommand),
-    /// Look at and change the cluster.
-    #[command(subcommand)]
-    Cluster(ClusterCommand),
-    /// Issue, look at, hand on and take back capability tokens.
-    #[command(subcommand)]
-    Token(TokenCommand),
-    /// Print a script that completes this tool's commands in a shell.
-    #[command(after_help = "\
-Examples:
-  source <(aspen-cli completions bash)
-  aspen-cli completions fish > ~/.config/fish/completions/aspen-cli.fish")]
-    Completions {
-        /// The shell.
-        shell: Shell,
-    },
-}
-
-/// How fresh a read is.
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub(crate) enum Freshness {
-    /// The leader confirms that it leads.
-    #[default]
-    Linearizable,
-    /// The leader answers within its lease.
-    Lease,
-    /// Any node answers from what it has.
-    Stale,
-}
-
-impl From<Freshness> for Consistency {
-    fn from(freshness: Freshness) -> Self {
-        match freshness {
-            Freshness::Linearizable => Self::Linearizable,
-            Freshness::Lease => Self::Lease,
-            Freshness::Stale => Self::Stale,
-        }
-    }
-}
-
-/// Options of reads.
-#[derive(Debug, Args)]
-pub(crate) struct ReadOptions {
-    /// How fresh the answer must be.
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) consistency: Freshness,
-    /// Read an older revision instead of the newest.
-    #[arg(long, value_name = "REVISION")]
-    pub(crate) revision: Option<Revision>,
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
     use clap::CommandFactory;
 
     use super::*;
+    use crate::commands::{KvCommand, OfCluster};
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(std::iter::once("aspen-cli").chain(line.split_whitespace()))
@@ -157,7 +94,9 @@ mod tests {
     fn the_scan_token_and_the_capability_token_are_two_options() {
         let cli = parse("--token cap kv scan app/ --token AQ").unwrap();
         assert_eq!(cli.token.as_deref(), Some("cap"));
-        let Command::Kv(KvCommand::Scan { prefix, limit, token, .. }) = cli.command else {
+        let Command::OfCluster(OfCluster::Kv(KvCommand::Scan { prefix, limit, token, .. })) =
+            cli.command
+        else {
             panic!("not a scan");
         };
         assert_eq!((prefix.as_str(), limit), ("app/", 100));
@@ -185,7 +124,7 @@ mod tests {
 
     #[test]
     fn batches_are_bounded_and_split_at_the_first_equals_sign() {
-        let Command::Kv(KvCommand::BatchWrite { assignments }) =
+        let Command::OfCluster(OfCluster::Kv(KvCommand::BatchWrite { assignments })) =
             parse("kv batch-write a=1=2 b=").unwrap().command
         else {
             panic!("not a batch");

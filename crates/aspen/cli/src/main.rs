@@ -6,6 +6,7 @@
 mod args;
 mod commands;
 mod input;
+mod options;
 mod outcome;
 mod print;
 mod ticket;
@@ -20,8 +21,8 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 
-use crate::args::{Cli, Command};
-use crate::commands::TokenCommand;
+use crate::args::Cli;
+use crate::commands::{Command, OfCluster, TokenCommand};
 use crate::outcome::{Failure, Outcome};
 use crate::print::Printer;
 use crate::ticket::TicketSource;
@@ -50,11 +51,14 @@ fn parse() -> Result<(Cli, TicketSource), clap::Error> {
 }
 
 fn run(cli: Cli, source: TicketSource) -> Result<Outcome, Failure> {
-    commands::check(&cli.command)?;
-    if let Command::Completions { shell } = cli.command {
-        return Ok(commands::completions::script(shell));
-    }
-    if let Command::Token(TokenCommand::Offline(command)) = &cli.command {
+    let command = match cli.command {
+        Command::OfCluster(command) => command,
+        Command::Completions { shell } => {
+            return Ok(commands::completions::script(shell, &mut Cli::command()));
+        }
+    };
+    commands::check(&command)?;
+    if let OfCluster::Token(TokenCommand::Offline(command)) = &command {
         return commands::token::offline(command);
     }
     let token = cli.token.as_deref().filter(|given| !given.trim().is_empty());
@@ -72,7 +76,7 @@ fn run(cli: Cli, source: TicketSource) -> Result<Outcome, Failure> {
     runtime.block_on(async {
         let client = Client::connect(&ticket, options)
             .map_err(|error| Failure::not_connected(error.to_string()))?;
-        let outcome = commands::run(&client, cli.command).await;
+        let outcome = commands::run(&client, command).await;
         client.shutdown().await;
         outcome
     })

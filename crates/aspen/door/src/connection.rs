@@ -15,8 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::doors::Stop;
 use crate::metrics::Meter;
+use crate::stop::Stop;
 
 /// A place among the connections of a door.
 pub(crate) struct SlotPermit {

@@ -1,6 +1,4 @@
 //! The doors of a node: how they open, and how they close together.
-//!
-//! Phases follow each other and never go back: serving, draining, closed.
 
 use core::future::Future;
 use std::io;
@@ -16,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::listener::{DoorConfig, Listener};
 use crate::metrics::DoorMetrics;
+use crate::stop::{Phase, Stop};
 
 /// A listener for one foreign protocol.
 pub trait Door: Send + 'static {
@@ -30,37 +29,6 @@ pub trait Door: Send + 'static {
         services: Services,
         stop: Stop,
     ) -> impl Future<Output = io::Result<()>> + Send;
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
-    /// Connections are accepted.
-    Serving,
-    /// Open connections may finish.
-    Draining,
-    /// Every connection is cut.
-    Closed,
-}
-
-/// Tells a door to end.
-#[derive(Clone)]
-pub struct Stop(watch::Receiver<Phase>);
-
-impl Stop {
-    /// Returns once the door is to accept no more connections and to finish those that are open.
-    pub async fn requested(&mut self) {
-        self.reached(Phase::Draining).await;
-    }
-
-    /// Returns once open connections are cut.
-    pub(crate) async fn closed(&mut self) {
-        self.reached(Phase::Closed).await;
-    }
-
-    async fn reached(&mut self, phase: Phase) {
-        // An error means that the doors are gone, which closes them too.
-        let _ = self.0.wait_for(|now| *now >= phase).await;
-    }
 }
 
 /// Why a door does not open.
@@ -109,7 +77,7 @@ impl Doors {
     ) -> Result<SocketAddr, OpenError> {
         let addr = config.addr;
         let failed = |source| OpenError { name: D::NAME, addr, source };
-        let stop = Stop(self.phase.subscribe());
+        let stop = Stop::new(self.phase.subscribe());
         let meter = self.metrics.of(D::NAME);
         let listener = Listener::bind(D::NAME, config, meter, stop.clone()).await;
         let listener = listener.map_err(failed)?;

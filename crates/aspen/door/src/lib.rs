@@ -13,10 +13,12 @@ mod credentials;
 mod doors;
 mod listener;
 mod metrics;
+mod stop;
 mod tls;
 
 pub use connection::Connection;
 pub use credentials::{Credentials, CredentialsError};
-pub use doors::{Door, Doors, OpenError, Stop};
+pub use doors::{Door, Doors, OpenError};
 pub use listener::{DoorConfig, DoorLimits, Listener};
+pub use stop::Stop;
 pub use tls::{Tls, TlsError};

@@ -18,8 +18,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::connection::{Connection, SlotPermit};
-use crate::doors::Stop;
 use crate::metrics::Meter;
+use crate::stop::Stop;
 use crate::tls::Tls;
 
 /// How much a door takes on.

@@ -11,7 +11,7 @@ use net_types::limits::MAX_UNARY_BODY_BYTES;
 use net_types::{CallId, NodeId};
 use tokio::sync::oneshot;
 
-use crate::node::Shared;
+use crate::shared::Shared;
 use crate::state::{CallResult, Caller, FRAME_ROOM, OWN_SESSION};
 use crate::{ConnectError, MeshNode};
 

@@ -14,7 +14,7 @@ use net_rpc::{Admission, HandlerFuture, RpcContext, RpcFailure, Status};
 use net_types::Instant;
 use tokio::time::Sleep;
 
-use crate::node::Shared;
+use crate::shared::Shared;
 use crate::socket::ReceiveBuffers;
 use crate::state::{InboxCall, ReplyTo};
 

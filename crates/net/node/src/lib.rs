@@ -14,15 +14,18 @@ mod metrics;
 mod node;
 mod replies;
 mod serve;
+mod shared;
 mod socket;
 mod state;
 mod stream;
+mod stream_table;
 
 pub use call::PeerCall;
 pub use config::{BindError, ConnectError, MeshConfig};
 pub use node::MeshNode;
 pub use serve::{ServeError, ServeHandle};
-pub use stream::{MeshStream, StreamError, StreamListener};
+pub use stream::{MeshStream, StreamListener};
+pub use stream_table::StreamError;
 
 pub use net_crypto::{EntityKeypair, MeshSecret};
 pub use net_mesh_core::{

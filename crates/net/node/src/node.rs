@@ -1,7 +1,7 @@
 //! The public face of a node.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use net_crypto::{RngCore, Seeded};
 use net_mesh_core::{CloseReason, DialError, Endpoint};
@@ -11,36 +11,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::driver::Driver;
+use crate::shared::Shared;
 use crate::socket::MeshSocket;
 use crate::state::Core;
 use crate::{BindError, ConnectError, MeshConfig, PeerStatus};
-
-/// What the driver, the application and handler tasks share.
-pub(crate) struct Shared {
-    core: Mutex<Core>,
-    pub(crate) socket: MeshSocket,
-    origin: tokio::time::Instant,
-}
-
-impl Shared {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Core> {
-        // Nothing under the lock runs foreign code; a panic there is a bug whose state is still
-        // consistent enough to shut down with.
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn now(&self) -> Instant {
-        let since = tokio::time::Instant::now().saturating_duration_since(self.origin);
-        Instant::ZERO + since
-    }
-
-    pub(crate) fn to_tokio(&self, at: Instant) -> tokio::time::Instant {
-        self.origin + at.since(Instant::ZERO).min(FAR)
-    }
-}
-
-/// The farthest alarm, which every system's clock can express: thirty years.
-const FAR: std::time::Duration = std::time::Duration::from_secs(30 * 365 * 86_400);
 
 /// One node of the mesh: an identity, a UDP port, sessions to peers. Cheap to clone; the last clone
 /// that goes does not stop the node, [`MeshNode::shutdown`] does.
@@ -62,11 +36,7 @@ impl MeshNode {
         let addr = config.bind;
         let socket = MeshSocket::bind(addr, config.socket_buffer_bytes)
             .map_err(|source| BindError::Socket { addr, source })?;
-        let shared = Arc::new(Shared {
-            core: Mutex::new(Core::new(endpoint, rng)),
-            socket,
-            origin: tokio::time::Instant::now(),
-        });
+        let shared = Arc::new(Shared::new(Core::new(endpoint, rng), socket));
         let driver = tokio::spawn(Driver::new(shared.clone()));
         Ok(Self { shared, driver: Arc::new(Mutex::new(Some(driver))), entity })
     }

@@ -7,7 +7,7 @@ use net_types::limits::MAX_SERVICES;
 use thiserror::Error;
 
 use crate::MeshNode;
-use crate::node::Shared;
+use crate::shared::Shared;
 
 /// Why a service was not added.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

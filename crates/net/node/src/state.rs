@@ -19,7 +19,7 @@ use net_types::{CallId, EntityId, IdMap, Instant, NodeId, OriginHash, SessionId,
 use tokio::sync::oneshot;
 
 use crate::replies::WaitingReplies;
-use crate::stream::StreamTable;
+use crate::stream_table::StreamTable;
 
 /// Room for the parts of a frame around a body and headers.
 pub(crate) const FRAME_ROOM: usize = 64;

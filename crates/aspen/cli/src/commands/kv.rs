@@ -14,8 +14,8 @@ use clap::{Args, Subcommand};
 use net_types::limits::MAX_BATCH_OPERATIONS;
 use serde_json::json;
 
-use crate::args::ReadOptions;
 use crate::input;
+use crate::options::ReadOptions;
 use crate::outcome::{Failure, Outcome};
 use crate::values::{parse_assignment, parse_token, shown_value};
 

@@ -1,0 +1,42 @@
+//! What the driver, the application and handler tasks share: the state under its lock, the socket and
+//! the clock.
+//!
+//! Invariant: no foreign code runs, and nothing waits, while the lock is held.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use net_types::Instant;
+
+use crate::socket::MeshSocket;
+use crate::state::Core;
+
+/// What the driver, the application and handler tasks share.
+pub(crate) struct Shared {
+    core: Mutex<Core>,
+    pub(crate) socket: MeshSocket,
+    origin: tokio::time::Instant,
+}
+
+impl Shared {
+    pub(crate) fn new(core: Core, socket: MeshSocket) -> Self {
+        Self { core: Mutex::new(core), socket, origin: tokio::time::Instant::now() }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Core> {
+        // Nothing under the lock runs foreign code; a panic there is a bug whose state is still
+        // consistent enough to shut down with.
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        let since = tokio::time::Instant::now().saturating_duration_since(self.origin);
+        Instant::ZERO + since
+    }
+
+    pub(crate) fn to_tokio(&self, at: Instant) -> tokio::time::Instant {
+        self.origin + at.since(Instant::ZERO).min(FAR)
+    }
+}
+
+/// The farthest alarm, which every system's clock can express: thirty years.
+const FAR: std::time::Duration = std::time::Duration::from_secs(30 * 365 * 86_400);

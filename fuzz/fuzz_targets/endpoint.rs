@@ -1,4 +1,4 @@
-//! Two nodes and an attacker who owns the network between them and is a member of the mesh besides:
+//! Two nodes and an attacker who owns the network between them and is a member of the mesh:
 //! it drops, repeats, changes, redirects and invents datagrams, and dials with keys of its own.
 //! Nothing panics, and once it stops the two nodes agree on a session again.
 

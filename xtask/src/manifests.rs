@@ -51,7 +51,7 @@ fn integration_tests(place: &Path, package: &Package) -> Vec<Violation> {
     others
         .map(|target| {
             let what = format!("{} is an integration binary beside tests/it", target.name);
-            let fix = "make it a module of tests/it/main.rs: every binary links the crate anew";
+            let fix = "make it a module of tests/it/main.rs: every binary links the crate again";
             Violation::new(place.display().to_string(), what, fix)
         })
         .collect()

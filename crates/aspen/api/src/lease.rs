@@ -88,7 +88,7 @@ request! {
     kind: |_| Kind::Write;
     needs: |revoke| Needs::right(Action::Delete, Over::LeaseKeys(revoke.lease_id));
 
-    /// Starts a lease's time anew. `NOT_FOUND` if it has ended.
+    /// Renews a lease: its time to live starts again. `NOT_FOUND` if it has ended.
     pub struct LeaseKeepalive {
         /// The lease.
         pub lease_id: LeaseId,

@@ -1,7 +1,7 @@
 //! Capability tokens: who may do what, without asking anybody.
 //!
 //! A token ([`Token`]) is a list of [`Capability`] that an identity has signed, for one identity or
-//! for whoever bears it. Its holder may hand on a narrower one; the chain ends at an issuer that the
+//! for any bearer. Its holder may hand on a narrower one; the chain ends at an issuer that the
 //! verifier trusts as a root ([`Verifier`]). What a request needs stands at its declaration, and
 //! [`Grant::permits`] compares the two. Nothing here performs I/O, reads a clock or remembers anything.
 //!

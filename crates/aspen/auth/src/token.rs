@@ -52,7 +52,7 @@ aspen_api::choice! {
             /// The identity.
             key: EntityId,
         } = 1,
-        /// Whoever has it.
+        /// Any bearer.
         Bearer {} = 2,
     }
 }

@@ -22,7 +22,7 @@ pub enum Rejection {
     /// It is for another identity than the session's.
     #[error("the token belongs to another identity")]
     ForAnother,
-    /// Nobody who is trusted here has issued it.
+    /// Its issuer is not trusted here.
     #[error("the token's issuer is not trusted here")]
     Untrusted,
     /// The chain is too long, or its tokens do not belong to each other.
@@ -123,8 +123,8 @@ impl Token {
 /// Whether `parent` let its holder hand on `child`.
 fn is_narrower(child: &Token, parent: &Token) -> Result<(), Rejection> {
     let (child, parent) = (child.claims(), parent.claims());
-    // A bearer's token is never handed on: it travels in the proof, so whoever got the narrower one
-    // would bear it too.
+    // A bearer's token is never handed on: it travels in the proof, so a holder of the narrower
+    // one would hold it too.
     match parent.audience {
         Audience::Key { key } if key == child.issuer => {}
         _ => return Err(Rejection::Chain("its issuer is not the holder of what it rests on")),

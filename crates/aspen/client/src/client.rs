@@ -57,7 +57,7 @@ impl Default for ClientOptions {
 /// Why there is no client.
 #[derive(Debug, Error)]
 pub enum ConnectError {
-    /// The ticket names nobody.
+    /// The ticket names no member.
     #[error("the ticket names no member of the cluster")]
     NoPeers,
     /// The system gives no randomness.
@@ -477,9 +477,9 @@ impl Inner {
         Ok((id, frame.encode()))
     }
 
-    /// Asks whoever answers how far the log is applied, so that the first write is not named after
-    /// nothing: a store that has forgotten answers would refuse it, and if more than one member was
-    /// asked by then, nobody could tell whether it was carried out.
+    /// Asks any member how far the log is applied, so that the id of the first write has a revision. A
+    /// store that has forgotten answers refuses an id without one; if several members were asked by
+    /// then, it would stay open whether the write was carried out.
     async fn see_a_revision(&self, deadline: Duration) {
         let looking = Box::pin(self.send(GetRaftMetrics {}, deadline));
         if let Err(error) = looking.await {

@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(run.fails(hint(2)), Some((2, 0)));
         assert_eq!(run.fails(hint(0)), Some((0, 0)));
         assert_eq!(run.fails(hint(2)), Some((2, 200)));
-        assert_eq!(run.fails(hint(2)), Some((0, 0)), "a peer that names itself names nobody");
+        assert_eq!(run.fails(hint(2)), Some((0, 0)), "a peer that names itself gives no hint");
     }
 
     #[test]

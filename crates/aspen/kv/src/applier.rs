@@ -214,7 +214,7 @@ impl<'t, T: WriteTables> Applier<'t, T> {
         }
     }
 
-    /// Gives a change to whoever watches; `event` is only built if someone does.
+    /// Gives a change to the watchers; `event` is only built if there is one.
     pub(crate) fn emit(&mut self, event: impl FnOnce(Revision) -> Event) {
         if let Some(events) = &mut self.events {
             events(event(self.revision));

@@ -1,6 +1,6 @@
 //! The clock by which a leader stamps its entries.
 //!
-//! While something has a deadline, log time goes on from the newest stamp at the rate of the
+//! While something has a deadline, log time continues from the newest stamp at the rate of the
 //! monotonic clock: a new leader whose wall clock is ahead never shortens a lease, and lengthens it
 //! by no more than the time for which it cannot tell how long ago that stamp was made. While nothing has one, log time catches up with the
 //! wall clock; it never goes back.
@@ -16,7 +16,7 @@ pub struct LogClock {
 }
 
 impl LogClock {
-    /// A clock that goes on from the newest stamp in the leader's log or state.
+    /// A clock that continues from the newest stamp in the leader's log or state.
     pub fn start(newest_stamp_ms: u64, now: Instant) -> Self {
         Self { stamp_ms: newest_stamp_ms, at: now }
     }

@@ -138,7 +138,7 @@ impl<T: WriteTables> Applier<'_, T> {
         Ok(Some(row.map_err(StateError::Tables)?.0.as_ref().to_vec()))
     }
 
-    /// Goes on with the sweep for versions that ended at or before the oldest revision kept.
+    /// Continues the sweep for versions that ended at or before the oldest revision kept.
     pub(crate) fn sweep_history(&mut self, budget: &mut usize) -> Result<(), StateError<T::Error>> {
         let oldest = self.header.oldest_revision;
         while *budget > 0

@@ -242,13 +242,13 @@ impl<'t, T: ReadTables> History<'t, T> {
         self.advance()
     }
 
-    /// Goes on to the next key.
+    /// Moves to the next key.
     fn skip_key(&mut self) -> Result<(), StateError<T::Error>> {
         history_end(&self.key, &mut self.scratch);
         self.seek()
     }
 
-    /// Gives the page what the key at hand held at `at`, and goes on to the next key.
+    /// Gives the page what the key at hand held at `at`, and moves to the next key.
     fn take_into(&mut self, at: Revision, page: &mut Page) -> Result<(), StateError<T::Error>> {
         let key = page.visit(&self.key);
         let Some((row_key, _)) = &self.row else { return Ok(()) };

@@ -18,7 +18,7 @@ const ROOT_TOKEN_LIFE: u64 = 365 * 24 * 3_600;
 /// What the settings say about tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TokenSettings {
-    /// Whether tokens are checked; otherwise whoever holds the mesh's secret is trusted.
+    /// Whether tokens are checked; otherwise every holder of the mesh's secret is trusted.
     pub(crate) is_enabled: bool,
     /// Whether a request without a token is refused.
     pub(crate) is_required: bool,

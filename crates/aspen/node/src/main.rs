@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_ansi(is_coloured)
         .with_writer(std::io::stderr)
-        // It would be told on stderr as well, and a node does not end because nobody reads its log.
+        // It would be told on stderr as well, and a node does not end because its log has no reader.
         .log_internal_errors(false)
         .init();
     if let Some(Command::Dev(arguments)) = arguments.command {

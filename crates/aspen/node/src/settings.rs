@@ -124,7 +124,7 @@ pub(crate) struct NodeArguments {
     /// Where data is kept [default: redb]
     #[arg(long, env = "ASPEN_STORAGE_BACKEND")]
     storage_backend: Option<StorageBackend>,
-    /// Check the capability tokens of requests. Without it whoever holds the ticket is trusted.
+    /// Check the capability tokens of requests. Without it every holder of the ticket is trusted.
     #[arg(long, env = "ASPEN_ENABLE_TOKEN_AUTH", num_args = 0..=1, default_missing_value = "true")]
     enable_token_auth: Option<bool>,
     /// Refuse requests without a token, other members' apart.

@@ -33,9 +33,9 @@ const KEY_BYTES: usize = 32;
 
 /// The Init's ephemeral key, its first field; a repeated Init repeats it.
 pub const EPHEMERAL_BYTES: usize = KEY_BYTES;
-/// Bytes of an Init message besides its payload: ephemeral, static and its tag, payload's tag.
+/// Bytes of an Init message beside its payload: ephemeral, static and its tag, payload's tag.
 pub const INIT_OVERHEAD_BYTES: usize = KEY_BYTES + (KEY_BYTES + TAG_BYTES) + TAG_BYTES;
-/// Bytes of a Response message besides its payload: ephemeral, payload's tag.
+/// Bytes of a Response message beside its payload: ephemeral, payload's tag.
 pub const RESPONSE_OVERHEAD_BYTES: usize = KEY_BYTES + TAG_BYTES;
 
 const _: () = assert!(INIT_OVERHEAD_BYTES == 96 && RESPONSE_OVERHEAD_BYTES == 48);
@@ -50,7 +50,7 @@ pub enum NoiseError {
     #[error("the handshake message is truncated")]
     Truncated,
     /// The message was made with other keys, another secret, for another node, or was changed: drop
-    /// it; the attempt goes on.
+    /// it; the attempt stays open.
     #[error("the handshake message does not authenticate")]
     Authentication,
     /// The payload does not fit a Noise message (65,535 bytes).

@@ -22,11 +22,11 @@ pub enum ReplayError {
     /// The counter was accepted before.
     #[error("the packet counter was already accepted")]
     Duplicate,
-    /// The counter fell out of the window, so nobody knows whether it was accepted.
+    /// The counter fell out of the window, so it is unknown whether it was accepted.
     #[error("the packet counter is older than the replay window")]
     TooOld,
     /// The counter is more than [`MAX_COUNTER_JUMP`] ahead of the newest one; if only such packets
-    /// arrive the session has to be handshaken anew.
+    /// arrive the session needs a new handshake.
     #[error("the packet counter jumps too far ahead")]
     Jump,
 }

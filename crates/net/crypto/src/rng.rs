@@ -42,8 +42,8 @@ impl Seeded {
 
     /// Thirty-two fresh bytes: the seed of one handshake or cookie jar.
     ///
-    /// The generator goes on from a new key that was made beside them, by which they cannot be made
-    /// again (fast key erasure, Bernstein 2017).
+    /// The generator continues with a new key that was made beside them, from which they cannot be
+    /// made again (fast key erasure, Bernstein 2017).
     pub fn seed_32(&mut self) -> [u8; 32] {
         let mut seed = [0u8; 32];
         let mut next = Zeroizing::new([0u8; 32]);

@@ -11,7 +11,7 @@ use net_types::limits::{
 };
 use thiserror::Error;
 
-/// Whom an endpoint talks to, besides what the mesh secret already proves.
+/// Which peers an endpoint talks to, of those that know the mesh secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerPolicy {
     /// Everyone who holds the mesh secret.

@@ -9,7 +9,7 @@ use net_types::limits::{
     HANDSHAKES_PER_SOURCE_PER_SEC, MAX_PACER_SOURCES,
 };
 
-/// What counts as one source: an IPv4 address, or an IPv6 network of 64 bits, since whoever has one
+/// What counts as one source: an IPv4 address, or an IPv6 network of 64 bits, since the holder of one
 /// address of it has all of them (RFC 4291, 2.5.4).
 fn network_of(source: IpAddr) -> IpAddr {
     match source.to_canonical() {

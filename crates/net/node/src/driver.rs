@@ -57,18 +57,18 @@ pub(crate) struct Driver {
     /// Handlers that may not go on; dropped when the lock is free, since that runs their code.
     refused: Vec<Pin<Box<dyn Future<Output = Answer> + Send>>>,
     /// After errors of receiving.
-    rest: Rest,
+    backoff: ReceiveBackoff,
 }
 
 /// The pauses between attempts while receiving fails: a millisecond, doubled each time up to a
 /// second, so that an error that persists does not keep a core busy.
 #[derive(Default)]
-struct Rest {
+struct ReceiveBackoff {
     errors: u32,
     until: Option<Instant>,
 }
 
-impl Rest {
+impl ReceiveBackoff {
     fn begin(&mut self, now: Instant) {
         self.until = Some(now + Duration::from_millis(1 << self.errors.min(10)));
         self.errors = self.errors.saturating_add(1);
@@ -80,7 +80,7 @@ impl Rest {
     }
 
     /// Whether it is too early to try again; the time is asked only after an error.
-    fn goes_on(&mut self, now: impl FnOnce() -> Instant) -> bool {
+    fn is_waiting(&mut self, now: impl FnOnce() -> Instant) -> bool {
         self.until.take_if(|at| *at <= now());
         self.until.is_some()
     }
@@ -104,13 +104,13 @@ impl Driver {
             answers: Vec::new(),
             unfinished: Vec::new(),
             refused: Vec::new(),
-            rest: Rest::default(),
+            backoff: ReceiveBackoff::default(),
         }
     }
 
     /// Receives and handles what is there; true when more may be.
     fn receive(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        if self.rest.goes_on(|| self.shared.now()) {
+        if self.backoff.is_waiting(|| self.shared.now()) {
             return Ok(false);
         }
         for _ in 0..BATCHES_PER_TURN {
@@ -125,22 +125,22 @@ impl Driver {
             drop(core);
             match received {
                 Poll::Pending => {
-                    self.rest.end();
+                    self.backoff.end();
                     return Ok(false);
                 }
                 Poll::Ready(Ok(true)) => {
-                    self.rest.end();
+                    self.backoff.end();
                     self.run_handlers();
                 }
                 Poll::Ready(Ok(false)) => {
-                    self.rest.end();
+                    self.backoff.end();
                     self.run_handlers();
                     // Asks for the next readiness without another receive call.
                     return Ok(self.shared.socket.poll_readable(cx)?.is_ready());
                 }
                 Poll::Ready(Err(e)) if is_fatal(&e) => return Err(e),
                 Poll::Ready(Err(error)) => {
-                    self.rest.begin(now);
+                    self.backoff.begin(now);
                     tracing::warn!(target: "net::node", %error, "receiving failed; trying again");
                     return Ok(false);
                 }
@@ -250,7 +250,7 @@ impl Driver {
     /// Registers for the next timeout; true when it has come already.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
         let next = self.shared.lock().next_timeout();
-        let Some(next) = next.into_iter().chain(self.rest.until()).min() else { return false };
+        let Some(next) = next.into_iter().chain(self.backoff.until()).min() else { return false };
         let at = self.shared.to_tokio(next);
         // An alarm that is early only costs a look; moving it later on every packet costs more.
         if self.sleep.deadline() > at || self.sleep.is_elapsed() {
@@ -357,22 +357,22 @@ mod tests {
 
     #[test]
     fn pauses_grow_while_receiving_fails_and_end_when_it_works() {
-        let (mut rest, mut now) = (Rest::default(), Instant::ZERO);
-        assert!(!rest.goes_on(|| panic!("there was no error")));
+        let (mut backoff, mut now) = (ReceiveBackoff::default(), Instant::ZERO);
+        assert!(!backoff.is_waiting(|| panic!("there was no error")));
         let mut pauses = Vec::new();
         for _ in 0..15 {
-            rest.begin(now);
-            assert!(rest.goes_on(|| now));
-            let until = rest.until().unwrap();
-            assert!(!rest.goes_on(|| until));
-            assert_eq!(rest.until(), None, "nothing to wait for any more");
+            backoff.begin(now);
+            assert!(backoff.is_waiting(|| now));
+            let until = backoff.until().unwrap();
+            assert!(!backoff.is_waiting(|| until));
+            assert_eq!(backoff.until(), None, "nothing to wait for any more");
             pauses.push(until.since(now).as_millis());
             now = until;
         }
         assert_eq!(pauses[..4], [1, 2, 4, 8]);
         assert_eq!(pauses.last(), Some(&1_024));
-        rest.end();
-        rest.begin(now);
-        assert_eq!(rest.until(), Some(now + Duration::from_millis(1)));
+        backoff.end();
+        backoff.begin(now);
+        assert_eq!(backoff.until(), Some(now + Duration::from_millis(1)));
     }
 }

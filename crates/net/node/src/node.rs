@@ -57,7 +57,7 @@ impl MeshNode {
     }
 
     /// Remembers where a peer is. Calls to it dial when there is no session, and a session whose
-    /// peer goes silent is dialled anew. Without effect, beside a warning in the log, when another
+    /// peer goes silent is dialled again. Without effect, beside a warning in the log, when another
     /// identity has the peer's node id or when the address book is full.
     pub fn add_peer(&self, addr: PeerAddr) {
         let entity = addr.entity_id;
@@ -66,7 +66,7 @@ impl MeshNode {
         }
     }
 
-    /// Forgets where a peer is. A session with it goes on until it ends.
+    /// Forgets where a peer is. A session with it stays until it ends.
     pub fn remove_peer(&self, peer: NodeId) {
         self.shared.lock().endpoint.remove_peer(peer);
     }
@@ -82,7 +82,7 @@ impl MeshNode {
         self.shared.lock().endpoint.add_peer(addr.clone())?;
         let peer = addr.entity_id.node_id();
         self.ensure_session(peer).await?;
-        // Whoever called meanwhile may have the same node id.
+        // A peer that called meanwhile may have the same node id.
         let live = self.shared.lock().endpoint.live_entity(peer);
         if live.is_some_and(|entity| entity != addr.entity_id) {
             return Err(DialError::NodeIdCollision.into());

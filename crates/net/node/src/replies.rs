@@ -1,6 +1,6 @@
 //! Replies that found their stream full: each waits for its own stream, in order.
 //!
-//! A peer that calls and does not take the replies holds up nobody but itself, and what waits for
+//! A peer that calls and does not take the replies holds up only itself, and what waits for
 //! all peers together is bounded: beyond it the session with the most loses.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -10,7 +10,7 @@ use net_mesh_core::SendError;
 use net_types::limits::{MAX_WAITING_REPLY_BYTES, REFUSE_CALLS_ABOVE_REPLY_BYTES};
 use net_types::{IdMap, SessionId, StreamId};
 
-/// What a waiting reply costs besides its bytes.
+/// What a waiting reply costs beside its bytes.
 const REPLY_OVERHEAD_BYTES: usize = 64;
 
 #[derive(Default)]
@@ -96,7 +96,7 @@ impl WaitingReplies {
         self.queues.retain(|(s, _), _| *s != session);
     }
 
-    /// Bytes that wait, with what they cost besides.
+    /// Bytes that wait, with the cost of each reply.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

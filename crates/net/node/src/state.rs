@@ -93,14 +93,14 @@ pub(crate) struct Core {
     called_at: Option<Instant>,
     pub(crate) is_closed: bool,
     pub(crate) malformed_frames: u64,
-    taken: Taken,
+    pending_credit: PendingCredit,
 }
 
 /// Credit of consecutive messages of one stream, returned in one step.
 #[derive(Default)]
-struct Taken(Option<(SessionId, StreamId, u32)>);
+struct PendingCredit(Option<(SessionId, StreamId, u32)>);
 
-impl Taken {
+impl PendingCredit {
     fn add(
         &mut self,
         endpoint: &mut Endpoint,
@@ -165,7 +165,7 @@ impl Core {
             called_at: None,
             is_closed: false,
             malformed_frames: 0,
-            taken: Taken::default(),
+            pending_credit: PendingCredit::default(),
         }
     }
 
@@ -224,7 +224,7 @@ impl Core {
                 }
             }
         }
-        self.taken.settle(&mut self.endpoint, now);
+        self.pending_credit.settle(&mut self.endpoint, now);
         self.hold_draining(now);
     }
 
@@ -286,7 +286,7 @@ impl Core {
                 message,
                 credit,
             } => {
-                self.taken.add(&mut self.endpoint, now, session, stream_id, credit);
+                self.pending_credit.add(&mut self.endpoint, now, session, stream_id, credit);
                 self.on_frame(now, peer, session, class, message);
             }
             SessionEvent::Message { stream_id, message, credit, .. } => {

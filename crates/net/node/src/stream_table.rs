@@ -49,7 +49,7 @@ pub(crate) enum Item {
     Failed(StreamError),
 }
 
-/// What an unread message costs besides its bytes.
+/// What an unread message costs beside its bytes.
 const ITEM_OVERHEAD_BYTES: usize = 64;
 
 struct Entry {

@@ -1,4 +1,4 @@
-//! What can go wrong with a disk on purpose, besides losing power.
+//! Faults of a disk that a test asks for, other than a loss of power.
 
 use core::time::Duration;
 

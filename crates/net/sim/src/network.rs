@@ -66,7 +66,7 @@ pub struct NetworkCounters {
     pub queue_full: u64,
     /// Dropped because sender and receiver were cut off, at sending or on arrival.
     pub cut: u64,
-    /// Arrived at an address that nobody had bound.
+    /// Arrived at an address that no socket had bound.
     pub unbound: u64,
 }
 

@@ -102,7 +102,7 @@ pub const SESSION_TIMEOUT: Duration = Duration::from_secs(15);
 pub const REPLAY_WINDOW: u64 = 1_024;
 /// Largest accepted jump of a packet counter.
 pub const MAX_COUNTER_JUMP: u64 = 65_536;
-/// Time of nothing but larger jumps after which the session is handshaken anew.
+/// Time of nothing but larger jumps after which the session makes a new handshake.
 pub const COUNTER_JUMP_GIVE_UP: Duration = Duration::from_secs(3);
 /// Packets under one key before it is ratcheted.
 pub const KEY_EPOCH_PACKETS: u64 = 1 << 30;
@@ -137,7 +137,7 @@ pub const MAX_STREAMS: usize = 4_096;
 /// Streams the peer may have opened.
 pub const MAX_PEER_STREAMS: usize = 1_024;
 /// Windows, in bytes, of all streams that the peer may have opened: what it can make a session hold of
-/// messages that nobody takes.
+/// messages that are not read.
 pub const MAX_PEER_WINDOW_BYTES: usize = 256 << 20;
 /// Time without use after which a stream of the peer's may be ended when it opens another one and has
 /// no room left.

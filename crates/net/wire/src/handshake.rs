@@ -27,7 +27,7 @@ pub const HELLO_BYTES: usize = 1 + 32 + 4 + 8 + 4 + 2;
 pub const HELLO_RESPONSE_MAX_BYTES: usize = HELLO_BYTES + 1 + 16 + 2;
 /// Bytes of an Init's Noise message: ephemeral key, static key and two tags around the hello.
 pub const INIT_NOISE_BYTES: usize = 96 + HELLO_BYTES;
-/// Bytes of a Response's Noise message besides the hello: ephemeral key and tag.
+/// Bytes of a Response's Noise message beside the hello: ephemeral key and tag.
 pub const RESPONSE_NOISE_OVERHEAD_BYTES: usize = 48;
 /// Bytes of a cookie reply after its header.
 pub const COOKIE_REPLY_BYTES: usize = 12 + 32;

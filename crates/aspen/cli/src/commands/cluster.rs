@@ -66,7 +66,7 @@ Examples:
         #[command(flatten)]
         of: AnyNode,
     },
-    /// Print a ticket with all known members. It is a secret: it lets in whoever holds it.
+    /// Print a ticket with all known members. It is a secret: every holder of it gets in.
     #[command(after_help = "\
 Example:
   (umask 077; aspen-cli cluster ticket > ticket.txt)")]

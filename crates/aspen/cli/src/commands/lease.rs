@@ -32,7 +32,7 @@ Examples:
         /// The lease.
         id: LeaseId,
     },
-    /// Start a lease's time anew.
+    /// Renew a lease: its time to live starts again.
     #[command(after_help = "Example:\n  aspen-cli lease keepalive 7")]
     Keepalive {
         /// The lease.

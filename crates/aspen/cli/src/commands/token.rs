@@ -75,7 +75,7 @@ pub(crate) struct Issue {
     /// Repeat it for more.
     #[arg(long = "capability", value_name = "CAPABILITY", required = true)]
     pub(crate) capabilities: Vec<Capability>,
-    /// Who may use it: an entity id, or `bearer` for whoever has it.
+    /// Who may use it: an entity id, or `bearer` for any holder.
     #[arg(long, value_name = "WHO", default_value = "bearer", value_parser = parse_audience)]
     pub(crate) audience: Audience,
     /// How long it lives, like 90s, 12h or 30d.

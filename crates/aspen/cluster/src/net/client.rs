@@ -114,7 +114,7 @@ impl CallError {
             Self::Transport(TransportError::Failed(text)) => {
                 RPCError::Network(NetworkError::from_string(text))
             }
-            // Whoever refuses for one of these reasons will do so again at once.
+            // A member that refuses for one of these reasons does so again at once.
             Self::Refused(reason @ (Refusal::Stopped | Refusal::Storage | Refusal::NotMember)) => {
                 RPCError::Unreachable(Unreachable::from_string(format!("refused: {reason:?}")))
             }

@@ -33,11 +33,11 @@ const COMMIT_HOLD: Duration = Duration::from_millis(5);
 /// An answer for openraft.
 type Answer = Result<StreamAppendResult<Types>, RpcError>;
 
-/// Answers of one call, the held append's first, and whether the stream goes on behind them.
+/// Answers of one call, the held append's first, and whether more follow them.
 struct Answered {
     held: Option<Option<LogId>>,
     result: Answer,
-    goes_on: bool,
+    more_follow: bool,
 }
 
 /// See the module.
@@ -85,8 +85,8 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<S> {
         let last = rpc.entries.last().map(|entry| entry.log_id()).or(previous);
         let call = self.client.append(rpc);
         self.calls.push_back(Box::pin(async move {
-            let (result, goes_on) = of_call(call.await, previous, last);
-            Answered { held, result, goes_on }
+            let (result, more_follow) = of_call(call.await, previous, last);
+            Answered { held, result, more_follow }
         }));
     }
 
@@ -145,8 +145,8 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Stream for Pipeline<
         }
         this.poll_input(cx);
         match this.calls.poll_next_unpin(cx) {
-            Poll::Ready(Some(Answered { held, result, goes_on })) => {
-                this.is_over = !goes_on;
+            Poll::Ready(Some(Answered { held, result, more_follow })) => {
+                this.is_over = !more_follow;
                 let result = match result {
                     Ok(Err(StreamAppendError::Conflict(_))) if this.has_matched => {
                         let error = NetworkError::from_string("an append overtook another");

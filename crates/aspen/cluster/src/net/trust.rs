@@ -6,7 +6,7 @@
 //! asks those that it knows. One that counts the sender among the members is enough; the sender is
 //! refused if a majority of the voters, this node included, does not. Where fewer can be asked, the
 //! mesh's secret has to do: otherwise members that together could go on would wait for ever for one
-//! that is gone to introduce them. Not so where clients need tokens besides: one that holds the
+//! that is gone to introduce them. Where clients need tokens, that is not so: one that holds the
 //! secret alone could keep the voters from answering, and lead. A node that belongs to no cluster yet has nothing to lose and
 //! follows the first leader that finds it.
 

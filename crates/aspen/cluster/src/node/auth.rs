@@ -29,7 +29,7 @@ pub trait Authorizer: Send + Sync + 'static {
         needs: &dyn Fn() -> Needs<'r>,
     ) -> Result<(), ApiError>;
 
-    /// Whether whoever holds the mesh's secret may do everything.
+    /// Whether every holder of the mesh's secret may do everything.
     fn trusts_mesh(&self) -> bool;
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A proposal that finds a free slot goes at once. While all slots are taken, proposals gather;
 //! when a slot comes free, all that have gathered go together as one group. So a lone client
-//! waits for nobody, and many clients share appends, messages and syncs.
+//! does not wait, and many clients share appends, messages and syncs.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

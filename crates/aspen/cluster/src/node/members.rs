@@ -106,8 +106,8 @@ impl ClusterNode {
 
     /// Adds a node that receives the log without voting, or changes a learner's addresses.
     ///
-    /// A new one is asked who it is first. `INVALID_REQUEST` without an address, since nobody could
-    /// reach it, and if it has another number; `CONFLICT` if another member has its number or its
+    /// A new one is asked who it is first. `INVALID_REQUEST` without an address, since it could not
+    /// be reached, and if it has another number; `CONFLICT` if another member has its number or its
     /// identity, if it does not answer, if it has a cluster of its own, and if it was expunged.
     pub async fn add_learner(
         &self,

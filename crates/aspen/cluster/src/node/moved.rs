@@ -23,7 +23,7 @@ fn moved(entry: &PeerAddr, old: SocketAddr, new: &[SocketAddr]) -> PeerAddr {
 
 impl ClusterNode {
     /// Puts the node's own addresses in place of `old`, the one that members know, and returns once
-    /// the membership has them. A node that is no member has nobody to tell.
+    /// the membership has them. Without effect on a node that is no member.
     pub async fn announce_move(&self, old: SocketAddr) {
         let mut server = self.0.raft.server_metrics();
         loop {
@@ -44,8 +44,8 @@ impl ClusterNode {
         }
     }
 
-    /// Has the leader change the membership. Whoever is asked also learns the way to this node, for
-    /// the question comes from its new address.
+    /// Has the leader change the membership. The member that is asked also learns the way to this
+    /// node, since the question comes from its new address.
     async fn tell_members(&self, own: &PeerAddr) {
         let id = self.0.config.member_id;
         if self.is_leader() {

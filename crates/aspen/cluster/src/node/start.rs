@@ -119,7 +119,7 @@ impl ClusterNode {
         };
         let upkeep = Arc::new(Upkeep::new(state.store(), started_at));
         let (listening, clock) = (upkeep.clone(), config.clock.clone());
-        state.store().listen(move |header, news| listening.applied(header, news, clock.now()));
+        state.store().listen(move |header, batch| listening.applied(header, batch, clock.now()));
         let node = Self(Arc::new(Inner {
             raft,
             state,

@@ -2,7 +2,7 @@
 //! went away.
 //!
 //! A change takes two entries. Between them every decision needs a majority of the old voters and
-//! one of the new, and nothing but another change ends that; so whoever leads sees to the second.
+//! one of the new, and nothing but another change ends that; so the leader sees to the second.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -24,7 +24,7 @@ struct Unfinished {
 }
 
 impl ClusterNode {
-    /// While leading, finishes changes that nobody else does.
+    /// While leading, finishes changes that were left open.
     pub(super) async fn finish_changes(self) {
         let mut server = self.0.raft.server_metrics();
         loop {

@@ -13,7 +13,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::Notify;
 
 use super::ClusterNode;
-use crate::state::{News, Store};
+use crate::state::{BatchSummary, Store};
 
 /// Time between two looks at the disk and at the age of what is not durable.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -73,14 +73,14 @@ impl Upkeep {
             checkpoint_due: Notify::new(),
         };
         if let Ok(view) = store.view() {
-            upkeep.applied(view.header(), News { memory_bytes: 0, is_stamped: true }, now);
+            upkeep.applied(view.header(), BatchSummary { memory_bytes: 0, is_stamped: true }, now);
         }
         upkeep
     }
 
     /// Takes in the state after a batch. Called while it is applied, so it does not block.
-    pub(crate) fn applied(&self, header: &Header, news: News, now: Instant) {
-        if news.is_stamped {
+    pub(crate) fn applied(&self, header: &Header, batch: BatchSummary, now: Instant) {
+        if batch.is_stamped {
             let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
             *reached = Reached { log_time_ms: header.log_time_ms, at: now };
         }
@@ -97,7 +97,7 @@ impl Upkeep {
             self.changed.notify_one();
         }
         let is_long = header.applied_revision.0 >= self.checkpoint_at.load(Ordering::Relaxed);
-        let is_large = news.memory_bytes >= self.checkpoint_above.load(Ordering::Relaxed);
+        let is_large = batch.memory_bytes >= self.checkpoint_above.load(Ordering::Relaxed);
         let was_large = self.was_large.swap(is_large, Ordering::Relaxed);
         if is_long || (is_large && !was_large) {
             self.checkpoint_at.store(u64::MAX, Ordering::Relaxed);

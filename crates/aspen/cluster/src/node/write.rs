@@ -35,7 +35,7 @@ pub(crate) struct LogTime {
 
 /// What the stamp of an entry depends on, beside the clock of the term.
 #[derive(Clone, Copy)]
-struct Moment {
+struct StampInputs {
     term: u64,
     now: Instant,
     wall: UnixMillis,
@@ -49,9 +49,9 @@ struct Moment {
 }
 
 impl LogTime {
-    /// The stamp of an entry proposed at `moment`; `brings_deadline` is noted for those after it.
-    fn stamp_ms(&mut self, moment: Moment, brings_deadline: bool) -> u64 {
-        let Moment { term, now, wall, reached, .. } = moment;
+    /// The stamp of an entry proposed with these `inputs`; `brings_deadline` is noted for those after it.
+    fn stamp_ms(&mut self, inputs: StampInputs, brings_deadline: bool) -> u64 {
+        let StampInputs { term, now, wall, reached, .. } = inputs;
         let proposed = self
             .deadline_proposed_at
             .is_some_and(|at| now.since(at).as_millis() < u128::from(PROPOSAL_LIFE_MS));
@@ -59,8 +59,8 @@ impl LogTime {
             // What it brings ends a while after its own stamp, which may still catch up.
             self.deadline_proposed_at = Some(now);
         }
-        let may_inherit = moment.applied_term != Some(term);
-        let has_deadlines = moment.has_deadlines || may_inherit || proposed;
+        let may_inherit = inputs.applied_term != Some(term);
+        let has_deadlines = inputs.has_deadlines || may_inherit || proposed;
         let clock = match &mut self.clock {
             Some((of, clock)) if *of == term => clock,
             other => &mut other.insert((term, LogClock::start(reached.log_time_ms, now))).1,
@@ -68,8 +68,8 @@ impl LogTime {
         let stamp_ms = clock.now_ms(now, wall, has_deadlines);
         let least_ms = match may_inherit {
             true => reached.log_time_ms,
-            // Nobody has stamped anything later, and time went on for whoever stamped it: what was
-            // quiet under the leader before does not live longer for that.
+            // There is no later stamp, and time passed for the leader that made it: a quiet time
+            // under that leader makes nothing live longer.
             false => LogClock::start(reached.log_time_ms, reached.at).now_ms(now, wall, true),
         };
         if stamp_ms >= least_ms {
@@ -100,7 +100,7 @@ impl ClusterNode {
         // Asked before the state's log time, so that the state is not older than this says.
         let (term, applied_term) = self.terms();
         let (reached, has_deadlines) = self.0.upkeep.log_time();
-        let moment = Moment {
+        let inputs = StampInputs {
             term,
             now: self.0.config.clock.now(),
             wall: self.0.config.clock.wall(),
@@ -109,7 +109,7 @@ impl ClusterNode {
             has_deadlines,
         };
         let mut time = self.0.log_time.lock().unwrap_or_else(PoisonError::into_inner);
-        time.stamp_ms(moment, brings_deadline)
+        time.stamp_ms(inputs, brings_deadline)
     }
 
     /// Proposes a command and waits until it is applied.
@@ -162,7 +162,7 @@ impl ClusterNode {
         let mut proposal = Proposal { log_time_ms: 0, request_id, command };
         let mut wait = FIRST_WAIT;
         loop {
-            // Stamped anew each time: a leader that is new learns what time it is while it waits.
+            // Stamped each time: a leader that is new learns what time it is while it waits.
             proposal.log_time_ms = self.log_now_ms(brings_deadline);
             let proposed = Proposed(proposal.encode());
             let (responder, outcome) = ProgressResponder::complete_only();
@@ -221,31 +221,37 @@ mod tests {
         Instant::from_nanos(ms * 1_000_000)
     }
 
-    /// A moment at which `log_time_ms` was applied just now.
-    fn moment(term: u64, log_time_ms: u64, now: Instant, wall: u64, has_deadlines: bool) -> Moment {
+    /// Inputs of a state that has just applied `log_time_ms`.
+    fn inputs(
+        term: u64,
+        log_time_ms: u64,
+        now: Instant,
+        wall: u64,
+        has_deadlines: bool,
+    ) -> StampInputs {
         let (wall, applied_term) = (UnixMillis(wall), Some(term));
         let reached = Reached { log_time_ms, at: now };
-        Moment { term, now, wall, applied_term, reached, has_deadlines }
+        StampInputs { term, now, wall, applied_term, reached, has_deadlines }
     }
 
     #[test]
     fn stamps_follow_the_wall_until_something_expires_and_never_fall_behind_the_state() {
         let mut time = LogTime::default();
-        assert_eq!(time.stamp_ms(moment(1, 100, at(0), 5_000, false), true), 5_000);
-        assert_eq!(time.stamp_ms(moment(1, 100, at(10), 9_000, false), false), 5_010);
-        assert_eq!(time.stamp_ms(moment(1, 8_000, at(11), 9_000, true), false), 8_000);
-        assert_eq!(time.stamp_ms(moment(1, 8_000, at(16), 9_000, true), false), 8_005);
-        assert_eq!(time.stamp_ms(moment(2, 8_000, at(17), 1, true), false), 8_000);
+        assert_eq!(time.stamp_ms(inputs(1, 100, at(0), 5_000, false), true), 5_000);
+        assert_eq!(time.stamp_ms(inputs(1, 100, at(10), 9_000, false), false), 5_010);
+        assert_eq!(time.stamp_ms(inputs(1, 8_000, at(11), 9_000, true), false), 8_000);
+        assert_eq!(time.stamp_ms(inputs(1, 8_000, at(16), 9_000, true), false), 8_005);
+        assert_eq!(time.stamp_ms(inputs(2, 8_000, at(17), 1, true), false), 8_000);
         let later = at(PROPOSAL_LIFE_MS + 1);
-        assert_eq!(time.stamp_ms(moment(2, 8_000, later, 900_000, false), false), 900_000);
+        assert_eq!(time.stamp_ms(inputs(2, 8_000, later, 900_000, false), false), 900_000);
     }
 
     #[test]
     fn a_new_leader_goes_on_from_when_the_last_stamp_was_applied() {
         let mut time = LogTime::default();
         let reached = Reached { log_time_ms: 1_000, at: at(50) };
-        let quiet = |now| Moment { reached, ..moment(2, 0, at(now), 0, true) };
-        let inheriting = Moment { applied_term: Some(1), ..quiet(60_050) };
+        let quiet = |now| StampInputs { reached, ..inputs(2, 0, at(now), 0, true) };
+        let inheriting = StampInputs { applied_term: Some(1), ..quiet(60_050) };
         assert_eq!(time.stamp_ms(inheriting, false), 1_000, "a later stamp may be on its way");
         assert_eq!(time.stamp_ms(quiet(60_060), false), 61_010);
         assert_eq!(time.stamp_ms(quiet(60_065), false), 61_015);
@@ -254,18 +260,18 @@ mod tests {
     #[test]
     fn the_first_lease_in_a_quiet_store_is_granted_at_the_time_of_the_wall() {
         let mut time = LogTime::default();
-        assert_eq!(time.stamp_ms(moment(3, 100, at(0), 7_000_000, false), true), 7_000_000);
+        assert_eq!(time.stamp_ms(inputs(3, 100, at(0), 7_000_000, false), true), 7_000_000);
         // From then on the wall may jump as it likes.
-        assert_eq!(time.stamp_ms(moment(3, 100, at(5), 9_000_000, false), true), 7_000_005);
+        assert_eq!(time.stamp_ms(inputs(3, 100, at(5), 9_000_000, false), true), 7_000_005);
     }
 
     #[test]
     fn a_leader_that_has_not_applied_what_it_inherits_follows_no_wall() {
         let mut time = LogTime::default();
-        let new = |now| moment(4, 1_000, now, 9_000_000, false);
-        let inheriting = Moment { applied_term: Some(3), ..new(at(0)) };
+        let new = |now| inputs(4, 1_000, now, 9_000_000, false);
+        let inheriting = StampInputs { applied_term: Some(3), ..new(at(0)) };
         assert_eq!(time.stamp_ms(inheriting, false), 1_000);
-        let with_lease = Moment { has_deadlines: true, ..new(at(10)) };
+        let with_lease = StampInputs { has_deadlines: true, ..new(at(10)) };
         assert_eq!(
             time.stamp_ms(with_lease, false),
             1_010,

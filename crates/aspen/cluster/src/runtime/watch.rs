@@ -27,7 +27,7 @@ struct Shared<T> {
 
 impl<T> Shared<T> {
     fn read(&self) -> RwLockReadGuard<'_, T> {
-        // Whoever panicked while it changed the value left one that is whole.
+        // A task that panicked while it changed the value left one that is whole.
         self.value.read().unwrap_or_else(PoisonError::into_inner)
     }
 

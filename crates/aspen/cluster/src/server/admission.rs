@@ -190,7 +190,7 @@ mod tests {
         Instant::from_nanos(ms * 1_000_000)
     }
 
-    fn nobody() -> HashSet<EntityId> {
+    fn none() -> HashSet<EntityId> {
         HashSet::new()
     }
 
@@ -198,16 +198,12 @@ mod tests {
     fn a_client_has_so_many_requests_under_way_and_no_more() {
         let admission = Admission::new(2);
         for _ in 0..MAX_REQUESTS_PER_CLIENT {
-            assert_eq!(admission.enter(client(1), 9, at(0), nobody), Ok(()));
+            assert_eq!(admission.enter(client(1), 9, at(0), none), Ok(()));
         }
-        assert_eq!(admission.enter(client(1), 9, at(0), nobody), Err(Refusal::Requests));
-        assert_eq!(
-            admission.enter(client(2), 9, at(0), nobody),
-            Ok(()),
-            "others are not concerned"
-        );
+        assert_eq!(admission.enter(client(1), 9, at(0), none), Err(Refusal::Requests));
+        assert_eq!(admission.enter(client(2), 9, at(0), none), Ok(()), "others are not concerned");
         admission.leave(Some(client(1)), 9);
-        assert_eq!(admission.enter(client(1), 9, at(0), nobody), Ok(()));
+        assert_eq!(admission.enter(client(1), 9, at(0), none), Ok(()));
         let error = admission.refuse(Refusal::Requests);
         assert_eq!(error.code, ErrorCode::ServiceUnavailable);
         assert_eq!(admission.refused_requests.load(Ordering::Relaxed), 1);
@@ -218,10 +214,10 @@ mod tests {
         let admission = Admission::new(2);
         let both = || HashSet::from([client(1), client(2)]);
         for n in [1, 2] {
-            admission.enter(client(n), 9, at(0), nobody).unwrap();
+            admission.enter(client(n), 9, at(0), none).unwrap();
         }
         // Both still have a request under way, sessions or not.
-        assert_eq!(admission.enter(client(3), 9, at(0), nobody), Err(Refusal::Clients));
+        assert_eq!(admission.enter(client(3), 9, at(0), none), Err(Refusal::Clients));
         admission.leave(Some(client(1)), 9);
         admission.leave(Some(client(2)), 9);
         assert_eq!(admission.enter(client(3), 9, at(100), both), Err(Refusal::Clients));
@@ -230,16 +226,16 @@ mod tests {
         assert_eq!(admission.enter(client(3), 9, at(199), unasked), Err(Refusal::Clients));
         let second = || HashSet::from([client(2)]);
         assert_eq!(admission.enter(client(3), 9, at(200), second), Ok(()));
-        assert_eq!(admission.enter(client(2), 9, at(200), nobody), Ok(()), "its place was kept");
+        assert_eq!(admission.enter(client(2), 9, at(200), none), Ok(()), "its place was kept");
         assert_eq!(admission.clients(), 2);
-        assert_eq!(admission.enter(client(1), 9, at(300), nobody), Err(Refusal::Clients));
+        assert_eq!(admission.enter(client(1), 9, at(300), none), Err(Refusal::Clients));
     }
 
     #[test]
     fn all_requests_together_take_so_much_memory_and_one_client_not_all_of_it() {
         let admission = Admission::new(4);
         let large = MAX_REQUEST_BYTES_PER_CLIENT / 4;
-        let enter = |n| admission.enter(client(n), large, at(0), nobody);
+        let enter = |n| admission.enter(client(n), large, at(0), none);
         for _ in 0..4 {
             assert_eq!(enter(1), Ok(()));
         }

@@ -141,7 +141,7 @@ impl Spool {
         if let Some(old) = newest.replace(written.clone())
             && let Some(applied) = old.progress.applied
         {
-            // Whoever still sends it holds it open.
+            // A transfer that still sends it holds it open.
             let _ = self.disk.remove(&name_of(applied));
         }
         Ok(written)

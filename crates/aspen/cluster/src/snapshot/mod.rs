@@ -1,8 +1,8 @@
 //! Snapshots: the whole state as bytes, for nodes that are new or too far behind for the log.
 //!
 //! A node's snapshot is its state itself; only when a follower needs one is it written to a file,
-//! from one read transaction, while writes go on. The same state gives the same bytes, so a
-//! transfer that broke off goes on where it stopped, even from another leader. The receiver checks
+//! from one read transaction, while writes continue. The same state gives the same bytes, so a
+//! transfer that broke off continues where it stopped, even from another leader. The receiver checks
 //! the whole file against its hash before anything of its own state changes.
 //!
 //! ```text
@@ -56,7 +56,7 @@ impl<'t, T: WriteTables<Error = redb::Error>> Sink<'t, T> {
 
     fn push(&mut self, chunk: &[u8]) -> Result<(), StoreError> {
         if self.is_whole {
-            return Err(StoreError::Damaged("snapshot goes on behind its end".into()));
+            return Err(StoreError::Damaged("the snapshot continues behind its end".into()));
         }
         self.is_whole = self.restore.push(self.tables, chunk)?.is_some();
         Ok(())

@@ -1,7 +1,7 @@
 //! The receiving side of a snapshot transfer.
 //!
 //! One transfer at a time. Its file is named by the content's hash, so a transfer that is offered
-//! again, after any interruption on either side, goes on at the offset reached.
+//! again, after any interruption on either side, continues at the offset reached.
 
 use std::io;
 use std::sync::Arc;
@@ -179,7 +179,7 @@ mod tests {
         let other = [6u8; 100];
         assert_eq!(receiver.part(id, 0, crc32fast::hash(&other), &other).unwrap(), 100);
         assert!(matches!(receiver.finish(id, Progress::default()), Err(ReceiveError::Mismatch)));
-        assert_eq!(receiver.offer(id, 100).unwrap(), 0, "it can start anew");
+        assert_eq!(receiver.offer(id, 100).unwrap(), 0, "it can start again");
     }
 
     #[test]

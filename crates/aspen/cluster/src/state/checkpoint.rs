@@ -9,7 +9,7 @@ use redb::{Durability, ReadableDatabase, WriteTransaction};
 use super::file::{FileView, FileWriter, clear};
 use super::layer::Layer;
 use super::tables::StoreTables;
-use super::{Current, News, Progress, Store, StoreError, next_of, write_progress};
+use super::{BatchSummary, Current, Progress, Store, StoreError, next_of, write_progress};
 
 /// What a checkpoint writes.
 pub(super) struct Frozen {
@@ -84,7 +84,7 @@ impl Store {
         // Set and not raised: the state may have moved to another line of history.
         self.durable_next.store(next_of(next.progress.applied), Ordering::Release);
         *self.lock() = next;
-        self.tell(&header, News { memory_bytes: 0, is_stamped: true });
+        self.tell(&header, BatchSummary { memory_bytes: 0, is_stamped: true });
         Ok(())
     }
 

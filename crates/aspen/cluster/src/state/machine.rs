@@ -13,7 +13,7 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, Raf
 use openraft::{OptionalSend, Snapshot};
 
 use super::tables::StoreTables;
-use super::{Current, News, Progress, Store, StoreError, StoreView};
+use super::{BatchSummary, Current, Progress, Store, StoreError, StoreView};
 use crate::raft_log::{RaftLog, flush};
 use crate::snapshot::{SnapshotData, Spool};
 use crate::types::{Applied, LogId, SnapshotMeta, StoredMembership, Types, entry_id, log_id};
@@ -82,7 +82,7 @@ impl StateMachine {
             flush(log).await?;
         }
         let store = self.store.clone();
-        // Whoever waits here may go away; the lock stays with the work.
+        // The waiting task may be dropped; the lock stays with the work.
         let write = move || {
             let _writing = writing;
             store.write(&frozen)
@@ -191,11 +191,11 @@ impl Store {
         match apply_all(tables, progress, entries, &proposals) {
             Ok((header, replies)) => {
                 let is_stamped = replies.iter().any(|reply| reply.0.is_some());
-                let news = News { memory_bytes: tables.newest_bytes(), is_stamped };
+                let batch = BatchSummary { memory_bytes: tables.newest_bytes(), is_stamped };
                 current.header = header.clone();
                 current.view = None;
                 drop(current);
-                self.tell(&header, news);
+                self.tell(&header, batch);
                 Ok(replies)
             }
             Err(error) => {
@@ -312,7 +312,7 @@ impl RaftStateMachine<Types> for StateMachine {
             .map_err(StoreError::into_io)
     }
 
-    /// The file that is being sent to followers while the log still goes on from it, so that a
+    /// The file that is being sent to followers while the log still continues it, so that a
     /// transfer can resume; else the state as it is.
     async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
         let purged = self.log.as_ref().and_then(RaftLog::purged);

@@ -50,7 +50,7 @@ pub enum StoreError {
     #[error("state storage failed: {0}")]
     Io(#[from] io::Error),
     /// The file is not what this program wrote. The node must not serve with it: remove its data
-    /// folder and let it join anew, or restore the folder.
+    /// folder and let it join again, or restore the folder.
     #[error("the state file is damaged: {0}")]
     Damaged(String),
     /// The state, or an entry of the log, needs a newer program. Nothing of it was applied.
@@ -199,7 +199,7 @@ impl StoreView {
 
 /// What a batch brought, beside the store's header.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct News {
+pub(crate) struct BatchSummary {
     /// Memory that a checkpoint begun now frees, about.
     pub memory_bytes: usize,
     /// Whether it held commands, each with a stamp of log time; or replaced the state.
@@ -207,7 +207,7 @@ pub(crate) struct News {
 }
 
 /// Told after each batch.
-type Listener = Box<dyn Fn(&Header, News) + Send + Sync>;
+type Listener = Box<dyn Fn(&Header, BatchSummary) + Send + Sync>;
 
 /// The newest state.
 struct Current {
@@ -325,13 +325,13 @@ impl Store {
     }
 
     /// Tells `listener` of each batch from now on; the first call counts.
-    pub(crate) fn listen(&self, listener: impl Fn(&Header, News) + Send + Sync + 'static) {
+    pub(crate) fn listen(&self, listener: impl Fn(&Header, BatchSummary) + Send + Sync + 'static) {
         let _ = self.listener.set(Box::new(listener));
     }
 
-    fn tell(&self, header: &Header, news: News) {
+    fn tell(&self, header: &Header, batch: BatchSummary) {
         if let Some(listener) = self.listener.get() {
-            listener(header, news);
+            listener(header, batch);
         }
     }
 }
@@ -339,7 +339,7 @@ impl Store {
 /// Opens a file and makes sure that it holds what was written to it.
 ///
 /// Its pages carry checksums, but reads do not look at them: a damaged page would be served as it is,
-/// or be the end of whoever reads it. So all pages are checked here.
+/// or end the task that reads it. So all pages are checked here.
 fn open_sound(
     file: Arc<dyn DiskFile>,
     cache_bytes: usize,

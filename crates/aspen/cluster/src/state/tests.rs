@@ -66,7 +66,7 @@ enum Step {
     Write,
     /// Ends it without having written.
     GiveUp,
-    /// Forgets it: whoever was to write it has gone away.
+    /// Forgets it: the task that was to write it is gone.
     Drop,
     /// Replaces everything by these rows, as a snapshot does; not while a checkpoint is written.
     Replace(Vec<(u8, u8)>),

@@ -72,7 +72,7 @@ async fn health_tells_of_silent_members_and_a_survivor_alone_is_not_healthy() {
         until(|| (status(&cluster, 1) == HealthStatus::Degraded).then_some(())).await;
         assert_eq!(status(&cluster, 2), HealthStatus::Healthy, "it knows nothing of node 3");
         cluster.stop(3 - survivor).await;
-        // Longer than any lease, and for good: nobody can be elected.
+        // Longer than any lease, and for good: no leader can be elected.
         for _ in 0..20 {
             tokio::time::sleep(Duration::from_secs(2)).await;
             assert_eq!(status(&cluster, survivor), HealthStatus::Unhealthy);

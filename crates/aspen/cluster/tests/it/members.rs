@@ -331,7 +331,7 @@ async fn overtaken<A, B>(
     let mut first = std::pin::pin!(first);
     tokio::select! {
         biased;
-        _ = &mut first => panic!("it waits for nobody"),
+        _ = &mut first => panic!("it does not wait"),
         () = std::future::ready(()) => {}
     }
     let second = second.await;

@@ -184,7 +184,7 @@ enum Step {
     Name(u8),
     /// One of the requests arrives, counted from the newest.
     Arrive(usize),
-    /// Log time goes on, perhaps so far that clients are forgotten.
+    /// Log time passes, perhaps so far that clients are forgotten.
     Pass(u64),
 }
 

@@ -401,7 +401,7 @@ fn within(world: &World, prefix: &Prefix) -> World {
         .collect()
 }
 
-/// A scan that goes on page by page while entries are applied.
+/// A scan that reads page by page while entries are applied.
 struct OpenScan {
     request: ScanKeys,
     revision: u64,

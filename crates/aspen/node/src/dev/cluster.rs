@@ -139,7 +139,7 @@ impl DevCluster {
         let leader = result.leader.ok_or_else(|| {
             DevError::request("who leads")(ApiError::new(
                 aspen_api::ErrorCode::ServiceUnavailable,
-                "nobody leads",
+                "there is no leader",
             ))
         })?;
         Ok(leader.node_id.0)

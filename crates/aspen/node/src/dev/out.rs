@@ -1,4 +1,4 @@
-//! Lines for whoever reads stdout, for as long as somebody does.
+//! Lines on stdout, until its reader is gone.
 
 use std::io::{ErrorKind, Write};
 

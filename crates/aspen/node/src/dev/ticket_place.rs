@@ -80,7 +80,7 @@ impl TicketPlace {
 impl Drop for TicketPlace {
     fn drop(&mut self) {
         for path in &self.written {
-            // Whoever removed it already wanted the same.
+            // It is gone already, which is what was wanted.
             let _ = fs::remove_file(path);
         }
     }

@@ -136,8 +136,8 @@ fn a_lone_node_says_how_it_is() {
 #[test]
 fn a_node_that_was_told_to_join_waits_and_can_be_made_a_cluster() {
     let folder = TempDir::new().unwrap();
-    let nobody = format!("{}@127.0.0.1:1", "ab".repeat(32));
-    let node = start(&folder, "node", &["--peers", &nobody]);
+    let absent = format!("{}@127.0.0.1:1", "ab".repeat(32));
+    let node = start(&folder, "node", &["--peers", &absent]);
     assert_eq!(node.field("initialized"), "false");
     let cli = Cli::of(&node);
     let early = cli.json(&["--timeout", "300", "kv", "get", "k"]);

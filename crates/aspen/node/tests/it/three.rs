@@ -39,7 +39,7 @@ fn every_node_shows_the_same_store() {
     let folder = TempDir::new().unwrap();
     let nodes = formed(&folder);
     let clients = nodes.each_ref().map(|node| Cli::with(&only(node)));
-    // Through each node in turn, whoever leads.
+    // Through each node in turn, the leader and the followers.
     for n in 0..9 {
         let (key, value) = (format!("app/{n}"), format!("v{n}"));
         assert_eq!(clients[n % 3].run(&["kv", "set", &key, &value]).code, 0);

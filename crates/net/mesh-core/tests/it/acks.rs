@@ -1,4 +1,4 @@
-//! Acknowledgements cost few packets and nobody waits for one.
+//! Acknowledgements cost few packets and hold up no sender.
 
 use std::time::Duration;
 

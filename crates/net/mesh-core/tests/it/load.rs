@@ -1,5 +1,5 @@
 //! Floods: of handshakes by members, of garbage by anyone. State stays bounded, what is genuine gets
-//! through, and nobody is used to hit a third party.
+//! through, and none is used to hit a third party.
 
 use std::net::SocketAddr;
 
@@ -115,7 +115,7 @@ fn a_cookie_works_only_for_the_address_it_was_made_for() {
         act(&mut net, B, |n, now| n.feed(now, source(1, 1), &with_cookie));
         net.run_for(millis(1)).unwrap();
         assert_eq!(count(&net, Kind::HandshakeResponse), responses + 1);
-        // A second answer to the same cookie makes nobody send faster.
+        // A second answer to the same cookie makes no initiator send faster.
         holder.feed(Instant::ZERO, addr(2), &cookie.bytes);
         assert!(holder.take_datagrams(Instant::ZERO).is_empty());
     });
@@ -290,7 +290,7 @@ fn the_address_book_is_bounded_and_survives_its_sessions() {
 
 #[test]
 fn an_identity_with_the_node_id_of_another_is_not_taken_for_it() {
-    // A key whose first eight bytes are node 2's. Nobody here has its secret half.
+    // A key whose first eight bytes are node 2's. No node here has its secret half.
     let genuine = peer(2).entity_id;
     let alias = (0..=u8::MAX)
         .map(|i| {

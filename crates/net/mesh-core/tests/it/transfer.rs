@@ -401,7 +401,7 @@ fn give_up_resets_the_stream_and_spares_the_session() {
                 n.endpoint.send(now, session, stream, m.clone()).unwrap();
             }
         });
-        // Data vanishes, the rest of the world goes on: ten timeouts later the stream fails.
+        // Data vanishes, everything else works: ten timeouts later the stream fails.
         net.network().cut_one_way(a, b);
         let gave_up =
             |e: &SessionEvent| matches!(e, SessionEvent::StreamReset { by_peer, .. } if !by_peer);

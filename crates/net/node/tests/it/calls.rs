@@ -64,7 +64,7 @@ async fn an_unknown_service_a_failing_and_a_panicking_handler_are_told_apart() {
         let reply = a.call(b.node_id(), &name, Bytes::new(), CallOptions::default()).await;
         status(reply.unwrap_err())
     };
-    assert_eq!(ask("nobody").await, (Status::NOT_FOUND, "not_found".to_owned()));
+    assert_eq!(ask("absent").await, (Status::NOT_FOUND, "not_found".to_owned()));
     let fails = |_: RpcContext, _: Bytes| {
         HandlerFuture::ready(Err(RpcFailure::new(Status::TYPED_HANDLER_ERROR, "mine", "no")))
     };
@@ -78,7 +78,7 @@ async fn an_unknown_service_a_failing_and_a_panicking_handler_are_told_apart() {
     };
     let _panics = b.serve(ServiceName::new("panics").unwrap(), Arc::new(panics)).unwrap();
     assert_eq!(ask("panics").await, (Status::INTERNAL, "HandlerPanic".to_owned()));
-    assert_eq!(ask("nobody").await.0, Status::NOT_FOUND);
+    assert_eq!(ask("absent").await.0, Status::NOT_FOUND);
 }
 
 #[tokio::test]
@@ -236,8 +236,8 @@ async fn a_node_can_call_itself_and_so_many_times_at_once() {
         }
     }
     assert_eq!(refused, 10);
-    let nobody = ServiceName::new("nobody").unwrap();
-    let error = a.call(a.node_id(), &nobody, Bytes::new(), CallOptions::default()).await;
+    let absent = ServiceName::new("absent").unwrap();
+    let error = a.call(a.node_id(), &absent, Bytes::new(), CallOptions::default()).await;
     let status = Status::NOT_FOUND;
     assert!(matches!(error, Err(RpcError::ServerError { status: s, .. }) if s == status));
     let waits = |_: RpcContext, _: Bytes| HandlerFuture::later(std::future::pending());

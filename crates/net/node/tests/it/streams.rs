@@ -70,7 +70,7 @@ async fn a_reader_that_does_not_keep_up_loses_fire_and_forget_messages_and_no_me
     let mut lazy = listener.accept().await.unwrap();
     let is_full = || !metrics(&b).contains("net_drops_total{reason=\"queue_full\"} 0\n");
     let message = Bytes::from(vec![1; 64 << 10]);
-    // Twice what may be unread: some of it is dropped, and the stream goes on.
+    // Twice what may be unread: some of it is dropped, and the stream stays open.
     for _ in 0..1_000 {
         if is_full() {
             break;
@@ -96,8 +96,8 @@ async fn a_listener_that_was_replaced_takes_only_its_own_streams_along() {
     let mut waiting = a.open_stream(b.node_id(), config).await.unwrap();
     waiting.send(Bytes::from_static(b"anyone?")).await.unwrap();
     // The call of an unknown service comes back after the stream has arrived.
-    let nobody = ServiceName::new("nobody").unwrap();
-    let call = a.call(b.node_id(), &nobody, Bytes::new(), CallOptions::default());
+    let absent = ServiceName::new("absent").unwrap();
+    let call = a.call(b.node_id(), &absent, Bytes::new(), CallOptions::default());
     assert!(call.await.is_err());
     let mut second = b.listen(MINE);
     drop(first);

@@ -12,7 +12,7 @@ fn a_move_is_followed_after_a_proof() {
     pair[A].addr = addr(3, 1);
     pair.send(A, id, &messages(5, 100));
     pair.run_until_received(B, id, 5);
-    assert_ne!(pair[B].session.path().addr, addr(3, 1), "not without a proof");
+    assert_ne!(pair[B].session.path().addr, addr(3, 1), "only with a proof");
     pair.run_until("the path is followed", |p| p[B].session.path().addr == addr(3, 1));
     assert_eq!(pair[B].counters.path_changes, 1);
     pair.send(B, id, &messages(5, 100));

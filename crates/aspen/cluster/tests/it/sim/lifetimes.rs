@@ -1,8 +1,8 @@
 //! Keys and leases that end: never before their time, for good once they have ended, and in the end
 //! all of them.
 //!
-//! Time is log time. It goes on with the monotonic clock of whoever leads, which may be fast, and
-//! stands still while nobody leads; so of a time to live a known part must pass before the end is
+//! Time is log time. It follows the monotonic clock of the leader, which may be fast, and
+//! stands still while there is no leader; so of a time to live a known part must pass before the end is
 //! seen, however wall clocks are set, and no more can be said of when it is seen.
 
 use std::sync::{Arc, Mutex};

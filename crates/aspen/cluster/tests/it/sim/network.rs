@@ -3,7 +3,7 @@
 //!
 //! A call is a request and an answer, each a message of its own, so a caller may hear nothing of a
 //! call that was carried out, and a copy of a request may be carried out long after its caller gave
-//! up. Each start of a node is an incarnation; what an earlier one says reaches nobody.
+//! up. Each start of a node is an incarnation; what an earlier one says is lost.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};

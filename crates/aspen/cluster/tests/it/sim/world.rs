@@ -2,7 +2,7 @@
 //!
 //! Losing power is modelled by what remains: the disk drops what was not synced and refuses the old
 //! handles, and the network no longer knows the incarnation. What the old tasks still do then
-//! reaches nobody.
+//! is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};

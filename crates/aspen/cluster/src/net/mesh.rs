@@ -57,9 +57,17 @@ impl Transport for MeshTransport {
     ) -> TransportFuture {
         let this = self.clone();
         let peer = peer.entity_id.node_id();
-        let is_raft = service == service::RAFT;
         Box::pin(async move {
-            let service = if is_raft { &this.raft } else { &this.client };
+            let other;
+            let service = match service {
+                service::RAFT => &this.raft,
+                service::CLIENT => &this.client,
+                name => {
+                    other = ServiceName::new(name)
+                        .map_err(|error| TransportError::Failed(error.to_string()))?;
+                    &other
+                }
+            };
             let options = CallOptions { deadline, class, codec: Codec::Raw, headers: Vec::new() };
             let reply = this.mesh.call(peer, service, body, options).await;
             reply.map(|reply| reply.body).map_err(error_of)

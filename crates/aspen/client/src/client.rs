@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aspen_api::cluster::GetRaftMetrics;
@@ -17,7 +17,7 @@ use net_node::{
     ServiceName,
 };
 use net_types::limits::{DEFAULT_REQUEST_DEADLINE, MAX_REQUESTS_PER_CLIENT};
-use net_types::{EntityId, Instant, NodeId};
+use net_types::{EntityId, Instant, NodeId, lock};
 use rand_core::{OsRng, RngCore};
 use thiserror::Error;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
@@ -588,11 +588,6 @@ fn bind_address(peers: &[PeerAddr]) -> Option<SocketAddr> {
         (SocketAddr::V6(_), false) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     Some(SocketAddr::new(ip, 0))
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every critical section leaves its state whole, also when it panics.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for Client {

@@ -13,9 +13,10 @@ use std::time::Duration;
 use aspen_api::RequestId;
 use aspen_api::cluster::{GetLeader, LeaderResult};
 use aspen_api::codec::Wire;
+use net_types::lock;
 use tokio::time::Instant;
 
-use crate::client::{Inner, lock};
+use crate::client::Inner;
 use crate::judgement::Audience;
 
 /// Silence of a peer with a session after which the others are asked who leads, and the time from

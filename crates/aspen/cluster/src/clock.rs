@@ -1,11 +1,11 @@
 //! Time as a node reads it, and how far its peers' clocks are from its own.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use net_types::limits::{CLOCK_DRIFT_ALERT, CLOCK_DRIFT_WARN};
-use net_types::{Instant, UnixMillis};
+use net_types::{Instant, UnixMillis, lock};
 
 /// The two clocks of a node.
 pub trait Clock: Send + Sync + 'static {
@@ -74,7 +74,7 @@ impl Drift {
             return;
         }
         let offset = offset_ms(sent, received, theirs);
-        let mut offsets = self.offsets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut offsets = lock(&self.offsets);
         let before = offsets.insert(peer, offset).unwrap_or(0).unsigned_abs();
         let now = offset.unsigned_abs();
         drop(offsets);
@@ -95,7 +95,7 @@ impl Drift {
 
     /// The largest distance seen in the latest exchange with each peer.
     pub(crate) fn max(&self) -> Duration {
-        let offsets = self.offsets.lock().unwrap_or_else(PoisonError::into_inner);
+        let offsets = lock(&self.offsets);
         let max = offsets.values().map(|offset| offset.unsigned_abs()).max().unwrap_or(0);
         Duration::from_millis(max)
     }

@@ -1,6 +1,6 @@
 //! A replica of one process, for testing what is written over the store.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use aspen_api::kv::Consistency;
 use aspen_api::{ApiError, ErrorCode, RequestId, Revision};
@@ -8,6 +8,7 @@ use aspen_api::{ApiError, ErrorCode, RequestId, Revision};
 use crate::{
     Applier, Command, Consensus, Header, MemoryTables, Proposal, Query, Reply, View, load_header,
 };
+use net_types::lock;
 
 /// The state machine over memory, with a log time that only moves when told to.
 ///
@@ -33,17 +34,13 @@ impl MemoryStore {
 
     /// Moves log time.
     pub fn advance_ms(&self, ms: u64) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.log_time_ms = state.log_time_ms.saturating_add(ms);
     }
 
     /// What the store knows of itself.
     pub fn header(&self) -> Result<Header, ApiError> {
-        load_header(&self.lock().tables).map_err(|_| broken())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        load_header(&lock(&self.state).tables).map_err(|_| broken())
     }
 }
 
@@ -54,7 +51,7 @@ impl Consensus for Arc<MemoryStore> {
         request_id: Option<RequestId>,
     ) -> Result<Reply, ApiError> {
         command.admit()?;
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let State { tables, revision, log_time_ms } = &mut *state;
         *revision += 1;
         let proposal = Proposal { log_time_ms: *log_time_ms, request_id, command };
@@ -69,7 +66,7 @@ impl Consensus for Arc<MemoryStore> {
 
     async fn query<Q: Query>(&self, _: Consistency, query: Q) -> Result<Q::Reply, ApiError> {
         query.check()?;
-        let state = self.lock();
+        let state = lock(&self.state);
         let view = View::open(&state.tables, state.log_time_ms).map_err(|_| broken())?;
         Ok(query.answer(&view)?)
     }

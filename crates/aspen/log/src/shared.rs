@@ -2,7 +2,7 @@
 //!
 //! Invariant: no disk is touched and no completion is called under the lock.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::disk::Disk;
 use crate::error::LogError;
@@ -11,6 +11,7 @@ use crate::index::Position;
 use crate::recover::recover;
 use crate::segment::Segment;
 use crate::state::{LogOptions, State};
+use net_types::lock;
 
 /// The log, for all of its users. `D` are the completions of those who wait for the disk.
 pub(crate) struct Shared<D> {
@@ -42,7 +43,7 @@ impl<D> Shared<D> {
     /// The state, locked.
     pub(crate) fn lock(&self) -> MutexGuard<'_, State<D>> {
         // The state's methods do not panic between two changes that belong together.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Where the entry `index` is, or `None` if the log has no such entry.

@@ -1,11 +1,11 @@
 //! The public face of a node.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use net_crypto::{RngCore, Seeded};
 use net_mesh_core::{CloseReason, DialError, Endpoint};
-use net_types::{EntityId, Instant, NodeId, PeerAddr};
+use net_types::{EntityId, Instant, NodeId, PeerAddr, lock};
 use rand_core::OsRng;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -127,7 +127,7 @@ impl MeshNode {
     pub async fn shutdown(&self) {
         let now = self.shared.now();
         self.shared.lock().close(now);
-        let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let driver = lock(&self.driver).take();
         if let Some(driver) = driver {
             // The driver contains panics of handlers; its own end is all that is waited for.
             let _ = driver.await;

@@ -3,9 +3,9 @@
 //!
 //! Invariant: no foreign code runs, and nothing waits, while the lock is held.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
-use net_types::Instant;
+use net_types::{Instant, lock};
 
 use crate::socket::MeshSocket;
 use crate::state::Core;
@@ -25,7 +25,7 @@ impl Shared {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Core> {
         // Nothing under the lock runs foreign code; a panic there is a bug whose state is still
         // consistent enough to shut down with.
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.core)
     }
 
     pub(crate) fn now(&self) -> Instant {

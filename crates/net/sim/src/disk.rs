@@ -13,10 +13,11 @@ use core::fmt;
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::disk_faults::{DiskConfig, Fault, FaultKind, Faults, Operation};
 use crate::rng::SimRng;
+use net_types::lock;
 
 const SECTOR_BYTES: u64 = 512;
 
@@ -129,18 +130,13 @@ impl Disk {
         })))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panicking test leaves the disk as it was between two operations.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn handle(&self, state: &State, file: u64) -> DiskFile {
         DiskFile { disk: self.clone(), file, incarnation: state.incarnation }
     }
 
     /// Creates an empty file under a name that is free.
     pub fn create(&self, name: &str) -> Result<DiskFile, DiskError> {
-        let mut state = self.lock();
+        let mut state = lock(&self.0);
         state.begin(Operation::Write)?;
         if state.names.contains_key(name) {
             return Err(DiskError::AlreadyExists(name.to_owned()));
@@ -154,7 +150,7 @@ impl Disk {
 
     /// Opens an existing file.
     pub fn open(&self, name: &str) -> Result<DiskFile, DiskError> {
-        let mut state = self.lock();
+        let mut state = lock(&self.0);
         state.begin(Operation::Read)?;
         let file = state.file(name)?;
         Ok(self.handle(&state, file))
@@ -170,7 +166,7 @@ impl Disk {
 
     /// Gives a file another name; a file that had it loses it.
     pub fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
-        let mut state = self.lock();
+        let mut state = lock(&self.0);
         state.begin(Operation::Write)?;
         state.file(from)?;
         state.change_names(NameChange::Rename { from: from.to_owned(), to: to.to_owned() });
@@ -179,7 +175,7 @@ impl Disk {
 
     /// Takes a file's name away. Open handles stay usable.
     pub fn remove(&self, name: &str) -> Result<(), DiskError> {
-        let mut state = self.lock();
+        let mut state = lock(&self.0);
         state.begin(Operation::Write)?;
         state.file(name)?;
         state.change_names(NameChange::Remove { name: name.to_owned() });
@@ -188,7 +184,7 @@ impl Disk {
 
     /// Makes all names as they are now durable.
     pub fn sync_folder(&self) -> Result<(), DiskError> {
-        let mut state = self.lock();
+        let mut state = lock(&self.0);
         state.begin(Operation::Sync)?;
         state.durable_names = state.names.clone();
         state.unsynced_names.clear();
@@ -197,28 +193,28 @@ impl Disk {
 
     /// The names of all files, sorted.
     pub fn names(&self) -> Vec<String> {
-        self.lock().names.keys().cloned().collect()
+        lock(&self.0).names.keys().cloned().collect()
     }
 
     /// Loses power: keeps what was synced and, by the seed, parts of what was not.
     pub fn crash(&self) {
-        self.lock().crash();
+        lock(&self.0).crash();
     }
 
     /// Plans an error.
     pub fn inject(&self, fault: Fault) {
-        self.lock().faults.plan(fault);
+        lock(&self.0).faults.plan(fault);
     }
 
     /// Forgets all planned errors.
     pub fn clear_faults(&self) {
-        self.lock().faults.clear();
+        lock(&self.0).faults.clear();
     }
 
     /// Flips one bit of a file, in what is read and in what is durable; false if the file has no
     /// such bit.
     pub fn flip_bit(&self, name: &str, bit: u64) -> bool {
-        let mut state = self.lock();
+        let mut state = lock(&self.0);
         let Some(&file) = state.names.get(name) else { return false };
         let Some(contents) = state.files.get_mut(&file) else { return false };
         let (byte, mask) = ((bit / 8) as usize, 1 << (bit % 8));
@@ -228,12 +224,12 @@ impl Disk {
 
     /// Operations so far, failed ones included; the place for a fault or crash to come.
     pub fn operations(&self) -> u64 {
-        self.lock().operations
+        lock(&self.0).operations
     }
 
     /// Time that the operations since the last call take; the host's timers are to wait for it.
     pub fn take_spent(&self) -> Duration {
-        core::mem::take(&mut self.lock().spent)
+        core::mem::take(&mut lock(&self.0).spent)
     }
 }
 
@@ -257,7 +253,7 @@ impl DiskFile {
         operation: Operation,
         act: impl FnOnce(&mut State, u64) -> Result<T, DiskError>,
     ) -> Result<T, DiskError> {
-        let mut state = self.disk.lock();
+        let mut state = lock(&self.disk.0);
         if state.incarnation != self.incarnation {
             return Err(DiskError::Crashed);
         }

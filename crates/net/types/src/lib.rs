@@ -8,9 +8,11 @@ mod address;
 mod id;
 mod id_map;
 pub mod limits;
+mod lock;
 mod time;
 
 pub use address::PeerAddr;
 pub use id::{CallId, ChannelHash, EntityId, HexError, NodeId, OriginHash, SessionId, StreamId};
 pub use id_map::{IdHasher, IdMap};
+pub use lock::lock;
 pub use time::{Instant, UnixMillis};

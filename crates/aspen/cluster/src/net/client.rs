@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aspen_api::Level;
@@ -12,7 +12,7 @@ use aspen_api::codec::Wire;
 use bytes::Bytes;
 use futures_util::stream::Stream;
 use net_types::limits::SNAPSHOT_PART_BYTES;
-use net_types::{PeerAddr, UnixMillis};
+use net_types::{PeerAddr, UnixMillis, lock};
 use net_wire::Class;
 use openraft::alias::SnapshotOf;
 use openraft::base::{BoxFuture, BoxStream};
@@ -67,7 +67,7 @@ pub(crate) struct Dialing {
 
 impl Dialing {
     fn note_level(&self, peer: u64, level: Level) {
-        let mut levels = self.top_levels.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut levels = lock(&self.top_levels);
         levels.insert(peer, level);
     }
 }

@@ -11,14 +11,14 @@
 //! follows the first leader that finds it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aspen_api::cluster::{ClusterStateResult, GetClusterState};
 use aspen_api::{RequestFrame, RequestId, Response};
 use futures_util::{StreamExt, stream};
 use net_types::limits::MAX_SENDERS_IN_QUESTION;
-use net_types::{EntityId, Instant, PeerAddr};
+use net_types::{EntityId, Instant, PeerAddr, lock};
 use net_wire::Class;
 
 use super::Transport;
@@ -98,7 +98,7 @@ struct Asking<'a> {
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        let mut questions = self.trust.lock();
+        let mut questions = lock(&self.trust.questions);
         if questions.by_identity.get(&self.from) == Some(&Question::Asked) {
             questions.by_identity.remove(&self.from);
         }
@@ -115,10 +115,6 @@ impl Trust {
         Self { local, transport, clock, is_secret_enough, questions: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Questions> {
-        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// What may be done with a message of the node that sends as `sender` and has the identity
     /// `from`. Who hears `Unknown` calls [`Trust::ask_members`].
     pub(crate) fn standing(
@@ -130,7 +126,7 @@ impl Trust {
         if is_listed(stored.membership(), sender, from) {
             return Standing::Member;
         }
-        let mut questions = self.lock();
+        let mut questions = lock(&self.questions);
         if questions.at != *stored.log_id() {
             *questions = Questions { at: *stored.log_id(), by_identity: BTreeMap::new() };
         }
@@ -157,7 +153,7 @@ impl Trust {
         let _asking = Asking { trust: self, from };
         let is_member = self.is_it_one(stored.membership(), sender, from).await;
         let until = self.clock.now() + ANSWER_LIFE;
-        let mut questions = self.lock();
+        let mut questions = lock(&self.questions);
         if questions.at == *stored.log_id() {
             questions.by_identity.insert(from, Question::Answered { sender, is_member, until });
         }

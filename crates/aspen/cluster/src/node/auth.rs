@@ -5,7 +5,7 @@
 //! are not required.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use aspen_api::kv::{Consistency, ReadKey};
 use aspen_api::lease::LeaseTimeToLive;
@@ -13,8 +13,8 @@ use aspen_api::service::Origin;
 use aspen_api::{ApiError, ErrorCode, Key, LeaseId, Needs};
 use aspen_auth::{Rejection, TokenId, Verified, Verifier, revocation_key};
 use bytes::Bytes;
-use net_types::EntityId;
 use net_types::limits::MAX_REMEMBERED_TOKENS;
+use net_types::{EntityId, lock};
 
 use super::ClusterNode;
 
@@ -91,7 +91,7 @@ impl CheckTokens {
             false => self.roots.clone(),
         };
         let name = (TokenId::of(record), caller);
-        let known = self.lock().get(&name).cloned();
+        let known = lock(&self.verified).get(&name).cloned();
         let holds = |known: &Verified| {
             (known.valid.0..=known.valid.1).contains(&now) && roots.contains(&known.root)
         };
@@ -110,15 +110,11 @@ impl CheckTokens {
     }
 
     fn remember(&self, name: (TokenId, Option<EntityId>), verified: &Verified) {
-        let mut all = self.lock();
+        let mut all = lock(&self.verified);
         if all.len() >= MAX_REMEMBERED_TOKENS {
             all.clear();
         }
         all.insert(name, verified.clone());
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(TokenId, Option<EntityId>), Verified>> {
-        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,9 +5,10 @@
 //! share the next.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use aspen_api::{ApiError, ErrorCode};
+use net_types::lock;
 use openraft::async_runtime::watch::{Watch, WatchReceiver, WatchSender};
 
 use crate::runtime::watch::{OrderedWatch, Sender};
@@ -26,10 +27,6 @@ struct State {
 pub(crate) struct Barrier(Arc<Mutex<State>>);
 
 impl Barrier {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Waits for a round that begins after this call. `confirm` is what a round does; it runs in a
     /// task of its own, so that a reader who gives up does not take the others along.
     pub(crate) async fn wait<F, R>(&self, confirm: F) -> Result<(), ApiError>
@@ -38,7 +35,7 @@ impl Barrier {
         R: Future<Output = Result<(), ApiError>> + Send + 'static,
     {
         let (mut round, should_start) = {
-            let mut state = self.lock();
+            let mut state = lock(&self.0);
             let next = state.next.get_or_insert_with(|| OrderedWatch::channel(None).0);
             let round = next.subscribe();
             (round, !std::mem::replace(&mut state.is_running, true))
@@ -59,7 +56,7 @@ impl Barrier {
     {
         loop {
             let round = {
-                let mut state = self.lock();
+                let mut state = lock(&self.0);
                 let round = state.next.take();
                 state.is_running = round.is_some();
                 round

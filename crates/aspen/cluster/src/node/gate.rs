@@ -5,8 +5,9 @@
 //! does not wait, and many clients share appends, messages and syncs.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use net_types::lock;
 use tokio::sync::oneshot;
 
 /// Groups under way. The second one is replicated while the first is being applied.
@@ -32,14 +33,10 @@ pub(crate) struct Member {
 struct Slot(Gate);
 
 impl Gate {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Waits for a slot. Proposals pass in the order in which they came.
     pub(crate) async fn enter(&self) -> Member {
         let turn = {
-            let mut state = self.lock();
+            let mut state = lock(&self.0);
             if state.slots_taken < SLOTS {
                 state.slots_taken += 1;
                 return Member { _slot: Arc::new(Slot(self.clone())) };
@@ -59,7 +56,7 @@ impl Gate {
 impl Drop for Slot {
     fn drop(&mut self) {
         let group: Vec<_> = {
-            let mut state = self.0.lock();
+            let mut state = lock(&self.0.0);
             let len = state.waiting.len().min(GROUP_LIMIT);
             if len == 0 {
                 state.slots_taken -= 1;
@@ -105,6 +102,6 @@ mod tests {
         }
         drop(slots);
         assert!(gate.enter().now_or_never().is_some());
-        assert_eq!(gate.lock().slots_taken, 0);
+        assert_eq!(lock(&gate.0).slots_taken, 0);
     }
 }

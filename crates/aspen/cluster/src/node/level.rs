@@ -4,11 +4,11 @@
 //! proposes the next level once every member, voter or learner, has reported one at least as high.
 //! Nothing above the level that is applied is proposed, so no member meets what it cannot read.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use aspen_api::{ApiError, ErrorCode, Level};
 use aspen_kv::Command;
+use net_types::lock;
 use openraft::async_runtime::watch::WatchReceiver;
 
 use super::ClusterNode;
@@ -22,7 +22,7 @@ impl ClusterNode {
         if id == self.0.config.member_id.0 {
             return Some(self.0.config.top_level);
         }
-        let levels = self.0.dialing.top_levels.lock().unwrap_or_else(PoisonError::into_inner);
+        let levels = lock(&self.0.dialing.top_levels);
         levels.get(&id).copied()
     }
 

@@ -2,7 +2,6 @@
 //! leadership on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use aspen_api::cluster::{
@@ -12,7 +11,7 @@ use aspen_api::{ApiError, ErrorCode, MemberId, Request, RequestFrame, RequestId,
 use net_types::limits::{
     MAX_CLUSTER_PEERS, MAX_VOTERS, MEMBERSHIP_COOLDOWN, MEMBERSHIP_TIMEOUT, PROMOTE_MAX_LAG,
 };
-use net_types::{EntityId, PeerAddr};
+use net_types::{EntityId, PeerAddr, lock};
 use net_wire::Class;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
@@ -303,7 +302,7 @@ impl ClusterNode {
     }
 
     fn ensure_promotable(&self, id: MemberId) -> Result<(), ApiError> {
-        let changed = *self.0.voters_changed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = *lock(&self.0.voters_changed_at);
         if let Some(at) = changed
             && self.0.config.clock.now().since(at) < MEMBERSHIP_COOLDOWN
         {

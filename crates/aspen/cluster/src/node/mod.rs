@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex};
 
 use aspen_api::MemberId;
 use bytes::Bytes;
-use net_types::{EntityId, Instant};
+use net_types::{EntityId, Instant, lock};
 use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::Notify;
@@ -182,9 +182,7 @@ impl ClusterNode {
             return;
         }
         self.0.stop.notify_waiters();
-        let tasks = std::mem::take(
-            &mut *self.0.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
-        );
+        let tasks = std::mem::take(&mut *lock(&self.0.tasks));
         for task in tasks {
             task.abort();
             // An aborted task's result says nothing.

@@ -1,10 +1,11 @@
 //! Opening a node's storage and starting consensus on it.
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use net_types::limits::MAX_APPEND_ENTRIES;
+use net_types::lock;
 use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::sync::Notify;
 
@@ -157,7 +158,7 @@ impl ClusterNode {
         self.0.raft.with_raft_state(|_| ()).await.map_err(of_start)?;
         self.spawn_upkeep(patience);
         let finishing = tokio::spawn(self.clone().finish_changes());
-        self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(finishing);
+        lock(&self.0.tasks).push(finishing);
         Ok(())
     }
 

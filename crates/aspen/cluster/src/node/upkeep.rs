@@ -2,13 +2,13 @@
 //! the disk, the members and the log.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aspen_api::{Level, RequestId, Revision};
 use aspen_kv::{Header, maintenance, next_maintenance_ms};
-use net_types::Instant;
 use net_types::limits::{DISK_FULL_PERCENT, DISK_RESERVE_BYTES};
+use net_types::{Instant, lock};
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::Notify;
 
@@ -81,7 +81,7 @@ impl Upkeep {
     /// Takes in the state after a batch. Called while it is applied, so it does not block.
     pub(crate) fn applied(&self, header: &Header, batch: BatchSummary, now: Instant) {
         if batch.is_stamped {
-            let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut reached = lock(&self.reached);
             *reached = Reached { log_time_ms: header.log_time_ms, at: now };
         }
         let before = self.next_deadline_ms.swap(header.next_deadline_ms, Ordering::Relaxed);
@@ -118,7 +118,7 @@ impl Upkeep {
     /// Log time of the state, and whether anything in it expires.
     pub(crate) fn log_time(&self) -> (Reached, bool) {
         let deadline = self.next_deadline_ms.load(Ordering::Relaxed);
-        (*self.reached.lock().unwrap_or_else(PoisonError::into_inner), deadline < u64::MAX)
+        (*lock(&self.reached), deadline < u64::MAX)
     }
 
     /// Whether a name is older than answers that were forgotten, so that it may be refused.
@@ -137,7 +137,7 @@ impl ClusterNode {
             tokio::spawn(self.clone().keep_log()),
             tokio::spawn(self.clone().keep_level()),
         ];
-        let mut running = self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = lock(&self.0.tasks);
         running.extend(tasks);
         if let Some(patience) = patience {
             let node = self.clone();
@@ -271,8 +271,7 @@ impl ClusterNode {
             let has_begun = |before: &Vec<u64>| before.is_empty();
             if voters.as_ref().is_some_and(|before| *before != now_voting && !has_begun(before)) {
                 tracing::info!(voters = ?now_voting, "voters changed");
-                *self.0.voters_changed_at.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Some(self.0.config.clock.now());
+                *lock(&self.0.voters_changed_at) = Some(self.0.config.clock.now());
             }
             voters = Some(now_voting);
             if leader != now_leading {

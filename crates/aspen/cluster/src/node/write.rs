@@ -1,6 +1,5 @@
 //! Proposing commands: stamped, grouped, and answered once they are applied.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use aspen_api::kv::Consistency;
 use aspen_api::{ApiError, ErrorCode, RequestId};
 use aspen_kv::{Command, Consensus, LogClock, Proposal, Query, Reply};
 use net_types::limits::DEFAULT_REQUEST_DEADLINE;
-use net_types::{Instant, UnixMillis};
+use net_types::{Instant, UnixMillis, lock};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardReason};
 use openraft::impls::ProgressResponder;
@@ -108,7 +107,7 @@ impl ClusterNode {
             reached,
             has_deadlines,
         };
-        let mut time = self.0.log_time.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut time = lock(&self.0.log_time);
         time.stamp_ms(inputs, brings_deadline)
     }
 

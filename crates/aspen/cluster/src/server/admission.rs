@@ -7,13 +7,13 @@
 //! than others.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aspen_api::{ApiError, ErrorCode};
 use net_types::limits::{MAX_REQUEST_BYTES, MAX_REQUEST_BYTES_PER_CLIENT, MAX_REQUESTS_PER_CLIENT};
-use net_types::{EntityId, Instant};
+use net_types::{EntityId, Instant, lock};
 
 /// Time between two looks for places of clients that have gone.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -98,10 +98,6 @@ impl Admission {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Clients> {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn refusals(&self) -> Refusals {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Refusals {
@@ -113,7 +109,7 @@ impl Admission {
 
     /// Clients that have a place.
     pub(super) fn clients(&self) -> usize {
-        self.lock().places.len()
+        lock(&self.clients).places.len()
     }
 
     /// Counts a request of so many bytes in. `connected` tells who has a session; it is asked when all places are
@@ -125,7 +121,7 @@ impl Admission {
         now: Instant,
         connected: impl FnOnce() -> HashSet<EntityId>,
     ) -> Result<(), Refusal> {
-        let mut clients = self.lock();
+        let mut clients = lock(&self.clients);
         if clients.places.contains_key(&client) || clients.places.len() < self.max_clients {
             return clients.count(client, bytes);
         }
@@ -136,7 +132,7 @@ impl Admission {
         // The transport may hold a lock of its own while it drops a request, which comes here.
         drop(clients);
         let connected = connected();
-        let mut clients = self.lock();
+        let mut clients = lock(&self.clients);
         clients.places.retain(|client, place| place.requests > 0 || connected.contains(client));
         match clients.places.len() < self.max_clients {
             true => clients.count(client, bytes),
@@ -146,12 +142,12 @@ impl Admission {
 
     /// Counts a request of a member in, which needs no place.
     pub(super) fn enter_member(&self, bytes: usize) -> Result<(), Refusal> {
-        self.lock().count_bytes(bytes)
+        lock(&self.clients).count_bytes(bytes)
     }
 
     /// Counts a request out; `client` is `None` for one that had no place.
     pub(super) fn leave(&self, client: Option<EntityId>, bytes: usize) {
-        let mut clients = self.lock();
+        let mut clients = lock(&self.clients);
         clients.bytes = clients.bytes.saturating_sub(bytes);
         if let Some(place) = client.and_then(|client| clients.places.get_mut(&client)) {
             place.requests = place.requests.saturating_sub(1);

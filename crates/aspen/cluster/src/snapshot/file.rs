@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use aspen_kv::snapshot::SnapshotStream;
 use net_types::limits::{MAX_SNAPSHOT_BYTES, SNAPSHOT_CHUNK_BYTES};
@@ -10,6 +10,7 @@ use net_types::limits::{MAX_SNAPSHOT_BYTES, SNAPSHOT_CHUNK_BYTES};
 use crate::disk::{Disk, DiskFile};
 use crate::log::EntryId;
 use crate::state::{Progress, StoreError, StoreView};
+use net_types::lock;
 
 const MAGIC: [u8; 8] = *b"ASPENSNP";
 const VERSION: u32 = 1;
@@ -125,19 +126,19 @@ impl Spool {
 
     /// The newest file, if there is one.
     pub(crate) fn newest(&self) -> Option<SnapshotFile> {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.newest).clone()
     }
 
     /// The file of `view`. Blocks while it is written and synced.
     pub(crate) fn file_of(&self, view: &StoreView) -> Result<SnapshotFile, StoreError> {
         let progress = view.progress();
         let applied = progress.applied.ok_or_else(|| damaged("nothing is applied"))?;
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writing = lock(&self.writing);
         if let Some(file) = self.newest().filter(|file| file.progress.applied == Some(applied)) {
             return Ok(file);
         }
         let written = self.write(view, progress.clone(), applied)?;
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut newest = lock(&self.newest);
         if let Some(old) = newest.replace(written.clone())
             && let Some(applied) = old.progress.applied
         {

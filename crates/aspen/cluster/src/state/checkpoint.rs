@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use aspen_kv::{TableId, WriteTables};
+use net_types::lock;
 use redb::{Durability, ReadableDatabase, WriteTransaction};
 
 use super::file::{FileView, FileWriter, clear};
@@ -20,7 +21,7 @@ pub(super) struct Frozen {
 impl Store {
     /// Begins a checkpoint, unless the file holds everything. The caller holds `writing`.
     pub(super) fn freeze(&self) -> Option<Frozen> {
-        let mut current = self.lock();
+        let mut current = lock(&self.current);
         let is_written = self.durable_next() == next_of(current.progress.applied);
         if is_written && current.tables.memory_bytes() == 0 {
             return None;
@@ -33,7 +34,7 @@ impl Store {
     /// stays in memory.
     pub(super) fn write(&self, frozen: &Frozen) -> Result<Progress, StoreError> {
         let written = self.commit(frozen);
-        let mut current = self.lock();
+        let mut current = lock(&self.current);
         match written {
             Ok(file) => {
                 current.tables.settle(file);
@@ -83,7 +84,7 @@ impl Store {
         let header = next.header.clone();
         // Set and not raised: the state may have moved to another line of history.
         self.durable_next.store(next_of(next.progress.applied), Ordering::Release);
-        *self.lock() = next;
+        *lock(&self.current) = next;
         self.tell(&header, BatchSummary { memory_bytes: 0, is_stamped: true });
         Ok(())
     }

@@ -7,6 +7,7 @@ use aspen_api::Revision;
 use aspen_kv::{Applier, Header, Proposal, ProposalError, Reply, StateError, WriteTables};
 use futures_util::{Stream, StreamExt};
 use net_types::limits::MAX_STATE_MEMORY_BYTES;
+use net_types::lock;
 use openraft::entry::RaftEntry;
 use openraft::impls::EntryPayload;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
@@ -178,7 +179,7 @@ impl Store {
         // Before anything is changed: an entry that this program cannot read stops it.
         let proposals: Result<Vec<_>, _> =
             entries.iter().map(|entry| self.proposal_in(entry)).collect();
-        let mut current = self.lock();
+        let mut current = lock(&self.current);
         current.check()?;
         let proposals = match proposals {
             Ok(proposals) => proposals,

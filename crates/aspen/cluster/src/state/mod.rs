@@ -17,7 +17,7 @@ mod tests;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use aspen_api::Level;
 use aspen_api::codec::{Input, Wire, put_varint};
@@ -35,6 +35,7 @@ pub use tables::{Rows, Slice, StoreTables};
 use crate::disk::DiskFile;
 use crate::log::EntryId;
 use crate::types::{MembershipRecord, StoredMembership, log_id};
+use net_types::lock;
 
 /// What the state knows of consensus, beside the store's own tables.
 const CONSENSUS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("consensus");
@@ -278,15 +279,9 @@ impl Store {
         Ok(Arc::new(Self { db, current, durable_next, listener: OnceLock::new(), writing, top }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Current> {
-        // A batch that panicked half way would have to be seen as failed, and no code under this
-        // lock panics.
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The newest state.
     pub(crate) fn view(&self) -> Result<Arc<StoreView>, StoreError> {
-        let mut current = self.lock();
+        let mut current = lock(&self.current);
         current.check()?;
         if let Some(view) = &current.view {
             return Ok(view.clone());
@@ -301,12 +296,12 @@ impl Store {
     }
 
     pub(crate) fn progress(&self) -> Progress {
-        self.lock().progress.clone()
+        lock(&self.current).progress.clone()
     }
 
     /// The last applied entry.
     pub(crate) fn applied(&self) -> Option<EntryId> {
-        self.lock().progress.applied
+        lock(&self.current).progress.applied
     }
 
     /// Index after the last entry that a crash cannot take back.
@@ -316,12 +311,12 @@ impl Store {
 
     /// Memory that a checkpoint begun now would free, about.
     pub(crate) fn newest_bytes(&self) -> usize {
-        self.lock().tables.newest_bytes()
+        lock(&self.current).tables.newest_bytes()
     }
 
     /// Memory that the state takes until the next checkpoint, about.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.lock().tables.memory_bytes()
+        lock(&self.current).tables.memory_bytes()
     }
 
     /// Tells `listener` of each batch from now on; the first call counts.

@@ -15,6 +15,8 @@ use openraft::storage::RaftStateMachine;
 use openraft::testing::log::{StoreBuilder, Suite};
 use proptest::prelude::*;
 
+use net_types::lock;
+
 use super::*;
 use crate::disk::crash::{CrashDisk, Faults};
 use crate::disk::{Disk, FsDisk, MemoryDisk};
@@ -52,8 +54,8 @@ fn the_file_conforms() {
 
 #[test]
 fn memory_over_an_empty_file_conforms() {
-    check_tables(&mut open().1.lock().tables);
-    assert!(check_store(&mut open().1.lock().tables, 7, 400) > 20);
+    check_tables(&mut lock(&open().1.current).tables);
+    assert!(check_store(&mut lock(&open().1.current).tables, 7, 400) > 20);
 }
 
 #[derive(Clone, Debug)]
@@ -120,11 +122,11 @@ proptest! {
         for step in steps {
             match step {
                 Step::Insert(table, key, value) => {
-                    store.lock().tables.insert(table, &[key], &[value]).unwrap();
+                    lock(&store.current).tables.insert(table, &[key], &[value]).unwrap();
                     model.insert(table, &[key], &[value]).unwrap();
                 }
                 Step::Remove(table, key) => {
-                    let was_there = store.lock().tables.remove(table, &[key]).unwrap();
+                    let was_there = lock(&store.current).tables.remove(table, &[key]).unwrap();
                     prop_assert_eq!(was_there, model.remove(table, &[key]).unwrap());
                 }
                 Step::Freeze if frozen.is_none() => {
@@ -136,7 +138,7 @@ proptest! {
                     in_file = in_frozen.clone();
                 },
                 Step::GiveUp => if frozen.take().is_some() {
-                    store.lock().tables.thaw();
+                    lock(&store.current).tables.thaw();
                 },
                 Step::Drop => frozen = None,
                 Step::Replace(rows) if frozen.is_none() => {
@@ -161,7 +163,7 @@ proptest! {
                 }
                 Step::Freeze | Step::Replace(_) => {}
             }
-            check_rows(&store.lock().tables, &model);
+            check_rows(&lock(&store.current).tables, &model);
         }
     }
 }
@@ -198,9 +200,9 @@ async fn rows_in_memory_are_written_out_before_they_pass_the_bound() {
 #[test]
 fn a_view_keeps_its_moment_through_later_writes_and_checkpoints() {
     let (_, store) = open();
-    let put = |key: &[u8]| store.lock().tables.insert(TableId::Live, key, b"v").unwrap();
+    let put = |key: &[u8]| lock(&store.current).tables.insert(TableId::Live, key, b"v").unwrap();
     let renew = || {
-        store.lock().view = None;
+        lock(&store.current).view = None;
         store.view().unwrap()
     };
     let empty = renew();
@@ -219,16 +221,16 @@ fn rows_in_memory_are_counted_until_they_are_in_the_file() {
     let (_, store) = open();
     let bytes = |store: &Store| store.memory_bytes();
     for n in 0..100u32 {
-        let mut current = store.lock();
+        let mut current = lock(&store.current);
         current.tables.insert(TableId::Live, &n.to_be_bytes(), &[0; 1_000]).unwrap();
         current.tables.insert(TableId::Live, &n.to_be_bytes(), &[0; 10]).unwrap();
     }
     assert!((1_400..30_000).contains(&bytes(&store)), "{}", bytes(&store));
     for n in 0..100u32 {
-        assert!(store.lock().tables.remove(TableId::Live, &n.to_be_bytes()).unwrap());
+        assert!(lock(&store.current).tables.remove(TableId::Live, &n.to_be_bytes()).unwrap());
     }
     assert_eq!(bytes(&store), 0, "rows that came and went leave nothing to write");
-    store.lock().tables.insert(TableId::Live, b"k", b"v").unwrap();
+    lock(&store.current).tables.insert(TableId::Live, b"k", b"v").unwrap();
     checkpoint(&store);
     assert_eq!(bytes(&store), 0);
     assert!(store.freeze().is_none(), "the file holds everything");
@@ -245,12 +247,12 @@ fn file_of(image: &[u8]) -> Arc<dyn DiskFile> {
 #[test]
 fn damage_anywhere_in_the_file_is_named_or_does_no_harm() {
     let (file, store) = open();
-    check_store(&mut store.lock().tables, 7, 400);
+    check_store(&mut lock(&store.current).tables, 7, 400);
     for n in 0..1_000u32 {
-        store.lock().tables.insert(TableId::Live, &n.to_be_bytes(), &[7; 100]).unwrap();
+        lock(&store.current).tables.insert(TableId::Live, &n.to_be_bytes(), &[7; 100]).unwrap();
     }
     checkpoint(&store);
-    let rows = dump(&store.lock().tables);
+    let rows = dump(&lock(&store.current).tables);
     drop(store);
     let mut image = vec![0; file.len().unwrap() as usize];
     file.read_at(&mut image, 0).unwrap();
@@ -261,7 +263,7 @@ fn damage_anywhere_in_the_file_is_named_or_does_no_harm() {
         let mut damaged = image.clone();
         damaged[*at] ^= 0x55;
         match Store::open(file_of(&damaged), CACHE, Level::TOP) {
-            Ok(store) => assert_eq!(dump(&store.lock().tables), rows, "byte {at}"),
+            Ok(store) => assert_eq!(dump(&lock(&store.current).tables), rows, "byte {at}"),
             Err(StoreError::Damaged(_) | StoreError::Version(_)) => refused += 1,
             Err(other) => panic!("byte {at}: {other}"),
         }
@@ -272,13 +274,13 @@ fn damage_anywhere_in_the_file_is_named_or_does_no_harm() {
 type Rows = Vec<(TableId, Vec<u8>, Vec<u8>)>;
 
 fn held(store: &Store) -> (Option<EntryId>, Rows) {
-    let current = store.lock();
+    let current = lock(&store.current);
     (current.progress.applied, dump(&current.tables))
 }
 
 /// Sets every `step`th of some keys, as entry `index` would.
 fn write(store: &Store, index: u64, step: usize) {
-    let mut current = store.lock();
+    let mut current = lock(&store.current);
     for n in (0..400u32).step_by(step) {
         let value = [index as u8; 60];
         current.tables.insert(TableId::Live, &n.to_be_bytes(), &value).unwrap();

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::{Disk, DiskFile, DiskUsage};
+use net_types::lock;
 
 const SECTOR: usize = 512;
 
@@ -48,26 +49,22 @@ impl CrashDisk {
         Self(Arc::new(Mutex::new(Inner { rng: seed | 1, ..Inner::default() })))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Sets how the calls from now on fail.
     pub fn set_faults(&self, faults: Faults) {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.0);
         inner.faults = faults;
         inner.calls = 0;
     }
 
     /// Syncs of files so far.
     pub fn syncs(&self) -> u64 {
-        self.lock().syncs
+        lock(&self.0).syncs
     }
 
     /// The disk after a loss of power at this moment: each unsynced sector is kept or lost at random,
     /// and the names are those of the last sync of the folder or the current ones.
     pub fn crash(&self) -> Self {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.0);
         let mut rng = inner.rng;
         let mut inodes = Vec::new();
         for inode in &inner.inodes {
@@ -94,7 +91,7 @@ impl CrashDisk {
 
     /// Changes durable bytes of a file, as a bad medium does.
     pub fn damage(&self, name: &str, change: impl FnOnce(&mut [u8])) {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.0);
         let id = inner.names[name];
         change(&mut inner.inodes[id].current);
         inner.inodes[id].durable = inner.inodes[id].current.clone();
@@ -124,16 +121,16 @@ impl Inner {
 
 impl Disk for CrashDisk {
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.lock().names.keys().cloned().collect())
+        Ok(lock(&self.0).names.keys().cloned().collect())
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let id = self.lock().id(name)?;
+        let id = lock(&self.0).id(name)?;
         Ok(Arc::new(CrashFile(self.clone(), id)))
     }
 
     fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn DiskFile>> {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.0);
         inner.step()?;
         let bytes = vec![0; len as usize];
         inner.inodes.push(Inode { durable: bytes.clone(), current: bytes, unsynced: vec![] });
@@ -143,7 +140,7 @@ impl Disk for CrashDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.0);
         let id = inner.id(from)?;
         inner.step()?;
         inner.names.remove(from);
@@ -152,7 +149,7 @@ impl Disk for CrashDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.0);
         inner.id(name)?;
         inner.step()?;
         inner.names.remove(name);
@@ -160,7 +157,7 @@ impl Disk for CrashDisk {
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.0);
         inner.step()?;
         inner.durable_names = inner.names.clone();
         Ok(())
@@ -177,11 +174,11 @@ impl Disk for CrashDisk {
 
 impl DiskFile for CrashFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.lock().inodes[self.1].current.len() as u64)
+        Ok(lock(&self.0.0).inodes[self.1].current.len() as u64)
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        let inner = self.0.lock();
+        let inner = lock(&self.0.0);
         let start = offset as usize;
         let bytes = inner.inodes[self.1].current.get(start..start + buf.len());
         buf.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
@@ -189,7 +186,7 @@ impl DiskFile for CrashFile {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        let mut inner = self.0.lock();
+        let mut inner = lock(&self.0.0);
         inner.step()?;
         let inode = &mut inner.inodes[self.1];
         let (start, end) = (offset as usize, offset as usize + buf.len());
@@ -202,12 +199,12 @@ impl DiskFile for CrashFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.lock().inodes[self.1].current.resize(len as usize, 0);
+        lock(&self.0.0).inodes[self.1].current.resize(len as usize, 0);
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut inner = self.0.lock();
+        let mut inner = lock(&self.0.0);
         inner.step()?;
         inner.syncs += 1;
         let inode = &mut inner.inodes[self.1];

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::{Disk, DiskFile, DiskUsage};
+use net_types::lock;
 
 /// Files in memory. Clones share the files.
 #[derive(Clone, Debug, Default)]
@@ -17,11 +18,6 @@ pub struct MemoryDisk {
 
 #[derive(Debug)]
 struct MemoryFile(Mutex<Vec<u8>>);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while it holds one of these locks, so the content is whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn not_found(name: &str) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("no file {name}"))

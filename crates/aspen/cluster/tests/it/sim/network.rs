@@ -7,14 +7,14 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aspen_api::service;
 use aspen_cluster::{ClusterNode, Transport, TransportError, TransportFuture};
 use bytes::Bytes;
 use net_sim::{SimRng, Trace};
-use net_types::PeerAddr;
+use net_types::{PeerAddr, lock};
 use net_wire::Class;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -129,42 +129,37 @@ impl SimNet {
         net
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A task that panicked fails the run by what it did not do.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Records an event of the run.
     pub(crate) fn record(&self, event: std::fmt::Arguments<'_>) {
         let now = world_time(self.origin);
-        self.lock().trace.record(now, event);
+        lock(&self.inner).trace.record(now, event);
     }
 
     /// What was recorded so far.
     pub(crate) fn take_trace(&self) -> Trace {
-        std::mem::take(&mut self.lock().trace)
+        std::mem::take(&mut lock(&self.inner).trace)
     }
 
     pub(crate) fn set_weather(&self, weather: Weather) {
-        self.lock().weather = weather;
+        lock(&self.inner).weather = weather;
     }
 
     pub(crate) fn cut(&self, from: HostId, to: HostId) {
-        self.lock().cut.insert((from, to));
+        lock(&self.inner).cut.insert((from, to));
     }
 
     pub(crate) fn heal(&self) {
-        self.lock().cut.clear();
+        lock(&self.inner).cut.clear();
     }
 
     /// All nodes that were ever started.
     pub(crate) fn nodes(&self) -> Vec<HostId> {
-        self.lock().incarnations.keys().copied().collect()
+        lock(&self.inner).incarnations.keys().copied().collect()
     }
 
     /// A node's end of the network, for its next incarnation. Those before it are cut off.
     pub(crate) fn end(&self, own: HostId) -> Arc<dyn Transport> {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         let incarnation = inner.incarnations.entry(own).or_default();
         *incarnation += 1;
         Arc::new(End { net: self.clone(), own, incarnation: *incarnation })
@@ -172,18 +167,18 @@ impl SimNet {
 
     /// Lets a node receive.
     pub(crate) fn attach(&self, own: HostId, node: &ClusterNode) {
-        self.lock().nodes.insert(own, node.clone());
+        lock(&self.inner).nodes.insert(own, node.clone());
     }
 
     /// Takes a node off, at once and both ways.
     pub(crate) fn detach(&self, own: HostId) {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         inner.nodes.remove(&own);
         *inner.incarnations.entry(own).or_default() += 1;
     }
 
     fn incarnation(&self, host: HostId) -> u64 {
-        self.lock().incarnations.get(&host).copied().unwrap_or(0)
+        lock(&self.inner).incarnations.get(&host).copied().unwrap_or(0)
     }
 
     /// Asks `to` and waits for its answer, at most `deadline`.
@@ -204,7 +199,7 @@ impl SimNet {
             Err(_) => return Err(TransportError::Timeout),
         }
         let is_noticed = {
-            let mut inner = self.lock();
+            let mut inner = lock(&self.inner);
             let is_down = inner.cut.contains(&(from, to)) || !inner.nodes.contains_key(&to);
             is_down && inner.rng.chance(500_000)
         };
@@ -218,7 +213,7 @@ impl SimNet {
 
     fn send(&self, from: HostId, to: HostId, message: Message) {
         let now = Instant::now();
-        let mut guard = self.lock();
+        let mut guard = lock(&self.inner);
         let inner = &mut *guard;
         if inner.cut.contains(&(from, to)) {
             return;
@@ -258,10 +253,10 @@ impl SimNet {
 
     async fn deliver_all(self) {
         loop {
-            let next = self.lock().in_flight.peek().map(|Reverse(first)| first.at);
+            let next = lock(&self.inner).in_flight.peek().map(|Reverse(first)| first.at);
             match next {
                 Some(at) if at <= Instant::now() => {
-                    let first = self.lock().in_flight.pop();
+                    let first = lock(&self.inner).in_flight.pop();
                     if let Some(Reverse(first)) = first {
                         self.deliver(first);
                     }
@@ -278,7 +273,7 @@ impl SimNet {
 
     fn deliver(&self, InFlight { from, to, message, .. }: InFlight) {
         let node = {
-            let inner = self.lock();
+            let inner = lock(&self.inner);
             if inner.cut.contains(&(from, to)) {
                 return;
             }

@@ -1,4 +1,8 @@
-//! The endpoint of a node: every session, handshake and path behind one UDP port, without I/O.
+//! A node of the mesh without I/O: the endpoint, with every session, handshake and path behind one
+//! UDP port, and the table of protocols that use them.
+//!
+//! A [`Mesh`] is an endpoint and its [`Protocols`]. It takes the same inputs as the endpoint and gives
+//! each message and event to the [`Protocol`] of its subprotocol number.
 //!
 //! An [`Endpoint`] takes datagrams ([`Endpoint::handle_datagram`]), the passing of time
 //! ([`Endpoint::handle_timeout`]) and requests to dial, send and close; it gives datagrams
@@ -15,8 +19,10 @@ mod config;
 mod dial;
 mod endpoint;
 mod event;
+mod mesh;
 mod pacer;
 mod peers;
+mod protocol;
 mod sessions;
 mod timers;
 mod transmit;
@@ -25,9 +31,11 @@ pub use config::{ConfigError, EndpointConfig, PeerPolicy};
 pub use dial::DialError;
 pub use endpoint::Endpoint;
 pub use event::{Event, PeerStatus, Population};
+pub use mesh::{Entry, Mesh, Protocols};
+pub use protocol::{Cx, Message, PeerEvent, Protocol, StreamRef};
 pub use transmit::Transmit;
 
 pub use net_session::{
     Class, CloseCause, CloseReason, Counters, DropReason, Event as SessionEvent, OpenError,
-    ResetReason, SendError, Stats, StreamConfig, StreamMode, Subprotocol,
+    ResetReason, SendError, Stats, StreamConfig, StreamEvent, StreamMode, Subprotocol,
 };

@@ -22,6 +22,29 @@ pub enum CloseCause {
     Exhausted,
 }
 
+/// What happened to a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamEvent {
+    /// The peer opened it.
+    Opened {
+        /// Its delivery.
+        mode: StreamMode,
+    },
+    /// Everything the peer sent on it has been delivered.
+    Finished,
+    /// Everything sent on it, its end included, has been acknowledged.
+    Flushed,
+    /// It refused a message and has room again.
+    Writable,
+    /// It ended by force.
+    Reset {
+        /// Why.
+        reason: ResetReason,
+        /// Whether the peer did it.
+        by_peer: bool,
+    },
+}
+
 /// Something the owner of a session must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -40,38 +63,14 @@ pub enum Event {
         /// Bytes to hand to [`crate::Session::consume`] once the application has taken it.
         credit: u32,
     },
-    /// The peer opened a stream.
-    StreamOpened {
+    /// Something happened to a stream.
+    Stream {
         /// The stream.
         stream_id: StreamId,
-        /// Its delivery.
-        mode: StreamMode,
         /// Who handles it.
         subprotocol: Subprotocol,
-    },
-    /// Everything the peer sent on the stream has been delivered.
-    StreamFinished {
-        /// The stream.
-        stream_id: StreamId,
-    },
-    /// Everything sent on the stream, its end included, has been acknowledged.
-    StreamFlushed {
-        /// The stream.
-        stream_id: StreamId,
-    },
-    /// The stream ended by force.
-    StreamReset {
-        /// The stream.
-        stream_id: StreamId,
-        /// Why.
-        reason: ResetReason,
-        /// Whether the peer did it.
-        by_peer: bool,
-    },
-    /// A stream that refused a message has room again.
-    Writable {
-        /// The stream.
-        stream_id: StreamId,
+        /// What happened.
+        event: StreamEvent,
     },
     /// The session is over; nothing follows.
     Closed {

@@ -34,7 +34,7 @@ mod streams;
 mod timer;
 
 pub use counters::{Counters, DropReason};
-pub use event::{CloseCause, Context, Event};
+pub use event::{CloseCause, Context, Event, StreamEvent};
 pub use session::{Outgoing, Path, Phase, SendError, Session, SessionParams, Stats};
 pub use stream::{OpenError, StreamConfig};
 pub use timer::Timer;

@@ -217,7 +217,7 @@ impl Session {
         self.acks.apply(&mut self.timers, now, ack);
     }
 
-    /// Ends the sending half after everything queued; [`Event::StreamFlushed`] follows.
+    /// Ends the sending half after everything queued; [`StreamEvent::Flushed`] follows.
     pub fn finish_stream(&mut self, id: StreamId) {
         self.streams.finish(id);
     }

@@ -28,7 +28,7 @@ use crate::acks::AckRequest;
 use crate::reassembly::Counted;
 use crate::recv::RecvStream;
 use crate::send::{QueueError, SendStream};
-use crate::{Context, Event, OpenError, SendError, StreamConfig};
+use crate::{Context, Event, OpenError, SendError, StreamConfig, StreamEvent};
 use ended::EndedStreams;
 pub(crate) use ended::{GONE, gone};
 pub(crate) use receive::Replies;
@@ -66,6 +66,12 @@ struct Stream {
 }
 
 impl Stream {
+    /// What tells the session's owner of it.
+    fn event(&self, event: StreamEvent) -> Event {
+        let subprotocol = self.send.config.subprotocol;
+        Event::Stream { stream_id: self.id, subprotocol, event }
+    }
+
     fn new(id: StreamId, config: StreamConfig, is_ours: bool) -> Self {
         Self {
             id,
@@ -328,10 +334,11 @@ impl Streams {
         reason: ResetReason,
         by_peer: bool,
     ) -> Option<StreamReset> {
-        let stream_id = self.get(slot)?.id;
+        let stream = self.get(slot)?;
+        let (stream_id, event) = (stream.id, stream.event(StreamEvent::Reset { reason, by_peer }));
         self.remove(slot, gone(stream_id));
         ctx.counters.stream_reset(reason);
-        ctx.events.push_back(Event::StreamReset { stream_id, reason, by_peer });
+        ctx.events.push_back(event);
         self.tell_writable(ctx);
         Some(StreamReset { stream_id, reason })
     }
@@ -391,7 +398,7 @@ impl Streams {
             && has_queue_room
         {
             stream.send.was_refused = false;
-            ctx.events.push_back(Event::Writable { stream_id: stream.id });
+            ctx.events.push_back(stream.event(StreamEvent::Writable));
         }
     }
 

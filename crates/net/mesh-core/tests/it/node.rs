@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use net_crypto::{EntityKeypair, MeshSecret, Seeded};
 use net_mesh_core::{
-    Counters, DropReason, Endpoint, EndpointConfig, Event, SessionEvent, StreamConfig,
+    Counters, DropReason, Endpoint, EndpointConfig, Event, SessionEvent, StreamConfig, StreamEvent,
+    Subprotocol,
 };
 use net_sim::{Host, Transmit};
 use net_types::{Instant, NodeId, PeerAddr, SessionId, StreamId};
@@ -56,6 +57,11 @@ pub(crate) struct SimNode {
 
 pub(crate) fn addr(i: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, i], 4_000))
+}
+
+/// What is reported of a stream that was opened with the default subprotocol.
+pub(crate) fn of_stream(stream_id: StreamId, event: StreamEvent) -> SessionEvent {
+    SessionEvent::Stream { stream_id, subprotocol: Subprotocol::EVENTS, event }
 }
 
 pub(crate) fn keys(i: u8) -> EntityKeypair {
@@ -180,7 +186,7 @@ impl SimNode {
                 } => self.on_message(now, session, stream_id, message, credit),
                 Event::Session {
                     session,
-                    event: SessionEvent::StreamFinished { stream_id },
+                    event: SessionEvent::Stream { stream_id, event: StreamEvent::Finished, .. },
                     ..
                 } if self.finishes_in_return => {
                     self.events.push(event);

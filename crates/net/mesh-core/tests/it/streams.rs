@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use net_mesh_core::{
-    Class, DropReason, OpenError, ResetReason, SendError, SessionEvent, StreamConfig,
+    Class, DropReason, OpenError, ResetReason, SendError, SessionEvent, StreamConfig, StreamEvent,
 };
 use net_sim::{HostId, LinkConfig, SimRng};
 use net_types::StreamId;
@@ -11,6 +11,7 @@ use net_types::limits::{
     MAX_STREAM_QUEUE_PACKETS, MAX_STREAM_WINDOW_BYTES, MAX_STREAMS,
 };
 
+use crate::node::of_stream;
 use crate::world::{
     A, B, Net, act, agree, assert_quiet, assert_same_messages, bad_link, connected,
     fire_and_forget, message, messages, millis, node, ordered, reliable, run_until_received, secs,
@@ -22,9 +23,9 @@ fn has_event(net: &Net, id: HostId, event: &SessionEvent) -> bool {
 
 fn resets(net: &Net, id: HostId) -> Vec<(StreamId, ResetReason, bool)> {
     let one = |e: &SessionEvent| match e {
-        SessionEvent::StreamReset { stream_id, reason, by_peer } => {
-            Some((*stream_id, *reason, *by_peer))
-        }
+        SessionEvent::Stream {
+            stream_id, event: StreamEvent::Reset { reason, by_peer }, ..
+        } => Some((*stream_id, *reason, *by_peer)),
         _ => None,
     };
     node(net, id).session_events().filter_map(one).collect()
@@ -81,8 +82,8 @@ fn a_finished_half_leaves_the_other_one_usable() {
         let stream = act(&mut net, A, |n, now| n.send_all(now, 2, ordered(1 << 16), &question));
         finish(&mut net, A, stream);
         assert_eq!(send(&mut net, A, stream, &question[0]), Err(SendError::StreamClosed));
-        let finished = SessionEvent::StreamFinished { stream_id: stream };
-        let flushed = SessionEvent::StreamFlushed { stream_id: stream };
+        let finished = of_stream(stream, StreamEvent::Finished);
+        let flushed = of_stream(stream, StreamEvent::Flushed);
         net.run_until(secs(10), |net| has_event(net, B, &finished)).unwrap();
         net.run_until(secs(10), |net| has_event(net, A, &flushed)).unwrap();
         net.run_for(secs(2)).unwrap();
@@ -197,7 +198,7 @@ fn the_last_acknowledgement_may_be_lost_and_is_repeated() {
         let stream = act(&mut net, A, |n, now| n.send_all(now, 2, reliable(1 << 16), &sent));
         finish(&mut net, A, stream);
         // B gets the end, ends its own half and then cannot tell that it got everything.
-        let finished = SessionEvent::StreamFinished { stream_id: stream };
+        let finished = of_stream(stream, StreamEvent::Finished);
         net.run_until(secs(1), |net| has_event(net, A, &finished)).unwrap();
         let (a, b) = (net.addr(A), net.addr(B));
         net.network().cut_one_way(a, b);
@@ -205,7 +206,9 @@ fn the_last_acknowledgement_may_be_lost_and_is_repeated() {
         net.network().heal_all();
         net.run_for(secs(4)).unwrap();
         assert_quiet(&net);
-        let opened = |e: &&SessionEvent| matches!(e, SessionEvent::StreamOpened { .. });
+        let opened = |e: &&SessionEvent| {
+            matches!(e, SessionEvent::Stream { event: StreamEvent::Opened { .. }, .. })
+        };
         assert_eq!(node(&net, B).session_events().filter(opened).count(), 1);
         assert_same_messages(&sent, &node(&net, B).messages, true);
     });
@@ -347,7 +350,7 @@ fn a_full_queue_refuses_and_tells_when_there_is_room() {
         let stream = act(&mut net, A, |n, now| n.send_all(now, 2, ordered(1 << 20), &[]));
         let m = message(seed, 1_100);
         let mut sent = 0;
-        let writable = SessionEvent::Writable { stream_id: stream };
+        let writable = of_stream(stream, StreamEvent::Writable);
         for _ in 0..3 {
             while send(&mut net, A, stream, &m).is_ok() {
                 sent += 1;
@@ -379,7 +382,7 @@ fn a_stream_refused_for_the_sake_of_others_is_told_too() {
         }
         assert_eq!(queued, MAX_SESSION_QUEUE_BYTES / MAX_MESSAGE_BYTES);
         assert_eq!(send(&mut net, A, other, &small), Err(SendError::Backpressure));
-        let writable = SessionEvent::Writable { stream_id: other };
+        let writable = of_stream(other, StreamEvent::Writable);
         net.run_until(secs(60), |net| has_event(net, A, &writable)).unwrap();
         assert!(send(&mut net, A, other, &small).is_ok());
         // A reset makes room as well.

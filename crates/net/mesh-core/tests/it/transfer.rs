@@ -1,11 +1,11 @@
 //! Messages arrive whole and once, whatever the network does.
 
 use bytes::Bytes;
-use net_mesh_core::{DropReason, SessionEvent, StreamConfig};
+use net_mesh_core::{DropReason, SessionEvent, StreamConfig, StreamEvent};
 use net_sim::LinkConfig;
 use net_types::limits::{MAX_MESSAGE_BYTES, MAX_STREAM_WINDOW_BYTES};
 
-use crate::node::SimNode;
+use crate::node::{SimNode, of_stream};
 use crate::world::{
     A, B, Net, act, assert_quiet, assert_same_messages, bad_link, connected, fire_and_forget,
     message, messages, millis, node, ordered, reliable, run_until_received, secs,
@@ -22,7 +22,7 @@ fn mixed_messages_arrive_byte_exact_and_in_order_at_ten_percent_loss() {
             n.endpoint.finish_stream(now, session, stream);
             stream
         });
-        let flushed = SessionEvent::StreamFlushed { stream_id: stream };
+        let flushed = of_stream(stream, StreamEvent::Flushed);
         net.run_until(secs(300), |net| node(net, A).session_events().any(|e| *e == flushed))
             .unwrap();
         net.run_for(secs(20)).unwrap();
@@ -358,7 +358,7 @@ fn fire_and_forget_loses_but_never_repeats_and_leaks_no_credit() {
         unique.dedup();
         assert_eq!(unique.len(), got.len(), "a message came twice");
         assert!(unique.iter().all(|m| sent.contains(m)));
-        let flushed = SessionEvent::StreamFlushed { stream_id: stream };
+        let flushed = of_stream(stream, StreamEvent::Flushed);
         assert!(node(&net, A).session_events().any(|e| *e == flushed));
         net.run_for(secs(15)).unwrap();
         assert_quiet(&net);
@@ -403,8 +403,12 @@ fn give_up_resets_the_stream_and_spares_the_session() {
         });
         // Data vanishes, everything else works: ten timeouts later the stream fails.
         net.network().cut_one_way(a, b);
-        let gave_up =
-            |e: &SessionEvent| matches!(e, SessionEvent::StreamReset { by_peer, .. } if !by_peer);
+        let gave_up = |e: &SessionEvent| {
+            matches!(
+                e,
+                SessionEvent::Stream { event: StreamEvent::Reset { by_peer: false, .. }, .. }
+            )
+        };
         net.run_until(secs(14), |net| node(net, A).session_events().any(gave_up)).unwrap();
         let since = net.now().as_nanos() / 1_000_000_000;
         assert!(since >= 5, "gave up after {since} s");

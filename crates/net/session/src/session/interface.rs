@@ -65,7 +65,7 @@ pub enum Phase {
 /// Why a message was not taken for sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SendError {
-    /// The queue is full; [`crate::Event::Writable`] follows.
+    /// The queue is full; [`crate::StreamEvent::Writable`] follows.
     #[error("the stream's queue is full")]
     Backpressure,
     /// The message is longer than a message may be.

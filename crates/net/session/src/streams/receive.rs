@@ -10,7 +10,7 @@ use super::{Stream, Streams, gone, is_dynamic};
 use crate::acks::AckRequest;
 use crate::recv::{Accepted, Arrival, Losses, Need, Order};
 use crate::rtt::Rtt;
-use crate::{Context, DropReason, Event, StreamConfig};
+use crate::{Context, DropReason, Event, StreamConfig, StreamEvent};
 
 /// What the session sends, sooner or later, because of what came on streams.
 #[derive(Debug, Default)]
@@ -238,7 +238,7 @@ impl Streams {
         });
         if stream.recv.is_finished() && !stream.is_finish_reported {
             stream.is_finish_reported = true;
-            events.push_back(Event::StreamFinished { stream_id });
+            events.push_back(stream.event(StreamEvent::Finished));
         }
         let is_reliable = stream.recv.mode().is_reliable;
         if !is_reliable {
@@ -325,6 +325,11 @@ impl Streams {
     ) -> Option<usize> {
         let stream_id = header.stream_id;
         if let Some(slot) = self.find(stream_id) {
+            // A stream keeps the protocol that it was opened for.
+            if self.get(slot)?.send.config.subprotocol != subprotocol {
+                ctx.counters.dropped(DropReason::Malformed);
+                return None;
+            }
             return Some(slot);
         }
         replies.final_window = self.ended_window(stream_id, header.sequence);
@@ -348,7 +353,8 @@ impl Streams {
             replies.refusal = Some(StreamReset { stream_id, reason: ResetReason::TooMany });
         } else {
             let mode = open.mode;
-            ctx.events.push_back(Event::StreamOpened { stream_id, mode, subprotocol });
+            let event = StreamEvent::Opened { mode };
+            ctx.events.push_back(Event::Stream { stream_id, subprotocol, event });
         }
         slot
     }

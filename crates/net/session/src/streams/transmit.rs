@@ -8,7 +8,7 @@ use net_wire::{Flags, Header, Nack, ResetReason, StreamOpen, StreamReset, Stream
 
 use super::{GONE, Stream, Streams};
 use crate::send::{Acked, Arrived, Body, LostPackets, Resend};
-use crate::{Context, DropReason, Event};
+use crate::{Context, DropReason, StreamEvent};
 
 /// A packet that was taken for sending.
 #[derive(Debug)]
@@ -73,10 +73,9 @@ impl Streams {
         if !acked.is_progress {
             return None;
         }
-        let stream_id = stream.id;
         if stream.send.is_flushed() && !stream.is_flush_reported {
             stream.is_flush_reported = true;
-            ctx.events.push_back(Event::StreamFlushed { stream_id });
+            ctx.events.push_back(stream.event(StreamEvent::Flushed));
         }
         // The grant that would release it may get lost; the timer asks again.
         let is_blocked = stream.send.is_blocked();

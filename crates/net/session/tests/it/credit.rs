@@ -1,8 +1,8 @@
 //! A sender waits for a reader, asks again for a grant that was lost, and says when there is room.
 
-use net_session::{Event, SendError, StreamConfig, Timer};
+use net_session::{SendError, StreamConfig, StreamEvent, Timer};
 
-use crate::pair::{A, B, Link, Pair, is_data, messages, millis, secs};
+use crate::pair::{A, B, Link, Pair, is_data, messages, millis, of_stream, secs};
 
 const WINDOW: u32 = 10_000;
 
@@ -79,7 +79,7 @@ fn a_full_queue_refuses_and_says_when_there_is_room() {
     let again = pair.act(A, |s, _| s.send(id, many[0].clone()));
     assert_eq!(again, Err(SendError::Backpressure));
     pair.run_for(secs(1));
-    let is_told = |p: &Pair| p[A].events.contains(&Event::Writable { stream_id: id });
+    let is_told = |p: &Pair| p[A].events.contains(&of_stream(id, StreamEvent::Writable));
     assert!(!is_told(&pair));
     pair[B].is_reading = true;
     pair.read(B);

@@ -11,12 +11,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use net_crypto::{EntityKeypair, Initiator, MeshSecret, Responder, Seeded, Suite};
 use net_session::{
-    Context, Counters, Event, Path, Phase, Session, SessionParams, StreamConfig, StreamMode, Timer,
+    Context, Counters, Event, Path, Phase, Session, SessionParams, StreamConfig, StreamEvent,
+    StreamMode, Timer,
 };
 use net_sim::SimRng;
 use net_types::limits::HEARTBEAT_INTERVAL;
 use net_types::{Instant, SessionId, StreamId};
-use net_wire::{Flags, Header, Kind};
+use net_wire::{Flags, Header, Kind, Subprotocol};
 
 /// The initiator and the responder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -107,6 +108,11 @@ impl Sent {
     pub(crate) fn is_data(&self) -> bool {
         is_data(&self.header)
     }
+}
+
+/// What is reported of a stream that was opened with the default subprotocol.
+pub(crate) fn of_stream(stream_id: StreamId, event: StreamEvent) -> Event {
+    Event::Stream { stream_id, subprotocol: Subprotocol::EVENTS, event }
 }
 
 pub(crate) fn is_data(header: &Header) -> bool {

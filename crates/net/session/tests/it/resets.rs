@@ -1,9 +1,9 @@
 //! A stream that ends by force is gone on both sides, whatever is lost.
 
-use net_session::{Event, ResetReason, StreamConfig, Timer};
+use net_session::{Event, ResetReason, StreamConfig, StreamEvent, Timer};
 use net_wire::{Flags, Header, Subprotocol};
 
-use crate::pair::{A, B, Link, Pair, messages, millis, secs};
+use crate::pair::{A, B, Link, Pair, messages, millis, of_stream, secs};
 
 fn is_reset(header: &Header) -> bool {
     header.flags.contains(Flags::CONTROL) && header.subprotocol == Subprotocol::STREAM_RESET
@@ -28,7 +28,7 @@ fn both_sides_hear_of_a_reset_and_what_was_under_way_is_forgotten() {
     assert_eq!(pair[A].session.stats().in_flight_packets, 0);
     pair.run_for(secs(1));
     for (who, by_peer) in [(A, false), (B, true)] {
-        let event = Event::StreamReset { stream_id: id, reason: ResetReason::Closed, by_peer };
+        let event = of_stream(id, StreamEvent::Reset { reason: ResetReason::Closed, by_peer });
         assert_eq!(pair[who].events.iter().filter(|e| **e == event).count(), 1);
         assert_eq!(pair[who].counters.stream_resets(ResetReason::Closed), 1);
         assert_eq!(pair[who].session.stats().streams, 0);

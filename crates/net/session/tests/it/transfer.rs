@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use net_session::{Event, StreamConfig, StreamMode};
+use net_session::{Event, StreamConfig, StreamEvent, StreamMode};
 
 use crate::pair::{A, B, Link, Pair, config, messages, millis, secs};
 
@@ -72,7 +72,12 @@ fn short_messages_share_packets_and_acknowledgements_ride_on_answers() {
     pair.send(A, id, &messages(20, 32));
     pair.run_until_received(B, id, 20);
     assert_eq!(pair[A].data_sent(), 1);
-    assert!(pair[B].events.iter().any(|e| matches!(e, Event::StreamOpened { .. })));
+    assert!(
+        pair[B]
+            .events
+            .iter()
+            .any(|e| matches!(e, Event::Stream { event: StreamEvent::Opened { .. }, .. }))
+    );
     // The answer leaves before the acknowledgement is due by itself.
     pair.send(B, id, &messages(1, 32));
     pair.run_until("the request is acknowledged", |p| p[A].session.stats().in_flight_packets == 0);

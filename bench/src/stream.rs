@@ -70,7 +70,7 @@ async fn transfer(node: &MeshNode, peer: NodeId, time: Duration) -> (u64, f64) {
 
 /// Reads every stream that is opened and confirms each message.
 fn spawn_reader(node: &MeshNode) {
-    let mut listener = node.listen(BULK);
+    let mut listener = node.listen(BULK).unwrap();
     tokio::spawn(async move {
         while let Some(mut stream) = listener.accept().await {
             tokio::spawn(async move {

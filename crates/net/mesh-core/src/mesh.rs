@@ -4,8 +4,8 @@
 //! protocol of the stream's number, what happens to a peer to every protocol. A number that is not
 //! in the table is refused: its messages are dropped and counted, its streams reset.
 //!
-//! Invariants: no number belongs to two protocols; between two calls of the driver no credit is
-//! held back and no event of the endpoint is left.
+//! Invariants: a number belongs to one protocol; between two calls of the driver no credit is held
+//! back and no event of the endpoint is left.
 
 use core::any::Any;
 use core::marker::PhantomData;
@@ -32,40 +32,30 @@ impl<P> Clone for Entry<P> {
 
 impl<P> Copy for Entry<P> {}
 
-/// The protocols of a node.
+/// The protocols of a node, by number. Where ranges overlap, the number belongs to the protocol that
+/// was added first.
 #[derive(Default)]
 pub struct Protocols {
     entries: Vec<Box<dyn Protocol>>,
-    numbers: Vec<(RangeInclusive<u16>, usize)>,
+    numbers: Vec<(RangeInclusive<Subprotocol>, usize)>,
 }
 
 impl Protocols {
     /// Adds a protocol under ranges of numbers. One without numbers hears of peers only.
-    ///
-    /// # Panics
-    ///
-    /// When another protocol has one of the numbers.
     pub fn add<P: Protocol>(
         &mut self,
         numbers: impl IntoIterator<Item = RangeInclusive<Subprotocol>>,
         protocol: P,
     ) -> Entry<P> {
         let index = self.entries.len();
-        for range in numbers {
-            let range = range.start().0..=range.end().0;
-            let is_apart = |(other, _): &(RangeInclusive<u16>, usize)| {
-                other.end() < range.start() || range.end() < other.start()
-            };
-            assert!(self.numbers.iter().all(is_apart), "{range:x?} overlaps another protocol's");
-            self.numbers.push((range, index));
-        }
+        self.numbers.extend(numbers.into_iter().map(|range| (range, index)));
         self.entries.push(Box::new(protocol));
         Entry(index, PhantomData)
     }
 
     #[inline]
     fn find(&self, number: Subprotocol) -> Option<usize> {
-        self.numbers.iter().find(|(range, _)| range.contains(&number.0)).map(|(_, index)| *index)
+        self.numbers.iter().find(|(range, _)| range.contains(&number)).map(|(_, index)| *index)
     }
 }
 
@@ -100,6 +90,11 @@ impl Mesh {
     pub fn get<P: Protocol>(&self, entry: Entry<P>) -> &P {
         let protocol: &dyn Any = self.protocols.entries[entry.0].as_ref();
         protocol.downcast_ref().expect("an entry has the type of its protocol")
+    }
+
+    /// Whether a number belongs to the protocol.
+    pub fn has<P>(&self, entry: Entry<P>, number: Subprotocol) -> bool {
+        self.protocols.find(number) == Some(entry.0)
     }
 
     /// Acts on a protocol from outside.

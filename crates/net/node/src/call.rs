@@ -3,16 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use net_mesh_core::SendError;
-use net_rpc::{
-    CallOptions, FrameWriter, Request, RequestInfo, RpcError, RpcReply, ServiceName, rpc_stream,
-};
-use net_types::limits::MAX_UNARY_BODY_BYTES;
+use net_rpc::{CallOptions, CallResult, Outgoing, RpcError, RpcReply, ServiceName};
 use net_types::{CallId, NodeId};
 use tokio::sync::oneshot;
 
 use crate::shared::Shared;
-use crate::state::{CallResult, Caller, FRAME_ROOM, OWN_SESSION};
+use crate::state::Tell;
 use crate::{ConnectError, MeshNode};
 
 /// Cancels its call when dropped before the reply.
@@ -26,25 +22,23 @@ impl Drop for OpenCall<'_> {
     fn drop(&mut self) {
         if !self.is_done {
             let now = self.shared.now();
-            self.shared.lock().cancel_call(now, self.call);
+            let mut core = self.shared.lock();
+            let is_cancelled = core.rpc(now, |rpc, cx| {
+                let is_cancelled = rpc.cancel(cx, self.call);
+                if is_cancelled {
+                    rpc.count_error(&RpcError::Cancelled);
+                }
+                is_cancelled
+            });
+            if is_cancelled {
+                core.wake();
+            }
         }
     }
 }
 
 /// A call under way and what cancels it.
 type Started<'a> = (oneshot::Receiver<CallResult>, OpenCall<'a>);
-
-/// A request that does not leave this node.
-fn own_request(info: &RequestInfo, body: &Bytes, options: &CallOptions) -> Request {
-    let headers = options.headers.iter();
-    Request {
-        service: info.service,
-        budget_ms: info.budget_ms,
-        codec: info.codec,
-        headers: headers.map(|(name, value)| (name.clone(), value.clone().into())).collect(),
-        body: body.clone(),
-    }
-}
 
 /// A node and a peer: what a client of one service passes around.
 #[derive(Clone, Debug)]
@@ -77,11 +71,12 @@ impl MeshNode {
     }
 
     fn counted(&self, error: RpcError) -> RpcError {
-        self.shared.lock().counts.errors[error.kind_index()] += 1;
+        let now = self.shared.now();
+        self.shared.lock().rpc(now, |rpc, _| rpc.count_error(&error));
         error
     }
 
-    /// Starts a call; `None` when there is no session.
+    /// Opens a call and queues its request; `None` when there is no session.
     fn start(
         &self,
         peer: NodeId,
@@ -89,16 +84,14 @@ impl MeshNode {
         body: &Bytes,
         options: &CallOptions,
     ) -> Result<Option<Started<'_>>, RpcError> {
-        if body.len() > MAX_UNARY_BODY_BYTES {
-            let text = format!("a body of {} bytes; at most {MAX_UNARY_BODY_BYTES}", body.len());
-            return Err(RpcError::TooLarge(text));
-        }
-        let mut headers = Vec::new();
-        if !options.headers.is_empty() {
-            net_wire::rpc::encode_headers(&options.headers, &mut headers)
-                .map_err(|e| RpcError::TooLarge(e.to_string()))?;
-        }
-        self.start_call(peer, service, body, &headers, options)
+        let request = Outgoing::new(service, body, options)?;
+        let (tell, reply) = oneshot::channel();
+        let mut core = self.shared.lock();
+        let now = core.call_time(|| self.shared.now());
+        let call = core.rpc(now, |rpc, cx| rpc.call(cx, peer, &request, Tell(tell)))?;
+        let Some(call) = call else { return Ok(None) };
+        core.wake();
+        Ok(Some((reply, OpenCall { shared: &self.shared, call, is_done: false })))
     }
 
     async fn connect_and_start(
@@ -123,60 +116,6 @@ impl MeshNode {
             Ok(Err(error)) => Err(RpcError::NoRoute(error.to_string())),
             Ok(Ok(())) => Ok(time.saturating_sub(started.elapsed())),
         }
-    }
-
-    /// Registers a call and queues its request; `None` when there is no session.
-    fn start_call(
-        &self,
-        peer: NodeId,
-        service: &ServiceName,
-        body: &Bytes,
-        headers: &[u8],
-        options: &CallOptions,
-    ) -> Result<Option<Started<'_>>, RpcError> {
-        let mut guard = self.shared.lock();
-        let core = &mut *guard;
-        let own = (peer == core.endpoint.node_id()).then_some(OWN_SESSION);
-        let Some(session) = own.or_else(|| core.endpoint.live_session(peer)) else {
-            return Ok(None);
-        };
-        let now = core.call_time(|| self.shared.now());
-        let is_initiator = core.endpoint.is_initiator(session).unwrap_or_default();
-        let random = core.random();
-        let (tell, reply) = oneshot::channel();
-        let caller = Caller { started: now, tell };
-        let call = core
-            .calls
-            .open(random, session, options.class, now + options.deadline, caller)
-            .map_err(|_| RpcError::Backpressure)?;
-        core.counts.made += 1;
-        let budget_ms = u32::try_from(options.deadline.as_millis()).unwrap_or(u32::MAX);
-        let info = RequestInfo {
-            service: service.hash(),
-            budget_ms: budget_ms.max(1),
-            response_window: 0,
-            codec: options.codec,
-        };
-        let sent = if session == OWN_SESSION {
-            core.call_own(now, call, options.class, own_request(&info, body, options))
-        } else {
-            let writer = FrameWriter { origin: core.origin, call_id: call };
-            let stream = rpc_stream(options.class, is_initiator);
-            let len = FRAME_ROOM + headers.len() + body.len();
-            core.endpoint.send_with(now, session, stream, len, |out| {
-                writer.request(&info, headers, body, out);
-            })
-        };
-        if let Err(error) = sent {
-            core.calls.cancel(call);
-            return Err(match error {
-                SendError::Backpressure => RpcError::Backpressure,
-                SendError::TooLarge => RpcError::TooLarge(error.to_string()),
-                SendError::StreamClosed | SendError::SessionClosed => RpcError::Transport,
-            });
-        }
-        core.wake();
-        Ok(Some((reply, OpenCall { shared: &self.shared, call, is_done: false })))
     }
 
     /// This node and one of its peers.

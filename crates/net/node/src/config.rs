@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use net_mesh_core::{ConfigError, DialError, EndpointConfig};
+use net_mesh_core::{ConfigError, DialError, EndpointConfig, Protocols};
 use thiserror::Error;
 
 use crate::{EntityKeypair, MeshSecret};
@@ -16,13 +16,15 @@ pub struct MeshConfig {
     pub socket_buffer_bytes: usize,
     /// Identity, secrets and limits of the endpoint.
     pub endpoint: EndpointConfig,
+    /// Protocols beside calls and the streams of applications, which every node has.
+    pub protocols: Protocols,
 }
 
 impl MeshConfig {
     /// Defaults around an identity, a mesh secret and an address.
     pub fn new(identity: EntityKeypair, secret: MeshSecret, bind: SocketAddr) -> Self {
         let endpoint = EndpointConfig::new(identity, secret);
-        Self { bind, socket_buffer_bytes: 4 << 20, endpoint }
+        Self { bind, socket_buffer_bytes: 4 << 20, endpoint, protocols: Protocols::default() }
     }
 }
 

@@ -1,44 +1,28 @@
-//! The driver: the one task that moves datagrams, time and calls.
+//! The driver: the one task that moves datagrams and time.
+//!
+//! Invariants: it takes the lock for a bounded piece of work and never waits under it; what a turn
+//! leaves undone wakes it for the next one.
 
 use std::future::Future;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use net_mesh_core::Transmit;
-use net_rpc::{Admission, HandlerFuture, RpcContext, RpcFailure, Status};
 use net_types::Instant;
 use tokio::time::Sleep;
 
+use crate::handlers::Handlers;
 use crate::shared::Shared;
 use crate::socket::ReceiveBuffers;
-use crate::state::{InboxCall, ReplyTo};
 
 /// Receive batches handled before other tasks get their turn.
 const BATCHES_PER_TURN: usize = 8;
 /// Bytes collected for sending before the socket is called: few enough to be still in the
 /// processor's cache when the kernel copies them.
 const SEND_BATCH_BYTES: usize = 128 << 10;
-
-type Answer = Result<Bytes, RpcFailure>;
-
-/// A handler that has to be finished as a task.
-struct Unfinished {
-    call: InboxParts,
-    future: Pin<Box<dyn Future<Output = Answer> + Send>>,
-}
-
-/// What is left of an inbox call once its handler started.
-#[derive(Clone, Copy)]
-struct InboxParts {
-    to: ReplyTo,
-    service: net_types::ChannelHash,
-    budget: Duration,
-}
 
 pub(crate) struct Driver {
     shared: Arc<Shared>,
@@ -51,11 +35,7 @@ pub(crate) struct Driver {
     now: Instant,
     /// Index of the first batch in `transmits` that is not sent.
     unsent: usize,
-    inbox: Vec<InboxCall>,
-    answers: Vec<(ReplyTo, Answer)>,
-    unfinished: Vec<Unfinished>,
-    /// Handlers that may not go on; dropped when the lock is free, since that runs their code.
-    refused: Vec<Pin<Box<dyn Future<Output = Answer> + Send>>>,
+    handlers: Handlers,
     /// After errors of receiving.
     backoff: ReceiveBackoff,
 }
@@ -100,10 +80,7 @@ impl Driver {
             transmits: Vec::new(),
             now: Instant::ZERO,
             unsent: 0,
-            inbox: Vec::new(),
-            answers: Vec::new(),
-            unfinished: Vec::new(),
-            refused: Vec::new(),
+            handlers: Handlers::default(),
             backoff: ReceiveBackoff::default(),
         }
     }
@@ -118,10 +95,10 @@ impl Driver {
             let now = self.now;
             let mut core = self.shared.lock();
             let received = self.shared.socket.poll_receive(cx, &mut self.buffers, |from, bytes| {
-                core.endpoint.handle_datagram(now, from, bytes);
+                core.mesh.handle_datagram(now, from, bytes);
             });
-            core.process_events(now);
-            core.take_inbox(&mut self.inbox);
+            core.mesh.process(now);
+            self.handlers.take(&mut core, now);
             drop(core);
             match received {
                 Poll::Pending => {
@@ -149,88 +126,37 @@ impl Driver {
         Ok(true)
     }
 
-    /// Polls the handlers of arrived calls once, without holding the lock.
     fn run_handlers(&mut self) {
-        if self.inbox.is_empty() {
-            return;
+        if !self.handlers.is_idle() {
+            self.handlers.run();
+            self.now = self.shared.now();
         }
-        for call in self.inbox.drain(..) {
-            let InboxCall { session, peer, entity, call, class, handler, request } = call;
-            let budget = Duration::from_millis(request.budget_ms.into());
-            let to = ReplyTo { session, call, class };
-            let parts = InboxParts { to, service: request.service, budget };
-            let context =
-                RpcContext { peer, entity, budget, codec: request.codec, headers: request.headers };
-            let started = catch_unwind(AssertUnwindSafe(|| {
-                let mut answer = handler.handle(context, request.body);
-                if let HandlerFuture::Later(future) = &mut answer {
-                    let mut cx = Context::from_waker(Waker::noop());
-                    if let Poll::Ready(ready) = future.as_mut().poll(&mut cx) {
-                        answer = HandlerFuture::Ready(ready);
-                    }
-                }
-                answer
-            }));
-            match started {
-                Ok(HandlerFuture::Ready(answer)) => self.answers.push((to, answer)),
-                Ok(HandlerFuture::Later(future)) => {
-                    self.unfinished.push(Unfinished { call: parts, future });
-                }
-                Err(_) => {
-                    self.shared.lock().counts.handler_panics += 1;
-                    self.answers.push((to, Err(panicked())));
-                }
-            }
-        }
-        self.now = self.shared.now();
     }
 
     /// Writes answers, lets time pass and collects what must be sent.
     fn collect(&mut self) {
         let now = self.now;
         let mut core = self.shared.lock();
-        for (to, answer) in self.answers.drain(..) {
-            core.reply(now, to, answer);
-        }
-        for Unfinished { call, future } in self.unfinished.drain(..) {
-            let (session, id) = (call.to.session, call.to.call);
-            match core.services.begin(session, id, call.service) {
-                Admission::Run(()) => {
-                    let shared = self.shared.clone();
-                    let task = tokio::spawn(finish_later(shared, call, future));
-                    core.services.set_stop(session, id, move || task.abort());
-                }
-                Admission::Refuse(failure) => {
-                    core.reply(now, call.to, Err(failure));
-                    self.refused.push(future);
-                }
-                Admission::Ignore => self.refused.push(future),
+        self.handlers.settle(&self.shared, &mut core, now);
+        core.mesh.handle_timeout(now);
+        self.handlers.take(&mut core, now);
+        // What the socket refused goes first.
+        if self.unsent >= self.transmits.len() {
+            self.out.clear();
+            self.transmits.clear();
+            self.unsent = 0;
+            let max_segments = self.shared.socket.max_segments();
+            while self.out.len() < SEND_BATCH_BYTES {
+                let start = self.out.len();
+                let Some(sent) = core.mesh.poll_transmit(now, &mut self.out, max_segments) else {
+                    break;
+                };
+                self.transmits.push((sent, start));
             }
+            core.mesh.process(now);
         }
-        if core.endpoint.next_timeout().is_some_and(|at| at <= now) {
-            core.endpoint.handle_timeout(now);
-        }
-        core.expire_calls(now);
-        core.process_events(now);
-        core.take_inbox(&mut self.inbox);
-        if self.unsent < self.transmits.len() {
-            drop(core);
-            return self.refused.clear();
-        }
-        self.out.clear();
-        self.transmits.clear();
-        self.unsent = 0;
-        let max_segments = self.shared.socket.max_segments();
-        while self.out.len() < SEND_BATCH_BYTES {
-            let start = self.out.len();
-            let Some(sent) = core.endpoint.poll_transmit(now, &mut self.out, max_segments) else {
-                break;
-            };
-            self.transmits.push((sent, start));
-        }
-        core.process_events(now);
         drop(core);
-        self.refused.clear();
+        self.handlers.drop_refused();
     }
 
     /// Sends what was collected; `Pending` when the socket is full.
@@ -249,7 +175,7 @@ impl Driver {
 
     /// Registers for the next timeout; true when it has come already.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
-        let next = self.shared.lock().next_timeout();
+        let next = self.shared.lock().mesh.next_timeout();
         let Some(next) = next.into_iter().chain(self.backoff.until()).min() else { return false };
         let at = self.shared.to_tokio(next);
         // An alarm that is early only costs a look; moving it later on every packet costs more.
@@ -269,7 +195,7 @@ impl Driver {
             if let Poll::Ready(Err(e)) = sent {
                 return Err(e);
             }
-            if !self.inbox.is_empty() {
+            if !self.handlers.is_idle() {
                 self.run_handlers();
                 continue;
             }
@@ -312,43 +238,6 @@ fn is_fatal(error: &io::Error) -> bool {
     const EBADF: i32 = 9;
     const ENOTSOCK: i32 = 88;
     matches!(error.raw_os_error(), Some(EBADF | ENOTSOCK))
-}
-
-fn panicked() -> RpcFailure {
-    RpcFailure::new(Status::INTERNAL, "HandlerPanic", "the handler panicked")
-}
-
-async fn finish_later(
-    shared: Arc<Shared>,
-    call: InboxParts,
-    future: Pin<Box<dyn Future<Output = Answer> + Send>>,
-) {
-    let answer = match tokio::time::timeout(call.budget, CatchPanic(future)).await {
-        Ok(answer) => answer,
-        Err(_) => Some(Err(RpcFailure::new(Status::TIMEOUT, "timeout", "the budget ran out"))),
-    };
-    let now = shared.now();
-    let mut core = shared.lock();
-    let answer = answer.unwrap_or_else(|| {
-        core.counts.handler_panics += 1;
-        Err(panicked())
-    });
-    if core.services.finish(call.to.session, call.to.call) {
-        core.reply(now, call.to, answer);
-        core.wake();
-    }
-}
-
-/// A future whose panic, `None`, fails its call alone.
-struct CatchPanic(Pin<Box<dyn Future<Output = Answer> + Send>>);
-
-impl Future for CatchPanic {
-    type Output = Option<Answer>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Answer>> {
-        catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx).map(Some)))
-            .unwrap_or(Poll::Ready(None))
-    }
 }
 
 #[cfg(test)]

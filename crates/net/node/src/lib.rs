@@ -1,7 +1,8 @@
-//! The mesh node: the endpoint and the call tables driven by tokio, one UDP socket and one clock.
+//! The mesh node: a [`net_mesh_core::Mesh`] driven by tokio, one UDP socket and one clock.
 //!
-//! [`MeshNode`] is the public face. One task, the driver, owns the socket: in one turn it reads a
-//! batch of datagrams, lets the endpoint handle them, polls the handlers of arrived calls once,
+//! [`MeshNode`] is the public face of the protocols that every node has, calls and the streams of
+//! applications; others are added by [`MeshConfig::protocols`]. One task, the driver, owns the socket:
+//! in one turn it reads a batch of datagrams, lets the mesh handle them, polls the handlers of arrived calls once,
 //! and writes everything that came of it in one batch. Application calls only change state under a
 //! short lock and wake the driver, so concurrent calls leave together.
 //!
@@ -9,10 +10,11 @@
 
 mod call;
 mod config;
+mod dials;
 mod driver;
+mod handlers;
 mod metrics;
 mod node;
-mod replies;
 mod serve;
 mod shared;
 mod socket;
@@ -29,7 +31,8 @@ pub use stream_table::StreamError;
 
 pub use net_crypto::{EntityKeypair, MeshSecret};
 pub use net_mesh_core::{
-    Class, DialError, PeerPolicy, PeerStatus, StreamConfig, StreamMode, Subprotocol,
+    Class, Cx, DialError, Entry, Message, PeerEvent, PeerPolicy, PeerStatus, Protocol, Protocols,
+    ResetReason, StreamConfig, StreamEvent, StreamMode, StreamRef, Subprotocol,
 };
 pub use net_rpc::{
     CallOptions, Codec, HandlerFuture, RpcContext, RpcError, RpcFailure, RpcHandler, RpcReply,

@@ -29,7 +29,7 @@ impl MeshNode {
 }
 
 fn collect_packets(out: &mut Families, core: &Core) {
-    let c = core.endpoint.counters();
+    let c = core.mesh.endpoint().counters();
     let rows = [("in", c.packets_in), ("out", c.packets_out)];
     out.counters("net_packets_total", "Session packets.", "dir", rows);
     let rows = [("in", c.bytes_in), ("out", c.bytes_out)];
@@ -37,18 +37,18 @@ fn collect_packets(out: &mut Families, core: &Core) {
     let rows = [("nack", c.retransmits_nack), ("timeout", c.retransmits_timeout)];
     out.counters("net_retransmits_total", "Packets sent again.", "cause", rows);
     out.counter("net_ack_packets_total", "Bare acknowledgements.", c.ack_packets);
-    let rows = DropReason::ALL.iter().map(|r| (r.label(), core.drops(*r)));
+    let rows = DropReason::ALL.iter().map(|r| (r.label(), c.drops(*r)));
     out.counters("net_drops_total", "Packets and frames not used.", "reason", rows);
     // Unacknowledged packets are never given up for others; dashboards look for the name.
     out.counter("net_untracked_evictions_total", "Unacknowledged packets evicted.", 0);
 }
 
 fn collect_sessions(out: &mut Families, core: &Core, now: Instant) {
-    let c = core.endpoint.counters();
+    let c = core.mesh.endpoint().counters();
     let rows = [("ok", c.handshakes_ok), ("failed", c.handshakes_failed)];
     out.counters("net_handshakes_total", "Handshakes ended.", "result", rows);
-    let population = core.endpoint.population();
-    let live = core.endpoint.connected(now).count();
+    let population = core.mesh.endpoint().population();
+    let live = core.mesh.endpoint().connected(now).count();
     let draining = population.sessions.saturating_sub(live + population.provisional);
     let rows = [("live", live), ("draining", draining), ("provisional", population.provisional)];
     let rows = rows.map(|(state, count)| (state, count as f64));
@@ -60,7 +60,7 @@ fn collect_sessions(out: &mut Families, core: &Core, now: Instant) {
 
 fn collect_peers(out: &mut Families, core: &Core, now: Instant) {
     let peers: Vec<(NodeId, PeerStatus)> =
-        core.endpoint.connected(now).take(MAX_PEER_ROWS).collect();
+        core.mesh.endpoint().connected(now).take(MAX_PEER_ROWS).collect();
     let mut each = |name, help, of: fn(&PeerStatus) -> f64| {
         let rows = peers.iter().map(|(peer, status)| (peer.to_string(), of(status)));
         out.gauges(name, help, "peer", rows);
@@ -74,22 +74,25 @@ fn collect_peers(out: &mut Families, core: &Core, now: Instant) {
 }
 
 fn collect_calls(out: &mut Families, core: &Core) {
-    let c = &core.counts;
+    let rpc = core.mesh.get(core.rpc);
+    let c = rpc.counts();
     out.counter("nrpc_calls_total", "Own calls made.", c.made);
     let rows = RpcError::KINDS.into_iter().zip(c.errors);
     out.counters("nrpc_errors_total", "Own calls without a reply.", "kind", rows);
-    out.gauge("nrpc_in_flight_calls", "Own calls open.", core.calls.len() as f64);
+    out.gauge("nrpc_in_flight_calls", "Own calls open.", rpc.open_calls() as f64);
     let seconds = Duration::from_nanos(c.latency_ns).as_secs_f64();
     let help = "From an own call to its reply.";
     out.summary("nrpc_call_latency_seconds", help, seconds, c.replies);
     let help = "Calls that a handler was run for.";
     out.counter("nrpc_handler_invocations_total", help, c.handled);
     out.counter("nrpc_handler_panics_total", "Handlers that panicked.", c.handler_panics);
-    let in_flight = core.services.in_flight();
+    let in_flight = rpc.in_flight();
     out.gauge("nrpc_handler_in_flight", "Calls being served.", in_flight as f64);
-    let waiting = core.replies.bytes();
+    let waiting = rpc.waiting_reply_bytes();
     out.gauge("nrpc_waiting_reply_bytes", "Replies without room yet.", waiting as f64);
-    out.counter("nrpc_malformed_frames_total", "Unreadable frames.", core.malformed_frames);
+    out.counter("nrpc_malformed_frames_total", "Unreadable frames.", c.malformed);
+    let help = "Frames that their call does not take.";
+    out.counter("nrpc_unexpected_frames_total", help, c.unexpected);
     let name = "subprotocol_peer_auth_rejections";
     out.counter(name, "Replies from the wrong session.", c.auth_rejections);
 }

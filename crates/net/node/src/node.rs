@@ -4,10 +4,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use net_crypto::{RngCore, Seeded};
-use net_mesh_core::{CloseReason, DialError, Endpoint};
+use net_mesh_core::{CloseReason, Cx, DialError, Endpoint, Entry, Protocol};
 use net_types::{EntityId, Instant, NodeId, PeerAddr, lock};
 use rand_core::OsRng;
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::driver::Driver;
@@ -36,7 +35,8 @@ impl MeshNode {
         let addr = config.bind;
         let socket = MeshSocket::bind(addr, config.socket_buffer_bytes)
             .map_err(|source| BindError::Socket { addr, source })?;
-        let shared = Arc::new(Shared::new(Core::new(endpoint, rng), socket));
+        let core = Core::new(endpoint, rng, config.protocols);
+        let shared = Arc::new(Shared::new(core, socket));
         let driver = tokio::spawn(Driver::new(shared.clone()));
         Ok(Self { shared, driver: Arc::new(Mutex::new(Some(driver))), entity })
     }
@@ -61,29 +61,29 @@ impl MeshNode {
     /// identity has the peer's node id or when the address book is full.
     pub fn add_peer(&self, addr: PeerAddr) {
         let entity = addr.entity_id;
-        if let Err(error) = self.shared.lock().endpoint.add_peer(addr) {
+        if let Err(error) = self.shared.lock().mesh.endpoint_mut().add_peer(addr) {
             tracing::warn!(target: "net::node", %entity, %error, "the peer's address is not kept");
         }
     }
 
     /// Forgets where a peer is. A session with it stays until it ends.
     pub fn remove_peer(&self, peer: NodeId) {
-        self.shared.lock().endpoint.remove_peer(peer);
+        self.shared.lock().mesh.endpoint_mut().remove_peer(peer);
     }
 
     /// Peers with a session in use, by node id.
     pub fn peers(&self) -> Vec<(NodeId, PeerStatus)> {
         let now = self.shared.now();
-        self.shared.lock().endpoint.connected(now).collect()
+        self.shared.lock().mesh.endpoint().connected(now).collect()
     }
 
     /// Waits for a session with a peer, dialling it if there is none.
     pub async fn connect(&self, addr: &PeerAddr) -> Result<NodeId, ConnectError> {
-        self.shared.lock().endpoint.add_peer(addr.clone())?;
+        self.shared.lock().mesh.endpoint_mut().add_peer(addr.clone())?;
         let peer = addr.entity_id.node_id();
         self.ensure_session(peer).await?;
         // A peer that called meanwhile may have the same node id.
-        let live = self.shared.lock().endpoint.live_entity(peer);
+        let live = self.shared.lock().mesh.endpoint().live_entity(peer);
         if live.is_some_and(|entity| entity != addr.entity_id) {
             return Err(DialError::NodeIdCollision.into());
         }
@@ -98,27 +98,42 @@ impl MeshNode {
             if core.is_closed {
                 return Err(ConnectError::Closed);
             }
-            if core.endpoint.live_session(peer).is_some() {
+            let endpoint = core.mesh.endpoint_mut();
+            if endpoint.live_session(peer).is_some() {
                 return Ok(());
             }
-            let addr = core.endpoint.peer_addr(peer).cloned();
-            let addr = addr.ok_or(DialError::NoAddress)?;
-            core.endpoint.dial(now, &addr)?;
-            let (tell, waiter) = oneshot::channel();
-            core.waiters.entry(peer).or_default().push(tell);
+            let addr = endpoint.peer_addr(peer).cloned().ok_or(DialError::NoAddress)?;
+            endpoint.dial(now, &addr)?;
+            let dials = core.dials;
+            let waiter = core.mesh.with(now, dials, |dials, _| dials.wait(peer));
             core.wake();
             waiter
         };
         waiter.await.map_err(|_| ConnectError::Closed)?.map_err(ConnectError::Dial)
     }
 
+    /// Acts on a protocol of [`MeshConfig::protocols`], under the node's lock: `act` must neither wait
+    /// nor use the node.
+    pub fn with_protocol<P: Protocol, T>(
+        &self,
+        entry: Entry<P>,
+        act: impl FnOnce(&mut P, &mut Cx<'_>) -> T,
+    ) -> T {
+        let now = self.shared.now();
+        let mut core = self.shared.lock();
+        let out = core.mesh.with(now, entry, act);
+        core.mesh.process(now);
+        core.wake();
+        out
+    }
+
     /// Ends the session with a peer; its calls and streams fail.
     pub fn disconnect(&self, peer: NodeId) {
         let now = self.shared.now();
         let mut core = self.shared.lock();
-        if let Some(session) = core.endpoint.live_session(peer) {
-            core.endpoint.close_session(now, session, CloseReason::Disconnected);
-            core.process_events(now);
+        if let Some(session) = core.mesh.endpoint().live_session(peer) {
+            core.mesh.endpoint_mut().close_session(now, session, CloseReason::Disconnected);
+            core.mesh.process(now);
             core.wake();
         }
     }

@@ -29,7 +29,8 @@ pub struct ServeHandle {
 
 impl Drop for ServeHandle {
     fn drop(&mut self) {
-        self.shared.lock().services.remove(&self.name);
+        let now = self.shared.now();
+        self.shared.lock().rpc(now, |rpc, _| rpc.unserve(&self.name));
     }
 }
 
@@ -40,7 +41,8 @@ impl MeshNode {
         name: ServiceName,
         handler: Arc<dyn RpcHandler>,
     ) -> Result<ServeHandle, ServeError> {
-        if !self.shared.lock().services.add(name.clone(), handler) {
+        let now = self.shared.now();
+        if !self.shared.lock().rpc(now, |rpc, _| rpc.serve(name.clone(), handler)) {
             return Err(ServeError::Taken { name: name.as_str().to_owned() });
         }
         Ok(ServeHandle { shared: self.shared.clone(), name })

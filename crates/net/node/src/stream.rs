@@ -29,7 +29,10 @@ impl StreamListener {
 
 impl Drop for StreamListener {
     fn drop(&mut self) {
-        self.shared.lock().streams.unlisten(self.subprotocol, self.id);
+        let now = self.shared.now();
+        let mut core = self.shared.lock();
+        core.streams(now, |streams, _| streams.unlisten(self.subprotocol, self.id));
+        drop(core);
         // A stream that was not accepted ends like a stream that is dropped.
         self.incoming.close();
         while let Ok(parts) = self.incoming.try_recv() {
@@ -60,7 +63,7 @@ impl MeshStream {
             {
                 let now = self.shared.now();
                 let mut core = self.shared.lock();
-                match core.endpoint.send(now, *session, *id, message.clone()) {
+                match core.streams(now, |_, cx| cx.send(*session, *id, message.clone())) {
                     Ok(()) => {
                         core.wake();
                         return Ok(());
@@ -86,7 +89,8 @@ impl MeshStream {
                 if credit > 0 {
                     let now = self.shared.now();
                     let mut core = self.shared.lock();
-                    core.endpoint.consume(now, self.parts.session, self.parts.id, credit);
+                    let (session, id) = (self.parts.session, self.parts.id);
+                    core.streams(now, |_, cx| cx.consume(session, id, credit));
                     core.wake();
                 }
                 Ok(Some(message))
@@ -104,7 +108,7 @@ impl MeshStream {
     pub fn finish(&self) {
         let now = self.shared.now();
         let mut core = self.shared.lock();
-        core.endpoint.finish_stream(now, self.parts.session, self.parts.id);
+        core.streams(now, |_, cx| cx.finish_stream(self.parts.session, self.parts.id));
         core.wake();
     }
 
@@ -114,7 +118,11 @@ impl MeshStream {
         loop {
             let mut change = std::pin::pin!(self.parts.changed.notified());
             change.as_mut().enable();
-            match self.shared.lock().streams.is_flushed(self.parts.session, self.parts.id) {
+            let is_flushed = {
+                let core = self.shared.lock();
+                core.mesh.get(core.streams).is_flushed(self.parts.session, self.parts.id)
+            };
+            match is_flushed {
                 Some(true) => return Ok(()),
                 Some(false) => {}
                 None => return Err(StreamError::SessionClosed),
@@ -129,14 +137,15 @@ impl Drop for MeshStream {
         let now = self.shared.now();
         let (session, id) = (self.parts.session, self.parts.id);
         let mut core = self.shared.lock();
-        match core.streams.remove(session, id) {
-            // Both halves are done: the last acknowledgements end it.
-            Some(true) if self.is_over => {}
-            Some(_) if self.is_over => core.endpoint.finish_stream(now, session, id),
-            Some(_) => core.endpoint.reset_stream(now, session, id, ResetReason::Closed),
-            None => return,
-        }
-        core.process_events(now);
+        let is_over = self.is_over;
+        core.streams(now, |streams, cx| match streams.remove(session, id) {
+            // Both halves are done, and the last acknowledgements end it; or it was reset.
+            Some(true) if is_over => {}
+            Some(_) if is_over => cx.finish_stream(session, id),
+            Some(_) => cx.reset_stream(session, id, ResetReason::Closed),
+            None => {}
+        });
+        core.mesh.process(now);
         core.wake();
     }
 }
@@ -148,19 +157,31 @@ impl MeshNode {
         peer: NodeId,
         config: StreamConfig,
     ) -> Result<MeshStream, StreamError> {
+        self.check_number(config.subprotocol)?;
         self.ensure_session(peer).await?;
         let now = self.shared.now();
         let mut core = self.shared.lock();
-        let session = core.endpoint.live_session(peer).ok_or(StreamError::SessionClosed)?;
-        let id = core.endpoint.open_stream(now, session, config)?;
-        let parts = core.streams.add(peer, session, id, config.mode);
+        let parts = core.streams(now, |streams, cx| {
+            let session = cx.live_session(peer).ok_or(StreamError::SessionClosed)?;
+            let id = cx.open_stream(session, config)?;
+            Ok::<_, StreamError>(streams.add(peer, session, id, config.mode))
+        })?;
         drop(core);
         Ok(MeshStream { shared: self.shared.clone(), parts, is_over: false })
     }
 
     /// Accepts streams that peers open under `subprotocol`; replaces an earlier listener.
-    pub fn listen(&self, subprotocol: Subprotocol) -> StreamListener {
-        let (id, incoming) = self.shared.lock().streams.listen(subprotocol);
-        StreamListener { shared: self.shared.clone(), subprotocol, id, incoming }
+    pub fn listen(&self, subprotocol: Subprotocol) -> Result<StreamListener, StreamError> {
+        self.check_number(subprotocol)?;
+        let now = self.shared.now();
+        let (id, incoming) =
+            self.shared.lock().streams(now, |streams, _| streams.listen(subprotocol));
+        Ok(StreamListener { shared: self.shared.clone(), subprotocol, id, incoming })
+    }
+
+    fn check_number(&self, subprotocol: Subprotocol) -> Result<(), StreamError> {
+        let core = self.shared.lock();
+        let is_free = core.mesh.has(core.streams, subprotocol);
+        is_free.then_some(()).ok_or(StreamError::Reserved(subprotocol))
     }
 }

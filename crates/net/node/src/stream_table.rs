@@ -1,4 +1,4 @@
-//! The streams of a node's sessions, except those that carry calls.
+//! The streams of applications: the protocol of the numbers that no other protocol of the node has.
 //!
 //! Invariants: an entry lives from the stream's opening until its owner drops it or it is reset; what
 //! an unread stream holds is bounded, by its window or by [`MAX_UNREAD_UNRELIABLE_BYTES`].
@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use net_mesh_core::{OpenError, ResetReason, StreamMode, Subprotocol};
+use net_mesh_core::{
+    Cx, DropReason, Message, OpenError, PeerEvent, Protocol, ResetReason, StreamEvent, StreamMode,
+    StreamRef, Subprotocol,
+};
 use net_types::limits::MAX_UNREAD_UNRELIABLE_BYTES;
 use net_types::{IdMap, NodeId, SessionId, StreamId};
 use thiserror::Error;
@@ -28,6 +31,9 @@ pub enum StreamError {
     /// The stream was not opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The number belongs to a protocol of the mesh.
+    #[error("the subprotocol {:#06x} belongs to the mesh; an application's is 0x8000 or above", .0.0)]
+    Reserved(Subprotocol),
     /// One side ended the stream by force.
     #[error("the stream was reset: {0:?}")]
     Reset(ResetReason),
@@ -61,7 +67,7 @@ struct Entry {
     unread: Arc<AtomicUsize>,
 }
 
-/// The streams of a node's sessions, except those that carry calls. Inboxes of reliable streams are
+/// The streams of applications. Inboxes of reliable streams are
 /// bounded by the streams' windows, since credit returns only when a message is taken. Those of
 /// others have a bound of their own, above which messages are dropped.
 #[derive(Default)]
@@ -136,63 +142,15 @@ impl StreamTable {
     }
 
     /// A peer opened a stream; false when nothing listens.
-    pub(crate) fn opened(
-        &mut self,
-        peer: NodeId,
-        session: SessionId,
-        id: StreamId,
-        mode: StreamMode,
-        subprotocol: Subprotocol,
-    ) -> bool {
-        let Some(listener) = self.listeners.get(&subprotocol) else { return false };
+    fn opened(&mut self, stream: StreamRef, mode: StreamMode) -> bool {
+        let Some(listener) = self.listeners.get(&stream.subprotocol) else { return false };
         let incoming = listener.incoming.clone();
-        let parts = self.add(peer, session, id, mode);
+        let parts = self.add(stream.peer, stream.session, stream.id, mode);
         let is_accepted = incoming.try_send(parts).is_ok();
         if !is_accepted {
-            self.entries.remove(&(session, id));
+            self.entries.remove(&(stream.session, stream.id));
         }
         is_accepted
-    }
-
-    fn push(&mut self, session: SessionId, id: StreamId, item: Item) {
-        if let Some(entry) = self.entries.get(&(session, id)) {
-            // A reader that is gone is being reset by its drop.
-            let _ = entry.inbox.send(item);
-        }
-    }
-
-    /// Hands a message to its reader; false when it is dropped because the reader does not keep up.
-    #[must_use]
-    pub(crate) fn deliver(
-        &mut self,
-        session: SessionId,
-        id: StreamId,
-        message: Bytes,
-        credit: u32,
-    ) -> bool {
-        let Some(entry) = self.entries.get(&(session, id)) else { return true };
-        if !entry.is_reliable {
-            let cost = ITEM_OVERHEAD_BYTES + message.len();
-            let unread = entry.unread.load(Ordering::Relaxed);
-            if unread > 0 && unread + cost > MAX_UNREAD_UNRELIABLE_BYTES {
-                return false;
-            }
-            entry.unread.fetch_add(cost, Ordering::Relaxed);
-        }
-        // A reader that is gone is being reset by its drop.
-        let _ = entry.inbox.send(Item::Message(message, credit));
-        true
-    }
-
-    pub(crate) fn finished(&mut self, session: SessionId, id: StreamId) {
-        self.push(session, id, Item::Finished);
-    }
-
-    pub(crate) fn flushed(&mut self, session: SessionId, id: StreamId) {
-        if let Some(entry) = self.entries.get_mut(&(session, id)) {
-            entry.is_flushed = true;
-            entry.changed.notify_waiters();
-        }
     }
 
     /// Whether the peer has all of a stream that was finished; `None` if the stream is gone.
@@ -204,31 +162,76 @@ impl StreamTable {
     pub(crate) fn remove(&mut self, session: SessionId, id: StreamId) -> Option<bool> {
         self.entries.remove(&(session, id)).map(|entry| entry.is_flushed)
     }
+}
 
-    pub(crate) fn writable(&mut self, session: SessionId, id: StreamId) {
-        if let Some(entry) = self.entries.get(&(session, id)) {
-            entry.changed.notify_waiters();
-        }
+impl Entry {
+    /// Tells the reader; one that is gone resets the stream by its drop.
+    fn push(&self, item: Item) {
+        let _ = self.inbox.send(item);
     }
 
-    pub(crate) fn reset(&mut self, session: SessionId, id: StreamId, reason: ResetReason) {
-        if let Some(entry) = self.entries.remove(&(session, id)) {
-            let _ = entry.inbox.send(Item::Failed(StreamError::Reset(reason)));
-            entry.changed.notify_waiters();
+    fn fail(&self, error: StreamError) {
+        self.push(Item::Failed(error));
+        self.changed.notify_waiters();
+    }
+}
+
+impl Protocol for StreamTable {
+    /// Hands a message to its reader. One of a stream that is not reliable is dropped when the
+    /// reader does not keep up.
+    fn on_message(&mut self, cx: &mut Cx<'_>, stream: StreamRef, message: Message) {
+        let Some(entry) = self.entries.get(&(stream.session, stream.id)) else { return };
+        if !entry.is_reliable {
+            let cost = ITEM_OVERHEAD_BYTES + message.bytes.len();
+            let unread = entry.unread.load(Ordering::Relaxed);
+            if unread > 0 && unread + cost > MAX_UNREAD_UNRELIABLE_BYTES {
+                return cx.count_dropped(DropReason::QueueFull);
+            }
+            entry.unread.fetch_add(cost, Ordering::Relaxed);
         }
+        entry.push(Item::Message(message.bytes, message.credit));
     }
 
-    pub(crate) fn fail_session(&mut self, session: SessionId) {
-        self.entries.retain(|(s, _), entry| {
-            if *s == session {
-                let _ = entry.inbox.send(Item::Failed(StreamError::SessionClosed));
+    fn on_stream(&mut self, cx: &mut Cx<'_>, stream: StreamRef, event: StreamEvent) {
+        let key = (stream.session, stream.id);
+        match (event, self.entries.get_mut(&key)) {
+            (StreamEvent::Opened { mode }, _) => {
+                if !self.opened(stream, mode) {
+                    cx.reset_stream(stream.session, stream.id, ResetReason::Refused);
+                }
+            }
+            (StreamEvent::Finished, Some(entry)) => entry.push(Item::Finished),
+            (StreamEvent::Flushed, Some(entry)) => {
+                entry.is_flushed = true;
                 entry.changed.notify_waiters();
             }
-            *s != session
+            (StreamEvent::Writable, Some(entry)) => entry.changed.notify_waiters(),
+            (StreamEvent::Reset { reason, .. }, Some(entry)) => {
+                entry.fail(StreamError::Reset(reason));
+                self.entries.remove(&key);
+            }
+            // The application has dropped the stream.
+            (
+                StreamEvent::Finished
+                | StreamEvent::Flushed
+                | StreamEvent::Writable
+                | StreamEvent::Reset { .. },
+                None,
+            ) => {}
+        }
+    }
+
+    fn on_peer(&mut self, _cx: &mut Cx<'_>, event: &PeerEvent) {
+        let PeerEvent::Down { session, .. } = *event else { return };
+        self.entries.retain(|(of, _), entry| {
+            if *of == session {
+                entry.fail(StreamError::SessionClosed);
+            }
+            *of != session
         });
     }
 
-    pub(crate) fn close(&mut self) {
+    fn on_close(&mut self, _cx: &mut Cx<'_>) {
         self.listeners.clear();
     }
 }

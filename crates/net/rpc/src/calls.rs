@@ -1,7 +1,11 @@
 //! The calls that a node waits for.
 //!
-//! Each open call is one slot, whose number is part of the call's id. Deadlines are kept in lists, one for each tick of 16 ms, so that
-//! opening and completing a call touches no tree: a call that ends early leaves its list at once.
+//! Each open call is one slot, whose number is part of the call's id. Deadlines are kept in lists,
+//! one for each tick of 16 ms, so that opening and completing a call touches no tree: a call that
+//! ends early leaves its list at once.
+//!
+//! Invariants: every open call is in the list of its deadline's tick and in no other; a slot is
+//! open or free.
 
 use std::collections::BTreeMap;
 
@@ -154,6 +158,20 @@ impl<U> Calls<U> {
         slots.into_iter().filter_map(|slot| self.take(slot)).map(|ended| ended.user).collect()
     }
 
+    /// Panics when the state contradicts itself.
+    pub fn check_invariants(&self) {
+        let mut listed = 0;
+        for (&tick, &first) in &self.ticks {
+            let (mut previous, mut slot) = (NONE, first);
+            while slot != NONE {
+                let call = self.slots[slot as usize].as_ref().expect("a listed call is open");
+                assert_eq!((call.tick, call.previous), (tick, previous), "slot {slot}");
+                (previous, slot, listed) = (slot, call.next, listed + 1);
+            }
+        }
+        assert_eq!(listed, self.len(), "open calls that no list has");
+    }
+
     fn take(&mut self, slot: u32) -> Option<Ended<U>> {
         let call = self.slots.get_mut(slot as usize)?.take()?;
         self.free.push(slot);
@@ -256,6 +274,7 @@ mod tests {
                 }
             }
             assert_eq!(calls.len(), model.len());
+            calls.check_invariants();
         }
         let of_one = model.values().filter(|m| m.0 == SESSION).count();
         assert_eq!(calls.has_session(SESSION), of_one > 0);

@@ -13,6 +13,11 @@ use crate::{RpcError, RpcReply};
 /// First stream id of calls; ids 2..=7 are the three classes of both sides.
 const FIRST_STREAM: u64 = 2;
 
+/// Whether both sides know the stream by [`rpc_stream`].
+pub(crate) fn is_rpc_stream(stream: StreamId) -> bool {
+    (FIRST_STREAM..FIRST_STREAM + 2 * Class::BY_URGENCY.len() as u64).contains(&stream.0)
+}
+
 /// The stream on which one side of a session sends the frames of a class.
 pub fn rpc_stream(class: Class, is_initiator: bool) -> StreamId {
     StreamId(FIRST_STREAM + 2 * class as u64 + u64::from(is_initiator))
@@ -52,6 +57,8 @@ impl CallOptions {
 /// A request that arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
+    /// Whether the body is the whole request; if not, chunks follow.
+    pub is_whole: bool,
     /// The service.
     pub service: ChannelHash,
     /// Milliseconds the caller still waits.
@@ -67,12 +74,14 @@ pub struct Request {
 /// A frame that arrived, with its body cut out of the message without copying.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
-    /// A call for this node.
+    /// The first frame of a call for this node.
     Request(CallId, Request),
-    /// The end of one of this node's calls.
+    /// The last frame of the answer to one of this node's calls.
     Reply(CallId, Result<RpcReply, RpcError>),
-    /// The caller lost interest.
+    /// The caller gave a call up.
     Cancel(CallId),
+    /// A frame between the first and the last of a side, or credit for such frames.
+    Part(CallId),
 }
 
 /// Reads a frame. A body is the end of its message and takes over the message's memory.
@@ -80,11 +89,11 @@ pub fn classify(message: Bytes) -> Result<Incoming, EventMetaError> {
     let frame = Frame::decode(&message)?;
     let id = frame.call_id;
     Ok(match frame.body {
-        Body::Request { info, headers, body } => {
+        Body::Request { is_last, info, headers, body } => {
             let (service, budget_ms, codec) = (info.service, info.budget_ms, info.codec);
             let (headers, at) = (own(&message, &headers), message.len() - body.len());
-            let body = tail(message, at);
-            Incoming::Request(id, Request { service, budget_ms, codec, headers, body })
+            let (is_whole, body) = (is_last, tail(message, at));
+            Incoming::Request(id, Request { is_whole, service, budget_ms, codec, headers, body })
         }
         Body::Response { headers, body } => {
             let (headers, at) = (own(&message, &headers), message.len() - body.len());
@@ -97,6 +106,7 @@ pub fn classify(message: Bytes) -> Result<Incoming, EventMetaError> {
             Incoming::Reply(id, Err(RpcError::ServerError { status, kind, detail, body }))
         }
         Body::Cancel { .. } => Incoming::Cancel(id),
+        Body::Chunk { .. } | Body::End { .. } | Body::Grant { .. } => Incoming::Part(id),
     })
 }
 
@@ -136,6 +146,7 @@ mod tests {
             panic!("not a request")
         };
         assert_eq!((request.service, &request.body[..]), (ChannelHash(3), &b"ask"[..]));
+        assert!(request.is_whole);
         let mut out = Vec::new();
         writer.error(Status::NOT_FOUND, "not_found", "", b"", &mut out);
         let error = classify(Bytes::from(out));
@@ -152,5 +163,6 @@ mod tests {
             .flat_map(|c| [rpc_stream(c, false).0, rpc_stream(c, true).0])
             .collect();
         assert_eq!(ids, [2, 3, 4, 5, 6, 7]);
+        assert!((0..10).all(|id| is_rpc_stream(StreamId(id)) == ids.contains(&id)));
     }
 }

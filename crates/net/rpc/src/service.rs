@@ -1,4 +1,7 @@
 //! The services of a node and how many calls each works on.
+//!
+//! Invariants: a call is in the table from [`Services::begin`] to its answer or its cancel; the
+//! counts of its caller and of its service include it exactly as long.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -220,6 +223,16 @@ impl<H: Clone> Services<H> {
     /// Calls that are not answered yet.
     pub fn in_flight(&self) -> usize {
         self.open.len()
+    }
+
+    /// Panics when the state contradicts itself.
+    pub fn check_invariants(&self) {
+        let of_callers: usize = self.per_caller.values().sum();
+        assert_eq!(of_callers, self.open.len(), "counts of callers");
+        assert!(self.per_caller.values().all(|count| *count > 0));
+        // A service that was removed and added again counts only what it began itself.
+        let of_services: usize = self.by_hash.values().map(|service| service.in_flight).sum();
+        assert!(of_services <= self.open.len(), "counts of services");
     }
 }
 

@@ -1,14 +1,28 @@
 //! Remote-call frames. Each is one event: the 24-byte meta, whose dispatch is the frame's number
 //! and whose sequence is the call id, then the body.
 //!
+//! A call is a sequence of frames on each side. The frame's number says whether it is the last of
+//! its side, so a unary call is one REQUEST and one RESPONSE or ERROR.
+//!
 //! ```text
-//! REQUEST   version u8 = 1, service hash u64, budget ms u32, response window u32, codec u8,
-//!           headers, body
-//! RESPONSE  headers, body
-//! ERROR     status u16, kind (u8 length), detail (u16 length), body
-//! CANCEL    reason u16
-//! headers   count u8, then name (u8 length) and value (u16 length) each
+//!                      last  body
+//! 0x10 REQUEST_INIT    no    as REQUEST; chunks follow
+//! 0x11 REQUEST_CHUNK   no    sequence u64, bytes
+//! 0x12 REQUEST_END     yes   last sequence u64
+//! 0x13 CANCEL          both  reason u16
+//! 0x14 REQUEST         yes   version u8 = 1, service hash u64, budget ms u32,
+//!                            response window u32, codec u8, headers, body
+//! 0x15 RESPONSE        yes   headers, body
+//! 0x16 RESPONSE_CHUNK  no    sequence u64, bytes
+//! 0x17 RESPONSE_END    yes   last sequence u64, headers
+//! 0x18 ERROR           yes   status u16, kind (u8 length), detail (u16 length), body
+//! 0x19 RESPONSE_GRANT  no    chunks u32; from the caller
+//! 0x1A REQUEST_GRANT   no    chunks u32; from the server
+//! headers                    count u8, then name (u8 length) and value (u16 length) each
 //! ```
+//!
+//! Invariants: a number keeps its meaning for ever; 0x1B is reserved for the notice of dropped
+//! chunks; every length is checked against its limit before anything is read.
 
 use net_types::limits::{
     MAX_RPC_DETAIL_BYTES, MAX_RPC_HEADER_NAME_BYTES, MAX_RPC_HEADER_VALUE_BYTES, MAX_RPC_HEADERS,
@@ -22,16 +36,30 @@ use crate::{DecodeError, EventMeta, EventMetaError, Reader};
 const VERSION: u8 = 1;
 
 numbered! {
-    /// Frame numbers, 0x10..=0x1F. The stream frames are reserved here and not sent by unary calls.
+    /// Frame numbers, 0x10..=0x1F.
     FrameType(u8), "rpc frame" {
+        /// A call whose request has chunks.
+        RequestInit = 0x10,
+        /// A part of a request.
+        RequestChunk = 0x11,
+        /// The end of a request with chunks.
+        RequestEnd = 0x12,
+        /// The caller gave the call up.
+        RequestCancel = 0x13,
         /// A call with a whole body.
         Request = 0x14,
         /// A successful reply with a whole body; ends the call.
         Response = 0x15,
-        /// The caller lost interest.
-        RequestCancel = 0x13,
+        /// A part of a response.
+        ResponseChunk = 0x16,
+        /// The successful end of a response with chunks; ends the call.
+        ResponseEnd = 0x17,
         /// A failed reply; ends the call.
         ResponseError = 0x18,
+        /// Room for chunks of the response.
+        ResponseGrant = 0x19,
+        /// Room for chunks of the request.
+        RequestGrant = 0x1A,
     }
 }
 
@@ -159,11 +187,22 @@ pub struct RequestInfo {
     pub codec: Codec,
 }
 
+/// The side of a call that sends a sequence of frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Sends the request.
+    Caller,
+    /// Sends the response.
+    Server,
+}
+
 /// A decoded frame, borrowing from the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body<'a> {
     /// A call.
     Request {
+        /// Whether the request ends here; if not, chunks follow.
+        is_last: bool,
         /// Fixed part.
         info: RequestInfo,
         /// Headers.
@@ -189,7 +228,32 @@ pub enum Body<'a> {
         /// What the handler attached.
         body: &'a [u8],
     },
-    /// The caller lost interest.
+    /// A part of a request or of a response.
+    Chunk {
+        /// Who sends it.
+        side: Side,
+        /// Its place, from 0 without gaps.
+        sequence: u64,
+        /// Body.
+        body: &'a [u8],
+    },
+    /// The end of a request or response that has chunks.
+    End {
+        /// Who sends it.
+        side: Side,
+        /// Place of the last chunk.
+        last_sequence: u64,
+        /// Headers that follow the chunks of a response; a request has none.
+        headers: Headers<'a>,
+    },
+    /// Room for more chunks.
+    Grant {
+        /// Whose chunks there is room for; the other side sends the grant.
+        side: Side,
+        /// Chunks beyond those that were granted before.
+        chunks: u32,
+    },
+    /// The caller gave the call up; both sides end.
     Cancel {
         /// Application reason, 0 for none.
         reason: u16,
@@ -217,7 +281,22 @@ impl<'a> Frame<'a> {
         }
         let mut r = Reader::new(tail);
         let body = match FrameType::from_wire(meta.dispatch)? {
-            FrameType::Request => decode_request(&mut r)?,
+            FrameType::Request => decode_request(&mut r, true)?,
+            FrameType::RequestInit => decode_request(&mut r, false)?,
+            FrameType::RequestChunk => decode_chunk(&mut r, Side::Caller)?,
+            FrameType::ResponseChunk => decode_chunk(&mut r, Side::Server)?,
+            FrameType::RequestEnd => Body::End {
+                side: Side::Caller,
+                last_sequence: r.u64()?,
+                headers: Headers::default(),
+            },
+            FrameType::ResponseEnd => Body::End {
+                side: Side::Server,
+                last_sequence: r.u64()?,
+                headers: Headers::decode(&mut r)?,
+            },
+            FrameType::ResponseGrant => Body::Grant { side: Side::Server, chunks: r.u32()? },
+            FrameType::RequestGrant => Body::Grant { side: Side::Caller, chunks: r.u32()? },
             FrameType::Response => {
                 Body::Response { headers: Headers::decode(&mut r)?, body: r.rest() }
             }
@@ -229,7 +308,11 @@ impl<'a> Frame<'a> {
     }
 }
 
-fn decode_request<'a>(r: &mut Reader<'a>) -> Result<Body<'a>, DecodeError> {
+fn decode_chunk<'a>(r: &mut Reader<'a>, side: Side) -> Result<Body<'a>, DecodeError> {
+    Ok(Body::Chunk { side, sequence: r.u64()?, body: r.rest() })
+}
+
+fn decode_request<'a>(r: &mut Reader<'a>, is_last: bool) -> Result<Body<'a>, DecodeError> {
     let version = r.u8()?;
     if version != VERSION {
         return Err(DecodeError::UnknownVersion(version));
@@ -240,7 +323,7 @@ fn decode_request<'a>(r: &mut Reader<'a>) -> Result<Body<'a>, DecodeError> {
         response_window: r.u32()?,
         codec: Codec::from_wire(r.u8()?)?,
     };
-    Ok(Body::Request { info, headers: Headers::decode(r)?, body: r.rest() })
+    Ok(Body::Request { is_last, info, headers: Headers::decode(r)?, body: r.rest() })
 }
 
 fn decode_error<'a>(r: &mut Reader<'a>) -> Result<Body<'a>, DecodeError> {
@@ -361,7 +444,9 @@ mod tests {
         );
         let frame = Frame::decode(&out).unwrap();
         assert_eq!((frame.origin, frame.call_id), (OriginHash(1), CallId(2)));
-        let Body::Request { info: read, headers, body } = frame.body else { panic!("{frame:?}") };
+        let Body::Request { is_last: true, info: read, headers, body } = frame.body else {
+            panic!("{frame:?}")
+        };
         assert_eq!((read, body), (info, &b"body"[..]));
         assert_eq!(headers.iter().collect::<Vec<_>>(), [("k", &b"v"[..])]);
     }
@@ -380,6 +465,54 @@ mod tests {
         out.clear();
         WRITER.cancel(3, &mut out);
         assert_eq!(golden(&out), "1300000001000000000000000200000000000000 0300");
+    }
+
+    /// A frame of call 2 whose body is `tail`.
+    fn framed(dispatch: u8, tail: &[u8]) -> Vec<u8> {
+        let meta = EventMeta { dispatch, flags: 0, origin: OriginHash(1), seq_or_ts: 2 };
+        let mut out = Vec::new();
+        meta.encode_with(&mut out, |out| out.extend_from_slice(tail));
+        out
+    }
+
+    #[test]
+    fn frames_of_longer_calls_are_pinned() {
+        let sequence = [7, 0, 0, 0, 0, 0, 0, 0];
+        let chunk = [&sequence[..], b"part"].concat();
+        let end = [&sequence[..], &[1, 1, b'k', 1, 0, b'v']].concat();
+        let (caller, server) = (Side::Caller, Side::Server);
+        let none = Headers::default();
+        let trailers = Headers(&[1, b'k', 1, 0, b'v']);
+        let bodies = [
+            (0x11, &chunk[..], Body::Chunk { side: caller, sequence: 7, body: b"part" }),
+            (0x16, &chunk, Body::Chunk { side: server, sequence: 7, body: b"part" }),
+            (0x12, &sequence, Body::End { side: caller, last_sequence: 7, headers: none }),
+            (0x17, &end, Body::End { side: server, last_sequence: 7, headers: trailers }),
+            (0x19, &[9, 0, 0, 0], Body::Grant { side: server, chunks: 9 }),
+            (0x1A, &[9, 0, 0, 0], Body::Grant { side: caller, chunks: 9 }),
+        ];
+        for (number, tail, body) in bodies {
+            let frame = framed(number, tail);
+            assert_eq!(Frame::decode(&frame).unwrap().body, body, "frame {number:#x}");
+            assert!(Frame::decode(&framed(number, &tail[..3])).is_err(), "frame {number:#x}");
+        }
+        let request = request_tail();
+        let frame = framed(0x10, &request);
+        assert!(matches!(
+            Frame::decode(&frame).unwrap().body,
+            Body::Request { is_last: false, .. }
+        ));
+        assert!(Frame::decode(&framed(0x1B, &[0; 12])).is_err(), "reserved");
+    }
+
+    /// Body of a request without headers.
+    fn request_tail() -> Vec<u8> {
+        let codec = Codec::Raw;
+        let service = ChannelHash(1);
+        let info = RequestInfo { service, budget_ms: 1, response_window: 0, codec };
+        let mut out = Vec::new();
+        WRITER.request(&info, &[], b"", &mut out);
+        out.split_off(24)
     }
 
     #[test]

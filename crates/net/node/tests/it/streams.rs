@@ -11,7 +11,7 @@ const MINE: Subprotocol = Subprotocol(0x8001);
 #[tokio::test]
 async fn a_bulk_stream_arrives_in_order_and_ends_on_both_sides() {
     let (a, b) = pair().await;
-    let mut listener = b.listen(MINE);
+    let mut listener = b.listen(MINE).unwrap();
     let config = StreamConfig {
         mode: StreamMode::ORDERED,
         window_bytes: 1 << 20,
@@ -49,7 +49,7 @@ async fn a_stream_nobody_listens_to_is_refused_and_a_dropped_reader_resets() {
     let mut refused = a.open_stream(b.node_id(), config).await.unwrap();
     refused.send(Bytes::from_static(b"anyone?")).await.unwrap();
     assert!(matches!(refused.receive().await, Err(StreamError::Reset(_))));
-    let mut listener = b.listen(MINE);
+    let mut listener = b.listen(MINE).unwrap();
     let mut dropped = a.open_stream(b.node_id(), config).await.unwrap();
     dropped.send(Bytes::from_static(b"hello")).await.unwrap();
     drop(listener.accept().await.unwrap());
@@ -59,7 +59,7 @@ async fn a_stream_nobody_listens_to_is_refused_and_a_dropped_reader_resets() {
 #[tokio::test]
 async fn a_reader_that_does_not_keep_up_loses_fire_and_forget_messages_and_no_memory() {
     let (a, b) = pair().await;
-    let mut listener = b.listen(MINE);
+    let mut listener = b.listen(MINE).unwrap();
     let config = StreamConfig {
         mode: StreamMode::FIRE_AND_FORGET,
         subprotocol: MINE,
@@ -92,14 +92,14 @@ async fn a_reader_that_does_not_keep_up_loses_fire_and_forget_messages_and_no_me
 async fn a_listener_that_was_replaced_takes_only_its_own_streams_along() {
     let (a, b) = pair().await;
     let config = StreamConfig { subprotocol: MINE, ..StreamConfig::default() };
-    let first = b.listen(MINE);
+    let first = b.listen(MINE).unwrap();
     let mut waiting = a.open_stream(b.node_id(), config).await.unwrap();
     waiting.send(Bytes::from_static(b"anyone?")).await.unwrap();
     // The call of an unknown service comes back after the stream has arrived.
     let absent = ServiceName::new("absent").unwrap();
     let call = a.call(b.node_id(), &absent, Bytes::new(), CallOptions::default());
     assert!(call.await.is_err());
-    let mut second = b.listen(MINE);
+    let mut second = b.listen(MINE).unwrap();
     drop(first);
     assert!(matches!(waiting.receive().await, Err(StreamError::Reset(_))));
     let out = a.open_stream(b.node_id(), config).await.unwrap();

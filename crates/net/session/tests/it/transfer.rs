@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use net_session::{Event, StreamConfig, StreamEvent, StreamMode};
+use net_session::{DropReason, Event, StreamConfig, StreamEvent, StreamMode};
+use net_types::StreamId;
+use net_wire::Subprotocol;
 
 use crate::pair::{A, B, Link, Pair, config, messages, millis, secs};
 
@@ -96,4 +98,20 @@ fn equal_seeds_give_equal_runs() {
     };
     assert_eq!(run(3), run(3));
     assert_ne!(run(3), run(4));
+}
+
+#[test]
+fn a_stream_takes_no_packet_of_another_protocol() {
+    let mut pair = Pair::connected(1, Link::GOOD);
+    let id = StreamId(2);
+    for (who, subprotocol) in [(A, Subprotocol::RPC), (B, Subprotocol::EVENTS)] {
+        let config = StreamConfig { subprotocol, ..StreamConfig::default() };
+        pair.act(who, |session, _| session.ensure_stream(id, config)).unwrap();
+    }
+    for (from, to) in [(A, B), (B, A)] {
+        pair.send(from, id, &messages(3, 32));
+        pair.run_for(millis(50));
+        assert_eq!(pair[to].received(id).len(), 0);
+        assert!(pair[to].counters.drops(DropReason::Malformed) > 0);
+    }
 }

@@ -1,7 +1,7 @@
 //! Replies that found their stream full: each waits for its own stream, in order.
 //!
-//! A peer that calls and does not take the replies holds up only itself, and what waits for
-//! all peers together is bounded: beyond it the session with the most loses.
+//! Invariants: a peer that calls and does not take the replies holds up only itself; what waits for
+//! all peers together is bounded, and beyond it the session with the most loses.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -99,6 +99,11 @@ impl WaitingReplies {
     /// Bytes that wait, with the cost of each reply.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    pub(crate) fn check_invariants(&self) {
+        assert_eq!(self.bytes, self.by_session.values().sum::<usize>(), "bytes of the sessions");
+        assert!(self.queues.values().all(|queue| !queue.is_empty()));
     }
 }
 

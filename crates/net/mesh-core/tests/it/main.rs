@@ -8,6 +8,7 @@ mod handshake;
 mod load;
 mod node;
 mod paths;
+mod protocols;
 mod relay;
 mod replay;
 mod streams;

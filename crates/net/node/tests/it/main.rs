@@ -3,4 +3,5 @@
 
 mod calls;
 mod pair;
+mod protocols;
 mod streams;

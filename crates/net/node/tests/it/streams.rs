@@ -43,7 +43,7 @@ async fn a_bulk_stream_arrives_in_order_and_ends_on_both_sides() {
 }
 
 #[tokio::test]
-async fn a_stream_nobody_listens_to_is_refused_and_a_dropped_reader_resets() {
+async fn a_stream_without_a_listener_is_refused_and_a_dropped_reader_resets() {
     let (a, b) = pair().await;
     let config = StreamConfig { subprotocol: MINE, ..StreamConfig::default() };
     let mut refused = a.open_stream(b.node_id(), config).await.unwrap();

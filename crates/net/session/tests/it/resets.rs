@@ -1,6 +1,6 @@
 //! A stream that ends by force is gone on both sides, whatever is lost.
 
-use net_session::{Event, ResetReason, StreamConfig, StreamEvent, Timer};
+use net_session::{ResetReason, StreamConfig, StreamEvent, Timer};
 use net_wire::{Flags, Header, Subprotocol};
 
 use crate::pair::{A, B, Link, Pair, messages, millis, of_stream, secs};

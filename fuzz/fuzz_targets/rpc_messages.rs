@@ -49,6 +49,8 @@ fuzz_target!(|input: &[u8]| {
             5 => end(&mut calls, &opened, session, call),
             _ => message(&mut calls, &mut services, &opened, session, choices.block()),
         }
+        calls.check_invariants();
+        services.check_invariants();
         let bound = SESSIONS as usize * MAX_IN_FLIGHT_PER_CALLER;
         assert!(services.in_flight() <= bound, "{} calls", services.in_flight());
     }
@@ -77,7 +79,7 @@ fn message(
         Ok(Incoming::Request(call, r)) => request(services, session, call, r.service, r.budget_ms),
         Ok(Incoming::Reply(call, _)) => end(calls, opened, session, call),
         Ok(Incoming::Cancel(call)) => services.cancel(session, call),
-        Err(_) => {}
+        Ok(Incoming::Part(_)) | Err(_) => {}
     }
 }
 

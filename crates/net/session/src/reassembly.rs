@@ -1,9 +1,11 @@
 //! Messages that arrive in fragments.
 //!
-//! A message is paid for with its whole length when it begins, and never holds more bytes than
-//! that: what began can always end, whatever else begins. Memory itself follows the bytes that
-//! arrived, in whatever order, and stays below what is counted. A sender that counts alike begins
-//! nothing that is refused.
+//! A message is paid for with its whole length when it begins: what began can always end, whatever
+//! else begins. A sender that counts alike begins nothing that is refused.
+//!
+//! Invariants: a message never holds more bytes than were counted for it, in whatever order its
+//! fragments come; [`Reassembly::counted`] is the sum over all messages; a message that misses a
+//! sequence which will not arrive any more is dropped.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -123,8 +125,12 @@ impl Partial {
             known if index == last => fragment.len() <= known,
             known => fragment.len() == known,
         };
-        let end = usize::from(index) * self.fragment_bytes + fragment.len();
-        !is_here && agrees && end <= self.limit
+        // The first fragment that tells the length of all gives the last one its place, too.
+        let fragment_bytes = if index == last { self.fragment_bytes } else { fragment.len() };
+        let ends = [(index, fragment.len()), (last, of_last)];
+        let is_within =
+            |(index, len)| len == 0 || usize::from(index) * fragment_bytes + len <= self.limit;
+        !is_here && agrees && ends.into_iter().all(is_within)
     }
 
     fn add(&mut self, index: u16, fragment: &[u8]) {
@@ -470,6 +476,20 @@ mod tests {
             assert!(r.partials[&0].buffer.capacity() <= MAX_MESSAGE_BYTES);
         }
         panic!("a message grew beyond the largest");
+    }
+
+    #[test]
+    fn no_order_makes_a_message_longer_than_the_largest() {
+        let mut r = Reassembly::default();
+        let bytes = [1; MAX_EVENT_BYTES];
+        let fits = (MAX_MESSAGE_BYTES / MAX_EVENT_BYTES) as u16;
+        // Two fragments lie beyond the largest message; each comes while the places are not known.
+        for beyond in [fits + 1, fits] {
+            r.add(Instant::ZERO, 0, fragment(0, beyond, fits + 2, &bytes));
+        }
+        let joined = (0..fits).map(|i| r.add(Instant::ZERO, 0, fragment(0, i, fits + 2, &bytes)));
+        let whole = joined.filter(|joined| matches!(joined, Joined::Whole(..))).count();
+        assert_eq!(whole, 0);
     }
 
     #[test]

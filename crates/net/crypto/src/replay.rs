@@ -50,6 +50,14 @@ impl ReplayWindow {
         Self { next: 0, words: [0; WORDS] }
     }
 
+    /// Asserts that the newest counter is marked, and that nothing is before the first.
+    pub fn check_invariants(&self) {
+        match self.newest().map(place) {
+            Some((word, bit)) => assert_ne!(self.words[word] & bit, 0, "the newest is not marked"),
+            None => assert_eq!(self.words, [0; WORDS]),
+        }
+    }
+
     /// The newest committed counter.
     pub const fn newest(&self) -> Option<u64> {
         self.next.checked_sub(1)

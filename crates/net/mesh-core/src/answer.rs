@@ -1,4 +1,8 @@
-//! The answering side of a handshake.
+//! The answering side of a handshake: from an Init to a provisional session.
+//!
+//! Invariants: an Init costs curve operations only after its mac1 verified and the pacer admitted
+//! it; while an Init is remembered, it makes one session at most; its Response goes nowhere but to
+//! where the Init came from.
 
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
@@ -38,6 +42,12 @@ pub(crate) struct Answered {
 }
 
 impl Answered {
+    /// Asserts that every Init that is remembered is forgotten in its turn.
+    pub(crate) fn check_invariants(&self) {
+        assert_eq!(self.answers.len(), self.order.len());
+        assert!(self.order.len() <= MAX_REMEMBERED);
+    }
+
     fn insert(&mut self, ephemeral: [u8; EPHEMERAL_BYTES], answer: Answer) {
         if self.order.len() >= MAX_REMEMBERED
             && let Some(oldest) = self.order.pop_front()

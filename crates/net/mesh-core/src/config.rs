@@ -1,4 +1,7 @@
 //! What an endpoint is told at its start.
+//!
+//! Invariants: an endpoint holds only settings that [`EndpointConfig::check`] accepts, and they do
+//! not change afterwards.
 
 use core::time::Duration;
 use std::collections::BTreeSet;

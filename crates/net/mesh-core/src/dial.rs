@@ -1,4 +1,8 @@
-//! The dialling side of a handshake.
+//! The dialling side of a handshake: from an address to an established session.
+//!
+//! Invariants: a peer has at most one dial; a dial ends once, in a session with the peer or in one
+//! [`crate::Event::DialFailed`]; an Init is repeated byte for byte, except for its mac2; a packet
+//! that does not authenticate leaves its dial as it was, and no answer makes this side send faster.
 
 use core::net::SocketAddr;
 
@@ -76,6 +80,11 @@ pub(crate) struct Dial {
 }
 
 impl Dial {
+    /// When it sends again or is given up.
+    pub(crate) fn next_timeout(&self) -> Instant {
+        self.next_send.min(self.expires)
+    }
+
     /// The dialled path that a Response came by, or the first one if it came from elsewhere.
     fn dialled_path(&self, path: Path) -> Path {
         let is_routed = self.is_routed;
@@ -203,21 +212,19 @@ impl Endpoint {
             self.counters.handshakes_failed += 1;
             return self.end_dial(peer, DialError::Timeout);
         }
+        let mut packets = Vec::new();
         if now >= dial.next_send {
             dial.attempts += 1;
             dial.last_sent = now;
             dial.next_send = now + (HANDSHAKE_RETRY_STEP * dial.attempts).min(HANDSHAKE_RETRY_MAX);
             let is_routed = dial.is_routed;
             let paths = dial.peer.addrs.iter().map(|addr| Path { addr: *addr, is_routed });
-            let packets: Vec<_> = paths.map(|path| (path, dial.packet.clone())).collect();
-            let next = dial.next_send.min(dial.expires);
-            self.timers.arm(Timer::Dial(peer), next);
-            for (path, packet) in packets {
-                self.send_handshake(path, peer, packet);
-            }
-            return;
+            packets.extend(paths.map(|path| (path, dial.packet.clone())));
         }
-        self.timers.arm(Timer::Dial(peer), dial.next_send.min(dial.expires));
+        self.timers.arm(Timer::Dial(peer), dial.next_timeout());
+        for (path, packet) in packets {
+            self.send_handshake(path, peer, packet);
+        }
     }
 
     pub(crate) fn end_dial(&mut self, peer: NodeId, error: DialError) {

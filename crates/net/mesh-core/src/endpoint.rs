@@ -1,4 +1,9 @@
 //! The endpoint's state and what its driver calls.
+//!
+//! Invariants, which [`Endpoint::check_invariants`] asserts: a session is in that list of its peer
+//! which is named for its phase, and in no other; whatever waits has a timer that comes up in time,
+//! or is in line to be polled; a session that is closed stays until it was polled; the counts are
+//! those of the tables, and every table has a bound.
 
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, VecDeque};
@@ -6,12 +11,12 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use net_crypto::{CookieJar, EntityKeypair, MacKeys, Seeded};
 use net_session::{
-    CloseReason, Counters, DropReason, Event as SessionEvent, OpenError, Path, SendError, Stats,
-    StreamConfig,
+    CloseReason, Counters, DropReason, Event as SessionEvent, OpenError, Path, Phase, SendError,
+    Stats, StreamConfig,
 };
 use net_types::limits::{
-    HEADER_BYTES, MAX_PEER_ADDRS, MAX_PEER_RELAYS, MAX_SESSION_EVENTS, MAX_SESSIONS,
-    ROUTING_HEADER_BYTES,
+    HEADER_BYTES, MAX_DRAINING_PER_PEER, MAX_HANDSHAKE_OUTBOX, MAX_PEER_ADDRS, MAX_PEER_RELAYS,
+    MAX_PROVISIONAL_PER_PEER, MAX_SESSION_EVENTS, MAX_SESSIONS, ROUTING_HEADER_BYTES,
 };
 use net_types::{EntityId, IdMap, Instant, NodeId, PeerAddr, SessionId, StreamId};
 use net_wire::{Header, HeaderError, Kind, ROUTING_TAG, ResetReason, RoutingHeader};
@@ -364,6 +369,78 @@ impl Endpoint {
     pub fn close_session(&mut self, now: Instant, session: SessionId, reason: CloseReason) {
         if let Some(slot) = self.slot_of(session) {
             self.with_session(now, slot, |s, ctx| s.close(ctx, reason));
+        }
+    }
+
+    /// Asserts what must hold between any two calls. Debug builds and simulations call it; a
+    /// failure is a fault of this crate.
+    pub fn check_invariants(&self) {
+        self.timers.check_invariants();
+        self.answered.check_invariants();
+        self.pacer.check_invariants();
+        assert!(self.outbox.len() <= MAX_HANDSHAKE_OUTBOX);
+        assert!(self.scratch.is_empty(), "events of a session are kept back");
+        assert!(self.by_id.len() <= MAX_SESSIONS);
+        assert_eq!(self.by_id.len() + self.free.len(), self.slots.len());
+        let is_marked = |slot: &usize| self.slots[*slot].as_ref().is_some_and(|s| s.is_ready);
+        assert!(self.ready.iter().all(is_marked), "{:?} are in line", self.ready);
+        let open = self.slots.iter().enumerate().filter_map(|(i, s)| Some((i, s.as_ref()?)));
+        let (mut ready, mut closed) = (0, 0);
+        for (index, slot) in open {
+            self.check_slot(index, slot);
+            ready += usize::from(slot.is_ready);
+            closed += usize::from(slot.session.phase() == Phase::Closed);
+        }
+        assert_eq!(self.ready.len(), ready);
+        let (mut listed, mut provisional, mut dials) = (0, 0, 0);
+        for (id, peer) in &self.peers {
+            self.check_peer(*id, peer);
+            provisional += peer.provisional.len();
+            listed += peer.sessions().count();
+            dials += usize::from(peer.dial.is_some());
+        }
+        assert_eq!(listed + closed, self.by_id.len(), "a session is in two lists");
+        assert_eq!((self.provisional_sessions, self.dials.len()), (provisional, dials));
+        let is_used = |timer| match timer {
+            Timer::Session(slot) => self.slots[slot].is_some(),
+            Timer::Dial(peer) => self.peers.get(&peer).is_some_and(|p| p.dial.is_some()),
+        };
+        assert!(self.timers.armed().all(is_used), "a timer of what has ended");
+    }
+
+    fn check_slot(&self, index: usize, slot: &Slot) {
+        let (id, phase) = (slot.session.id(), slot.session.phase());
+        assert_eq!(self.by_id.get(&id), Some(&index), "{id} is not found");
+        assert_eq!(slot.session.peer().node_id(), slot.peer);
+        let is_timed = |at| self.timers.covers(Timer::Session(index), at);
+        assert!(slot.is_ready || slot.session.next_timeout().is_none_or(is_timed), "{id} is late");
+        let peer = self.peers.get(&slot.peer);
+        let is_listed = match phase {
+            Phase::Provisional => peer.is_some_and(|p| p.provisional.contains(&index)),
+            Phase::Established => peer.is_some_and(|p| p.live == Some(index)),
+            Phase::Draining => peer.is_some_and(|p| p.draining.contains(&index)),
+            Phase::Closed => slot.is_ready,
+        };
+        assert!(is_listed, "{id} is {phase:?} and not where it belongs");
+        let is_cached = slot.ephemeral.is_some();
+        assert!(phase == Phase::Closed || is_cached == (phase == Phase::Provisional), "{id}");
+    }
+
+    fn check_peer(&self, id: NodeId, peer: &Peer) {
+        let slot_of = |slot: usize| self.slots[slot].as_ref().filter(|s| s.peer == id);
+        let is_open = |slot| slot_of(slot).is_some_and(|s| s.session.phase() != Phase::Closed);
+        assert!(peer.sessions().all(is_open), "{id} has a session that is over");
+        let is_kept = !peer.is_idle() || (0..self.slots.len()).any(|s| slot_of(s).is_some());
+        assert!(is_kept, "{id} is kept for nothing");
+        assert!(peer.provisional.len() <= MAX_PROVISIONAL_PER_PEER);
+        assert!(peer.draining.len() <= MAX_DRAINING_PER_PEER);
+        assert!(peer.addr.as_ref().is_none_or(|addr| addr.entity_id.node_id() == id));
+        if let Some(dial) = &peer.dial {
+            assert_eq!(self.dials.get(&dial.handshake_id), Some(&id));
+            assert!(
+                self.timers.covers(Timer::Dial(id), dial.next_timeout()),
+                "{id} is dialled late"
+            );
         }
     }
 

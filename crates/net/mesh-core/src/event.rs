@@ -1,4 +1,7 @@
 //! What the endpoint tells its driver.
+//!
+//! Invariants: [`Event::Connected`] comes before what happened inside its session, and one
+//! [`Event::Disconnected`] after it; a provisional session reports nothing.
 
 use core::time::Duration;
 

@@ -244,6 +244,7 @@ impl Mesh {
 
     /// Panics when the state contradicts itself.
     pub fn check_invariants(&self) {
+        self.endpoint.check_invariants();
         assert!(self.credit.is_empty(), "credit is held back");
         let is_known = |session: &SessionId| self.endpoint.is_initiator(*session).is_some();
         assert!(self.draining.iter().all(is_known), "a session drains that has ended");

@@ -1,4 +1,8 @@
 //! How many handshakes are worked on per second, per source and in all.
+//!
+//! Invariants: what one source sends above its pace does not count against the others, nor against
+//! the node; proved sources are counted apart; at most [`MAX_PACER_SOURCES`] sources are tracked,
+//! and a source that finds no room needs a cookie.
 
 use core::net::{IpAddr, Ipv6Addr};
 use std::collections::BTreeMap;
@@ -34,6 +38,14 @@ pub(crate) struct Pacer {
 }
 
 impl Pacer {
+    /// Asserts that the node's counts are those of its sources, and that the table has its bound.
+    pub(crate) fn check_invariants(&self) {
+        assert!(self.sources.len() <= MAX_PACER_SOURCES);
+        let sum = |of: fn(&Source) -> u32| self.sources.values().map(of).sum::<u32>();
+        assert_eq!(self.claimed, sum(|source| source.claimed));
+        assert!(self.proved >= sum(|source| source.proved));
+    }
+
     fn source(&mut self, now: Instant, source: IpAddr) -> Option<&mut Source> {
         let second = now.as_nanos() / 1_000_000_000;
         if second != self.second {

@@ -1,4 +1,7 @@
 //! What the endpoint holds for each peer and each session.
+//!
+//! Invariants: an index of a peer names a slot of that peer, and no other peer has it; a peer
+//! without an address, a dial and sessions is not kept.
 
 use std::collections::VecDeque;
 
@@ -32,6 +35,11 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
+    /// Its sessions that are not closed.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = usize> {
+        self.live.iter().chain(&self.provisional).chain(&self.draining).copied()
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
         self.live.is_none()
             && self.dial.is_none()

@@ -1,4 +1,8 @@
 //! The life of sessions: which one is in use for a peer, which one ends when.
+//!
+//! Invariants: a peer has at most one session in use, that of the newest handshake unless the peer
+//! says that it uses another one; a session whose successor is in use drains; a session that was
+//! touched is in line to be polled; events of a session are carried on in their order.
 
 use net_session::{CloseCause, CloseReason, Context, Event as SessionEvent, Phase, Session};
 use net_types::limits::{MAX_DRAINING_PER_PEER, SUSPECT_AFTER};

@@ -1,7 +1,8 @@
 //! When which session or dial wants to be called.
 //!
-//! An entry may be early, never late: moving a deadline back costs nothing until the entry comes
-//! up, which keeps the timers of busy sessions off the hot path.
+//! Invariants: a timer has at most one entry; an entry may be early, never late. Moving a deadline
+//! back costs nothing until the entry comes up, which keeps the timers of busy sessions off the hot
+//! path.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +21,23 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
+    /// Asserts that queue and table hold the same entries.
+    pub(crate) fn check_invariants(&self) {
+        assert_eq!(self.queue.len(), self.armed.len());
+        let is_queued = |(timer, at): (&Timer, &Instant)| self.queue.contains(&(*at, *timer));
+        assert!(self.armed.iter().all(is_queued), "a timer never comes up");
+    }
+
+    /// Timers that are armed.
+    pub(crate) fn armed(&self) -> impl Iterator<Item = Timer> {
+        self.armed.keys().copied()
+    }
+
+    /// Whether `timer` comes up at `at` or before.
+    pub(crate) fn covers(&self, timer: Timer, at: Instant) -> bool {
+        self.armed.get(&timer).is_some_and(|armed| *armed <= at)
+    }
+
     /// Makes sure that `timer` comes up at `at` or before.
     pub(crate) fn arm(&mut self, timer: Timer, at: Instant) {
         match self.armed.get_mut(&timer) {

@@ -1,4 +1,8 @@
 //! Datagrams out: handshake packets first, then the sessions in turn, in batches of equal size.
+//!
+//! Invariants: the datagrams of a batch have one destination and one size, except for the last,
+//! which may be shorter; a packet that is built leaves, if not with its batch then next; a session
+//! leaves the line once it has nothing to send, and then its timer is armed.
 
 use net_session::{Context, Path};
 use net_types::limits::{MAX_BATCH_SIZE, MAX_HOPS};
@@ -62,6 +66,8 @@ impl Endpoint {
             }
             self.after_idle(slot);
         }
+        #[cfg(debug_assertions)]
+        self.check_invariants();
         None
     }
 

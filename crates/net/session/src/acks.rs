@@ -1,10 +1,12 @@
 //! When an owed acknowledgement leaves in a packet of its own.
 //!
 //! Acknowledgements ride on whatever is sent, which costs nothing, so one is held back as long as
-//! something to ride on is likely: an answer, or the next request. It leaves by itself after
-//! [`ACK_DELAY`], and earlier when the sender may be waiting for it: for its congestion window,
-//! which half of the first flight must keep open; for credit; or for a report of what was lost
-//! (RFC 9000, 13.2; RFC 5681, 4.2).
+//! something to ride on is likely: an answer, or the next request. It leaves earlier when the
+//! sender may be waiting for it: for its congestion window, which half of the first flight must
+//! keep open; for credit; or for a report of what was lost (RFC 9000, 13.2; RFC 5681, 4.2).
+//!
+//! Invariants: a window that is owed is due, or [`Timer::Ack`] is set; the timer is never moved
+//! back, so no window waits longer than [`ACK_DELAY`].
 
 use net_types::Instant;
 use net_types::limits::{ACK_ALERT_PACKETS, ACK_DELAY, ACK_EVERY_BULK_PACKETS, ACK_EVERY_PACKETS};
@@ -26,7 +28,7 @@ pub(crate) struct AckRequest {
     pub(crate) is_bulk: bool,
 }
 
-/// What the peer is owed. While something is owed, it is due or [`Timer::Ack`] is set.
+/// What the peer is owed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct AckDebt {
     is_due: bool,

@@ -1,7 +1,11 @@
-//! Congestion window of a session's path, in packets: slow start, additive increase,
-//! multiplicative decrease (RFC 5681), one reduction per round trip (RFC 6582).
+//! Congestion window of a session's path, in packets: slow start, additive increase, multiplicative
+//! decrease (RFC 5681), one reduction per round trip (RFC 6582).
 //!
-//! The packets under way are counted by the stream table; the window only hears how many there are.
+//! The stream table counts the packets under way and tells the window how many there are.
+//!
+//! Invariants: the window stays between [`MIN_CWND_PACKETS`] and [`MAX_CWND_PACKETS`]; losses of
+//! packets that were sent before a reduction reduce it no further; a window that is less than half
+//! used does not grow.
 
 use net_types::Instant;
 use net_types::limits::{INITIAL_CWND_PACKETS, MAX_CWND_PACKETS, MIN_CWND_PACKETS};
@@ -24,6 +28,13 @@ impl Congestion {
             credit: 0,
             recovery_start: None,
         }
+    }
+
+    /// Asserts that the window and what may change it are within their bounds.
+    pub(crate) fn check_invariants(&self) {
+        let bounds = MIN_CWND_PACKETS..=MAX_CWND_PACKETS;
+        assert!(bounds.contains(&self.window) && bounds.contains(&self.threshold), "{self:?}");
+        assert!(self.credit < self.window, "{self:?}");
     }
 
     /// Whether another packet may follow `in_flight` packets.

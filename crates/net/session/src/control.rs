@@ -1,8 +1,9 @@
 //! Session messages that wait to be sent, resets that the peer has not confirmed, and the final
 //! windows of streams that have ended.
 //!
-//! All three are bounded. A frame that is dropped is caused again by what caused it; a reset is
-//! repeated until the peer confirms it; a final window is asked for again by the peer.
+//! Invariants: each of the three queues has a bound; what finds no room comes again by itself, a
+//! frame by what caused it, a reset and a final window by the peer's next packet of the stream; a
+//! reset is sent at most [`MAX_RETRIES`] times more.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -105,6 +106,14 @@ pub(crate) struct ControlQueue {
 }
 
 impl ControlQueue {
+    /// Asserts that the queues are within their bounds.
+    pub(crate) fn check_invariants(&self) {
+        assert!(self.frames.len() <= MAX_FRAMES);
+        assert!(self.resets.len() <= MAX_PENDING_RESETS);
+        assert!(self.final_windows.len() <= MAX_FINAL_WINDOWS);
+        assert!(self.resets.iter().all(|reset| reset.attempts <= MAX_RETRIES));
+    }
+
     /// Queues a frame; one that finds no room is dropped and counted.
     pub(crate) fn push(&mut self, counters: &mut Counters, frame: Control) {
         if self.frames.len() >= MAX_FRAMES {

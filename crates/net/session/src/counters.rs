@@ -1,4 +1,6 @@
-//! What happened, counted. One set per node; labels are fixed, so the cost is bounded.
+//! What happened, counted: one set per node, which every session of it shares.
+//!
+//! Invariants: counts only grow; a reason keeps its label, since dashboards read it.
 
 use net_wire::ResetReason;
 

@@ -1,4 +1,8 @@
 //! What a session tells its owner, and what every input carries.
+//!
+//! Invariants: [`Event::Confirmed`] comes before everything that the peer sent on a provisional
+//! session; [`Event::Closed`] is the last event of a session; a stream of the peer's reports
+//! [`StreamEvent::Opened`] before its first message.
 
 use std::collections::VecDeque;
 

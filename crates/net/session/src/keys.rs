@@ -1,8 +1,11 @@
 //! Sealing and opening with key epochs.
 //!
-//! The packet counter runs through all epochs of a direction and never repeats. A sender moves to
-//! the next epoch by a one-way ratchet; the receiver follows when a packet of it opens, and keeps
-//! the previous key for packets that were under way.
+//! A sender moves to the next epoch by a one-way ratchet; the receiver follows when a packet of it
+//! opens, and keeps the previous key for packets that were under way.
+//!
+//! Invariants: the packet counter runs through all epochs of a direction and never repeats; one key
+//! seals at most [`KEY_EPOCH_PACKETS`] packets; the replay window and the receiver's epoch move
+//! only after a tag has verified.
 
 use core::time::Duration;
 
@@ -61,6 +64,12 @@ impl Sealer {
         true
     }
 
+    /// Asserts that the key in use has sealed no more than it may.
+    pub(crate) fn check_invariants(&self) {
+        let packets = self.next_counter.checked_sub(self.epoch_first_counter);
+        assert!(packets.is_some_and(|packets| packets <= KEY_EPOCH_PACKETS), "{packets:?}");
+    }
+
     fn ratchet(&mut self, now: Instant) {
         self.secret = self.secret.ratchet();
         self.key = SealKey::new(self.suite, &DirectionKeys::derive(&self.secret, self.suite));
@@ -86,6 +95,12 @@ impl Opener {
         let key = OpenKey::new(suite, &DirectionKeys::derive(&secret, suite));
         let replay = ReplayWindow::new();
         Self { suite, secret, key, epoch: 0, previous: None, next: None, replay }
+    }
+
+    /// Asserts that only a later epoch has a previous key, and the window's own invariants.
+    pub(crate) fn check_invariants(&self) {
+        assert!(self.previous.is_none() || self.epoch > 0);
+        self.replay.check_invariants();
     }
 
     /// Opens a whole packet in place and returns its plaintext. `keep_previous` is how long packets

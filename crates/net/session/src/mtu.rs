@@ -1,4 +1,8 @@
 //! Search for the largest packet a path carries (RFC 8899), and retreat when it stops doing so.
+//!
+//! Invariants: packets grow only to a size whose probe was answered; they never grow beyond what
+//! the peer takes; [`Timer::MtuProbe`] is set while a probe is under way and while the search
+//! pauses, and clear while a probe waits to be sent.
 
 use core::time::Duration;
 
@@ -21,8 +25,6 @@ struct Probe {
 
 /// The size of a path's packets. Sizes are datagrams with room for a routing header, so that direct
 /// and relayed paths cut messages alike.
-///
-/// [`Timer::MtuProbe`] is set while a probe is under way, and while the search pauses.
 #[derive(Clone, Debug)]
 pub(crate) struct Mtu {
     datagram_bytes: usize,
@@ -49,6 +51,15 @@ impl Mtu {
     /// Bytes of the largest packet, header and tag included.
     pub(crate) fn packet_bytes(&self) -> usize {
         self.datagram_bytes - ROUTING_HEADER_BYTES
+    }
+
+    /// Asserts the module's invariants for a session that searches.
+    pub(crate) fn check_invariants(&self, timers: &TimerTable) {
+        let is_timed = self.probe.as_ref().is_none_or(|probe| probe.is_sent);
+        assert_eq!(timers.get(Timer::MtuProbe).is_some(), is_timed, "{:?}", self.probe);
+        let Some(probe) = &self.probe else { return };
+        assert!((self.datagram_bytes + 1..=self.peer_max).contains(&probe.datagram_bytes));
+        assert!(probe.attempts <= MTU_PROBE_ATTEMPTS);
     }
 
     /// Begins to search from the present size.

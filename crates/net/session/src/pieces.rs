@@ -1,4 +1,8 @@
 //! Packets that arrive in pieces, because they were built for a larger path than there is now.
+//!
+//! Invariants: a stream holds at most [`MAX_PACKETS`] packets of [`MAX_PIECES`] pieces, and
+//! [`Pieces::bytes`] is what they cost; when there is no room, the newest packet gives way; a
+//! payload is given out when no byte of it is missing.
 
 use std::collections::BTreeMap;
 
@@ -43,6 +47,13 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
+    /// Asserts that the sum is that of what is held, and that what is held is within its bounds.
+    pub(crate) fn check_invariants(&self) {
+        assert_eq!(self.bytes, self.packets.values().map(Partial::cost).sum::<usize>());
+        assert!(self.packets.len() <= MAX_PACKETS);
+        assert!(self.packets.values().all(|packet| packet.pieces.len() <= MAX_PIECES));
+    }
+
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes

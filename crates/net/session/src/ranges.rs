@@ -1,4 +1,6 @@
 //! Sequences received above the next expected one, as sorted ranges with gaps between them.
+//!
+//! Invariants: ranges are ascending, not empty, and never touch; there are at most [`MAX_RANGES`].
 
 use net_types::limits::MAX_NACK_GAPS;
 use net_wire::Gap;
@@ -20,6 +22,13 @@ pub(crate) enum Inserted {
 }
 
 impl RangeSet {
+    /// Asserts the order of the ranges, the gaps between them and their number.
+    pub(crate) fn check_invariants(&self) {
+        assert!(self.0.len() <= MAX_RANGES);
+        assert!(self.0.iter().all(|range| range.0 < range.1), "an empty range");
+        assert!(self.0.is_sorted_by(|range, next| range.1 < next.0), "ranges touch");
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -125,10 +134,10 @@ mod tests {
             let expected = if model.insert(value) { Inserted::New } else { Inserted::Duplicate };
             assert_eq!(ranges.insert(value), expected);
             assert_eq!(ranges.first(), model.first().copied());
+            ranges.check_invariants();
         }
         let flat: Vec<u64> = ranges.0.iter().flat_map(|&(a, b)| a..b).collect();
         assert_eq!(flat, model.into_iter().collect::<Vec<_>>());
-        assert!(ranges.0.windows(2).all(|w| w[0].1 < w[1].0));
     }
 
     #[test]

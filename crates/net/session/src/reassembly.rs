@@ -109,6 +109,14 @@ impl Partial {
             + size_of_val(&self.placed[..])
     }
 
+    fn check_invariants(&self) {
+        assert!(self.next < self.count, "a message that is whole is held");
+        assert_eq!(self.stash_bytes, self.stash.values().map(Vec::len).sum::<usize>());
+        let is_early = |index: &u16| *index > self.next && !self.is_placed(*index);
+        assert!(self.stash.keys().all(is_early), "a fragment is held twice");
+        assert!(self.buffer.len() + self.stash_bytes <= self.limit, "more than the message has");
+    }
+
     fn is_placed(&self, index: u16) -> bool {
         let word = self.placed.get(usize::from(index / 64));
         word.is_some_and(|word| word & (1 << (index % 64)) != 0)
@@ -268,6 +276,16 @@ pub(crate) enum Joined {
 }
 
 impl Reassembly {
+    /// Asserts that the sums are those of the messages, and that each is within its limit.
+    pub(crate) fn check_invariants(&self) {
+        let mut counted = Counted::default();
+        for partial in self.partials.values() {
+            partial.check_invariants();
+            counted.add(partial.counted());
+        }
+        assert_eq!(self.counted, counted);
+    }
+
     /// What is counted for all messages.
     pub(crate) fn counted(&self) -> Counted {
         self.counted

@@ -1,4 +1,8 @@
 //! The receiving half of a stream: which sequences arrived, what is delivered, what is owed.
+//!
+//! Invariants: a sequence is accepted once at most; the next expected one only rises, and
+//! everything below it has arrived or, on an unreliable stream, is given up; an ordered stream
+//! delivers in the order of sequences; no more bytes are released than arrived.
 
 use core::cmp::Ordering;
 use core::ops::Range;
@@ -142,6 +146,9 @@ impl RecvStream {
         assert!(self.next <= self.highest);
         assert!(self.above.first().is_none_or(|first| first > self.next));
         assert!(self.above.end().is_none_or(|end| end == self.highest));
+        self.above.check_invariants();
+        self.pieces.check_invariants();
+        self.reassembly.check_invariants();
     }
 
     pub(crate) fn mode(&self) -> StreamMode {

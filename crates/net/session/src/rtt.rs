@@ -1,7 +1,10 @@
-//! Round-trip time and retransmission timeout (RFC 6298, with Karn's rule at the caller).
+//! Round-trip time and retransmission timeout (RFC 6298).
 //!
-//! Acknowledgements do not say how long they were held back, so samples contain that time, as
-//! TCP's do: the timeout then errs on the long side.
+//! Acknowledgements do not say how long they were held back, so samples contain that time, as TCP's
+//! do: the timeout then errs on the long side.
+//!
+//! Invariants: a timeout lies between [`RTO_MIN`] and [`RTO_MAX`]; callers sample only what was
+//! sent once (Karn's rule).
 
 use core::time::Duration;
 

@@ -1,7 +1,9 @@
-//! The sending half of a stream: what waits, what is under way, what the peer allows.
+//! The sending half of a stream: what waits, what is under way, what the peer allows. Credit is
+//! counted in payload bytes.
 //!
-//! A sequence names one packet of the stream. What was sent is kept until acknowledged, so a resend
-//! carries the same bytes under the same sequence. Credit is counted in payload bytes.
+//! Invariants: a sequence names one packet of the stream, and a resend carries the same bytes under
+//! it; a reliable packet is kept until it is acknowledged; what is outstanding stays within the
+//! peer's window, except for one packet of a stream that has nothing else outstanding.
 
 mod body;
 mod flight;

@@ -1,4 +1,9 @@
 //! The session's state, and what its owner and application call.
+//!
+//! Invariants, which [`Session::check_invariants`] asserts: the timers are those of the phase;
+//! whatever waits for the peer has a timer that repeats it; an open session has a heartbeat
+//! planned; a closed one holds no streams and no timers. Phases go from provisional to established,
+//! between established and draining both ways, and from each to closed, which is final.
 
 mod drain;
 mod interface;
@@ -268,15 +273,21 @@ impl Session {
     }
 
     /// Asserts what must hold between any two calls. Debug builds and simulations call it; a
-    /// violation is a fault of this crate.
+    /// failure is a fault of this crate.
     pub fn check_invariants(&self) {
         self.streams.check_invariants();
+        self.control.check_invariants();
+        self.congestion.check_invariants();
+        self.sealer.check_invariants();
+        self.opener.check_invariants();
         let is_set = |timer| self.timers.get(timer).is_some();
         let drain_timers = [Timer::DrainEnd, Timer::DrainSilence, Timer::DrainStatus];
         assert_eq!(is_set(Timer::Handshake), self.phase == Phase::Provisional);
         assert_eq!(is_set(Timer::Idle), self.is_open());
         assert!(drain_timers.iter().all(|t| is_set(*t) == (self.phase == Phase::Draining)));
         if self.is_open() {
+            self.mtu.check_invariants(&self.timers);
+            assert_eq!(self.timers.get(Timer::KeyDiscard), self.opener.previous_expires());
             assert!(is_set(Timer::Heartbeat) || self.is_heartbeat_due, "no heartbeat is planned");
             let has_resets = self.control.next_repeat(Duration::ZERO).is_some();
             let awaits_peer = self.streams.has_unacked() || has_resets;

@@ -1,4 +1,7 @@
 //! What a stream is: how it delivers, how urgent it is, how much may be outstanding.
+//!
+//! Invariants: a stream in a session has a weight of 1 or more and a window of 1 to
+//! [`MAX_STREAM_WINDOW_BYTES`] bytes; its parameters do not change while it is open.
 
 use net_types::limits::{DEFAULT_STREAM_WINDOW_BYTES, MAX_STREAM_WINDOW_BYTES};
 use net_wire::{Class, StreamMode, StreamOpen, Subprotocol};

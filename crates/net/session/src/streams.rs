@@ -409,7 +409,7 @@ impl Streams {
     /// Asserts what the module promises.
     pub(crate) fn check_invariants(&self) {
         let (mut sums, mut from_peer, mut peer_window_bytes) = (Sums::default(), 0, 0);
-        let (mut ready, mut dirty, mut nacks) = (0, 0, 0);
+        let (mut dirty, mut nacks) = (0, 0);
         for (slot, stream) in self.slots.iter().enumerate() {
             let Some(stream) = stream else { continue };
             stream.send.check_invariants();
@@ -422,7 +422,6 @@ impl Streams {
             if stream.is_from_peer {
                 peer_window_bytes += stream.send.config.window_bytes as usize;
             }
-            ready += usize::from(stream.is_ready);
             dirty += usize::from(stream.is_dirty);
             nacks += usize::from(stream.is_nack_due);
             let is_in_line = stream.is_ready || self.schedule.is_waiting(slot);
@@ -431,14 +430,18 @@ impl Streams {
         assert_eq!(self.sums, sums);
         assert_eq!((self.from_peer, self.peer_window_bytes), (from_peer, peer_window_bytes));
         assert_eq!(self.by_id.len() + self.free.len(), self.slots.len());
-        let is = |slot: &usize, mark: fn(&Stream) -> bool| self.get(*slot).is_some_and(mark);
-        assert_eq!(self.schedule.in_line().count(), ready);
-        assert!(self.schedule.in_line().all(|slot| is(&slot, |s| s.is_ready)));
         assert_eq!(self.dirty.len(), dirty);
-        assert!(self.dirty.iter().all(|slot| is(slot, |s| s.is_dirty)));
+        assert!(self.dirty.iter().all(|slot| is(&self.slots, *slot, |s| s.is_dirty)));
         assert_eq!(self.nacks.len(), nacks);
-        assert!(self.nacks.iter().all(|slot| is(slot, |s| s.is_nack_due)));
+        assert!(self.nacks.iter().all(|slot| is(&self.slots, *slot, |s| s.is_nack_due)));
+        self.schedule.check_invariants(&self.slots);
+        self.ended.check_invariants();
     }
+}
+
+/// Whether the slot has a stream of which `holds` is true.
+fn is(slots: &[Option<Stream>], slot: usize, holds: impl FnOnce(&Stream) -> bool) -> bool {
+    slots.get(slot).and_then(Option::as_ref).is_some_and(holds)
 }
 
 /// Whether the id is one of those that a side hands out in ascending order.

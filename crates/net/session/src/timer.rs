@@ -1,8 +1,7 @@
 //! The deadlines of a session, one for each reason to act when nothing arrives.
 //!
-//! A reason has at most one deadline. [`TimerTable::next`] is the only place that combines them,
-//! and [`crate::Session::handle_timeout`] calls one function for each that is due. A session that
-//! is closed has none.
+//! Invariants: a reason has at most one deadline; [`TimerTable::next_at`] is the only place that
+//! combines them, and [`crate::Session::handle_timeout`] calls one function for each that is due.
 
 use net_types::Instant;
 

@@ -1,4 +1,7 @@
 //! Messages as the payloads of packets.
+//!
+//! Invariants: a body never changes once it is built, so every resend has the same bytes; a packet
+//! of the size that it was built for has [`RIDER_BYTES`] to spare.
 
 use core::ops::Range;
 

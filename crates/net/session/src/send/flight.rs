@@ -1,4 +1,8 @@
 //! What acknowledgements and reports of gaps say about the packets under way.
+//!
+//! Invariants: `flying` counts exactly the packets in [`State::InFlight`], and `lost` holds exactly
+//! the sequences of those in [`State::Lost`]; the oldest sequence, `base`, only rises; a resent
+//! packet gives no sample of the round trip (Karn).
 
 use core::time::Duration;
 

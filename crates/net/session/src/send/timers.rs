@@ -1,4 +1,8 @@
 //! What a stream does when nothing arrives: it resends, gives up, or asks for credit.
+//!
+//! Invariants: a reliable packet is not given up, only its whole stream is, after [`MAX_RETRIES`]
+//! timeouts without a window from the peer; an unreliable packet is not sent again, unless it ends
+//! the stream.
 
 use core::time::Duration;
 use std::collections::BTreeSet;

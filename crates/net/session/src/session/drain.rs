@@ -2,6 +2,9 @@
 //!
 //! Both sides tell each other with heartbeats whether they are done. A draining session ends when
 //! both are, when the peer is silent because it no longer knows the session, or after its time.
+//!
+//! Invariants: all three timers of draining are set exactly while the session drains; it ends no
+//! later than [`DRAIN_HELD_TIMEOUT`] after it began to drain, unless it is taken into use again.
 
 use net_types::Instant;
 use net_types::limits::{

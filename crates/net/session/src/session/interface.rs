@@ -1,4 +1,7 @@
-//! What a session's owner gives it and hears from it.
+//! What a session's owner gives it and gets from it.
+//!
+//! Invariants: the id, both identities and the suite are those of the handshake and do not change;
+//! lengths of packets include header and tag.
 
 use core::net::SocketAddr;
 use core::time::Duration;

@@ -1,5 +1,9 @@
 //! From a received packet to changed state: packets are opened here, stream matters go to the
 //! stream table, and what it returns is applied.
+//!
+//! Invariants: a packet whose tag does not verify changes counters alone; the path changes only to
+//! an address that answered a challenge; an address that is not proved gets less than
+//! [`AMPLIFICATION_FACTOR`] times the bytes that came from it.
 
 use core::time::Duration;
 
@@ -20,10 +24,10 @@ use crate::streams::{GONE, Replies, gone};
 use crate::timer::Timer;
 use crate::{CloseCause, Context, DropReason, Event};
 
-// An address that is not proved gets one challenge, or the answer to one, for each packet from it,
+// An address that is not proved gets a challenge and the answer to one for a packet from it, at most,
 // and no packet is shorter than header and tag.
 const _: () = assert!(
-    HEADER_BYTES + PATH_CHALLENGE_BYTES + TAG_BYTES
+    2 * (HEADER_BYTES + PATH_CHALLENGE_BYTES + TAG_BYTES)
         < AMPLIFICATION_FACTOR * (HEADER_BYTES + TAG_BYTES)
 );
 

@@ -1,4 +1,8 @@
 //! From state to sealed packets, one per call, most urgent first.
+//!
+//! Invariants: a provisional session sends nothing, and a closed one nothing but its close frame;
+//! only an MTU probe is larger than the path's packet size; windows are read when their packet is
+//! written, so the newest packet supersedes all before it.
 
 use net_types::limits::{HEADER_BYTES, MAX_ACK_RECORDS, TAG_BYTES};
 use net_types::{Instant, StreamId};

@@ -1,8 +1,10 @@
 //! Streams that have ended: how late packets of them are answered.
 //!
-//! A stream that has ended never opens again. The newest ended streams are answered with their
-//! final windows; of older ones it is only known that they were open, so a late packet of theirs
-//! is acknowledged as received.
+//! The newest ended streams are answered with their final windows; of older ones it is only known
+//! that they were open, so a late packet of theirs is acknowledged as received.
+//!
+//! Invariants: an id that a side hands out in ascending order never opens again; at most
+//! [`MAX_ENDED`] windows are kept.
 
 use std::collections::VecDeque;
 
@@ -22,7 +24,7 @@ pub(crate) fn gone(stream_id: StreamId) -> StreamWindow {
     StreamWindow { stream_id, total_consumed: 0, ack_seq: GONE }
 }
 
-/// See the module.
+/// The streams of a session that have ended.
 #[derive(Debug, Default)]
 pub(super) struct EndedStreams {
     windows: VecDeque<StreamWindow>,
@@ -32,6 +34,12 @@ pub(super) struct EndedStreams {
 }
 
 impl EndedStreams {
+    /// Asserts that what is remembered is within its bounds.
+    pub(super) fn check_invariants(&self) {
+        assert!(self.windows.len() <= MAX_ENDED);
+        self.seen.check_invariants();
+    }
+
     /// Remembers the id of a stream of the peer's; false when there is no room to.
     pub(super) fn see(&mut self, id: StreamId) -> bool {
         !is_dynamic(id) || self.seen.insert(id.0 >> 1) != Inserted::NoRoom

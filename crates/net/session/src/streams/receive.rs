@@ -1,4 +1,8 @@
 //! What the peer sends on its half of streams, and what it is told of that: windows, gaps, resets.
+//!
+//! Invariants: the packet that is next in turn is always taken, any other only if the session has
+//! room for it; a stream keeps the subprotocol that it was opened for; a late packet of an ended
+//! stream is answered and opens nothing.
 
 use net_types::limits::{MAX_HELD_BYTES, MAX_REASSEMBLY_BYTES, STREAM_IDLE};
 use net_types::{Instant, StreamId};

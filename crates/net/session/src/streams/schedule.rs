@@ -1,15 +1,18 @@
 //! Which stream sends next.
 //!
 //! Classes by urgency, each giving way to the next after a run, and streams of a class by deficit
-//! round robin (Shreedhar and Varghese). A stream is in line while it can send; one whose next
-//! message the peer has no room for waits outside of the line.
+//! round robin (Shreedhar and Varghese).
+//!
+//! Invariants: a stream is in the line of its class once at most; one whose next message the peer
+//! has no room for waits outside of the line; a class that waits gets a packet after [`CLASS_RUN`]
+//! packets of the class above it.
 
 use std::collections::VecDeque;
 
 use net_types::limits::MAX_REASSEMBLY_BYTES;
 use net_wire::Class;
 
-use super::Streams;
+use super::{Stream, Streams, is};
 
 /// Bytes of a round-robin turn per unit of weight.
 const QUANTUM_PER_WEIGHT: i64 = 512;
@@ -30,6 +33,16 @@ impl Schedule {
     pub(super) fn remove(&mut self, slot: usize) {
         self.ready.iter_mut().for_each(|q| q.retain(|s| *s != slot));
         self.waiting.retain(|s| *s != slot);
+    }
+
+    /// Asserts that exactly the streams marked so are in line, each once, and that only open ones wait.
+    pub(super) fn check_invariants(&self, slots: &[Option<Stream>]) {
+        let mut in_line: Vec<usize> = self.in_line().collect();
+        in_line.sort_unstable();
+        let marked = (0..slots.len()).filter(|slot| is(slots, *slot, |s| s.is_ready));
+        assert!(in_line.iter().copied().eq(marked), "{in_line:?} are in line");
+        assert!(self.waiting.iter().all(|slot| is(slots, *slot, |_| true)), "{:?}", self.waiting);
+        assert!(self.runs.iter().all(|run| *run <= CLASS_RUN), "{:?}", self.runs);
     }
 
     pub(super) fn is_waiting(&self, slot: usize) -> bool {

@@ -1,4 +1,7 @@
 //! What this side sends on its half of streams: packets, and what becomes of those under way.
+//!
+//! Invariants: while the congestion window is full, only the oldest packet of a stream is sent, and
+//! only again; whatever a call changes of a stream is counted before the call returns.
 
 use core::time::Duration;
 

@@ -1,8 +1,12 @@
 //! Entities: the Ed25519 keys (RFC 8032) that name nodes, daemons, operators and groups.
 //!
 //! One key serves signatures and, in Montgomery form (RFC 7748), the handshake's static
-//! Diffie-Hellman; "On using the same key pair for Ed25519 and an X25519 based KEM" (IACR
-//! 2021/509) is the argument that this is sound. Secrets are wiped on drop and never printed.
+//! Diffie-Hellman; "On using the same key pair for Ed25519 and an X25519 based KEM" (IACR 2021/509)
+//! is the argument that this is sound.
+//!
+//! Invariants: an id is used as a key only if it is the canonical encoding of a point that is not
+//! of small order; a signature covers a domain and a message; secrets are wiped on drop and never
+//! printed.
 
 use core::fmt;
 

@@ -1,7 +1,7 @@
 //! BLAKE2s (RFC 7693), plain and keyed, over a domain and parts.
 //!
-//! Every derivation of this crate starts its input with a domain of its own, so that no output of
-//! one can be taken for an output of another.
+//! Invariants: each derivation of this crate starts its input with a domain of its own, so that no
+//! output of one can be taken for an output of another; each key of [`tag`] has one purpose.
 
 use blake2::digest::consts::U16;
 use blake2::digest::{FixedOutput, KeyInit, Update};

@@ -1,10 +1,10 @@
 //! Identity and cryptography of the mesh: who a node is, how two nodes agree on keys, and how
 //! packets are sealed.
 //!
-//! Nothing here reads a clock, a socket or a random source: time, seeds and bytes are arguments.
-//! Every derivation and signature starts with a domain of its own. Secrets are wiped on drop,
-//! compared in constant time and never printed. The identity of a peer comes from the handshake
-//! alone; hashes and macs only filter.
+//! Invariants: nothing here reads a clock, a socket or a random source: time, seeds and bytes are
+//! arguments. Every derivation and signature starts with a domain of its own. Secrets are wiped on
+//! drop, compared in constant time and never printed. The identity of a peer comes from the
+//! handshake alone; hashes and macs only filter.
 
 mod aead;
 mod entity;

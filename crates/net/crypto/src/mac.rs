@@ -3,7 +3,10 @@
 //! mac1 shows that the sender knows the mesh secret and meant this node, at the price of one hash:
 //! strangers cause no curve arithmetic. A cookie shows that the sender receives at its source
 //! address. After the construction of WireGuard (Donenfeld, NDSS 2017, section 5.4.7), with a
-//! 12-byte nonce. Comparisons take constant time.
+//! 12-byte nonce.
+//!
+//! Invariants: comparisons take constant time; nothing is kept per sender; a cookie works for the
+//! source that it was made for, and for one to two [`COOKIE_SECRET_LIFETIME`].
 
 use core::fmt;
 

@@ -1,7 +1,7 @@
 //! 64-bit hashes of names, for headers and tables.
 //!
-//! They are filters and map keys, never proofs: access, storage and accounting compare the name or
-//! the 32-byte identity itself.
+//! Invariants: they are filters and map keys, never proofs: access, storage and accounting compare
+//! the name or the 32-byte identity itself; no hash is 0, which means "none" on the wire.
 
 use net_types::{ChannelHash, EntityId, OriginHash};
 

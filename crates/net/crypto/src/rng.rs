@@ -1,10 +1,10 @@
 //! The only random source of the cores: a generator that its caller seeds.
 //!
-//! Equal seeds give equal bytes on every platform, so a run of the protocol can be replayed. A
-//! node seeds one from its operating system; a simulation seeds all of them from one number.
+//! A node seeds one from its operating system; a simulation seeds all of them from one number.
 //!
-//! Ephemeral keys follow from [`Seeded::seed_32`], so the generator forgets how it made them: who
-//! reads its state later learns no key of a session that has ended.
+//! Invariants: equal seeds give equal bytes on every platform, so a run of the protocol can be
+//! replayed; the generator forgets how it made a [`Seeded::seed_32`], from which ephemeral keys
+//! follow, so that its state reveals no key of a session that has ended.
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{CryptoRng, Error, RngCore, SeedableRng};

@@ -1,7 +1,10 @@
 //! The mesh secret: 32 bytes that every member holds and no stranger does.
 //!
 //! It is the pre-shared key of the handshake and the key of mac1, so that packets of strangers are
-//! dropped before any curve arithmetic. It admits to the mesh; it never proves who someone is.
+//! dropped before any curve arithmetic.
+//!
+//! Invariants: it admits to the mesh and never proves who someone is; it compares in constant time,
+//! is wiped on drop and never printed.
 
 use core::fmt;
 

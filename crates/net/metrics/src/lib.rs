@@ -1,9 +1,11 @@
 //! Metric families for Prometheus, read from a part's own counters when they are asked for.
 //!
 //! A part counts in its own fields, under its own lock, and knows nothing of registries. Its
-//! [`collector`] reads them when a registry gathers, and fills [`Families`]. Names and labels follow
-//! Prometheus: counters end in `_total`, times are in seconds, sizes in bytes, and the values of a
-//! label come from a list with an end.
+//! [`collector`] reads them when a registry gathers, and fills [`Families`].
+//!
+//! Invariants: names and labels follow Prometheus: counters end in `_total`, times are in seconds,
+//! sizes in bytes; the values of a label come from a list with an end; a family without rows is
+//! left out.
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType, Summary};

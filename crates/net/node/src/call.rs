@@ -1,4 +1,8 @@
 //! Calls from this node.
+//!
+//! Invariants: a call whose future is dropped before the reply is cancelled, and its server told;
+//! an own call without a reply is counted once at most; the deadline includes the time that the
+//! session takes.
 
 use std::time::Duration;
 

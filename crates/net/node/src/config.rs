@@ -1,4 +1,7 @@
 //! What a node is told at its start, and how starting and connecting fail.
+//!
+//! Invariants: settings are read once, when the node binds; a failure to start names the setting or
+//! the address.
 
 use std::io;
 use std::net::SocketAddr;

@@ -50,4 +50,8 @@ impl Protocol for Dials {
             self.tell(*peer, Err(DialError::Closed));
         }
     }
+
+    fn check_invariants(&self) {
+        assert!(self.waiters.values().all(|waiters| !waiters.is_empty()));
+    }
 }

@@ -1,12 +1,13 @@
 //! The mesh node: a [`net_mesh_core::Mesh`] driven by tokio, one UDP socket and one clock.
 //!
 //! [`MeshNode`] is the public face of the protocols that every node has, calls and the streams of
-//! applications; others are added by [`MeshConfig::protocols`]. One task, the driver, owns the socket:
-//! in one turn it reads a batch of datagrams, lets the mesh handle them, polls the handlers of arrived calls once,
-//! and writes everything that came of it in one batch. Application calls only change state under a
-//! short lock and wake the driver, so concurrent calls leave together.
+//! applications; others are added by [`MeshConfig::protocols`]. One task, the driver, owns the
+//! socket: in one turn it reads a batch of datagrams, lets the mesh handle them, polls the handlers
+//! of arrived calls once, and writes everything that came of it in one batch. Application calls
+//! only change state under a short lock and wake the driver, so concurrent calls leave together.
 //!
-//! Only this crate of the mesh reads clocks, sockets and the system's random source.
+//! Invariants: of the mesh's crates only this one reads clocks, sockets and the system's random
+//! source.
 
 mod call;
 mod config;

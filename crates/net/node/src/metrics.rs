@@ -1,4 +1,7 @@
 //! The counters of a node, for Prometheus.
+//!
+//! Invariants: names and labels are stable, since dashboards read them; labels come from fixed
+//! lists and at most [`MAX_PEER_ROWS`] peers.
 
 use std::time::Duration;
 

@@ -1,4 +1,7 @@
 //! The public face of a node.
+//!
+//! Invariants: a method holds the lock for a bounded piece of work and never while it waits; what
+//! may leave packets to send wakes the driver; after [`MeshNode::shutdown`] no session is made.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,7 @@
 //! Services of this node.
+//!
+//! Invariants: a name has one handler at a time, from [`MeshNode::serve`] until its handle is
+//! dropped.
 
 use std::sync::Arc;
 

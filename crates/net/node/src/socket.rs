@@ -1,4 +1,8 @@
 //! The UDP socket, batched both ways.
+//!
+//! Invariants: the socket never blocks: what cannot be done now registers the driver for the next
+//! readiness; datagrams keep their boundaries, however many travel in one call; receiving allocates
+//! nothing.
 
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;

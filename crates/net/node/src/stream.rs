@@ -1,4 +1,7 @@
 //! Streams for applications: messages in both directions with credit that follows the reader.
+//!
+//! Invariants: the credit of a message returns to the peer when the application takes it; a stream
+//! that is dropped before the peer's end was read is reset, and afterwards finished.
 
 use std::sync::Arc;
 

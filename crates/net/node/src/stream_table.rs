@@ -12,7 +12,7 @@ use net_mesh_core::{
     Cx, DropReason, Message, OpenError, PeerEvent, Protocol, ResetReason, StreamEvent, StreamMode,
     StreamRef, Subprotocol,
 };
-use net_types::limits::MAX_UNREAD_UNRELIABLE_BYTES;
+use net_types::limits::{MAX_MESSAGE_BYTES, MAX_UNREAD_UNRELIABLE_BYTES};
 use net_types::{IdMap, NodeId, SessionId, StreamId};
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc};
@@ -233,5 +233,16 @@ impl Protocol for StreamTable {
 
     fn on_close(&mut self, _cx: &mut Cx<'_>) {
         self.listeners.clear();
+    }
+
+    /// Asserts the bound of what unread streams hold; one message of any length may be alone above it.
+    fn check_invariants(&self) {
+        let alone = ITEM_OVERHEAD_BYTES + MAX_MESSAGE_BYTES;
+        for (key, entry) in &self.entries {
+            let unread = entry.unread.load(Ordering::Relaxed);
+            let bound = if entry.is_reliable { 0 } else { MAX_UNREAD_UNRELIABLE_BYTES.max(alone) };
+            assert!(unread <= bound, "{key:?} holds {unread} bytes");
+        }
+        assert!(self.listeners.values().all(|listener| listener.id <= self.next_listener));
     }
 }

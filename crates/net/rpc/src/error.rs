@@ -1,4 +1,7 @@
 //! How calls fail.
+//!
+//! Invariants: the words of [`RpcError::KINDS`] are stable, since programs and dashboards read
+//! them; the text of an error begins with its word.
 
 use bytes::Bytes;
 use net_wire::rpc::Status;

@@ -1,4 +1,7 @@
 //! What answers calls.
+//!
+//! Invariants: peer and identity of a call are those of its session, never what a frame claims; a
+//! handler is polled once in the turn of its request, so it must not block.
 
 use core::future::Future;
 use core::pin::Pin;

@@ -4,6 +4,9 @@
 //! request; a reply completes the call only when it comes from the session that the call went to. It
 //! looks requests up in [`Services`], which admits them or names the status to answer.
 //!
+//! Invariants: a call ends once; a reply from another session than the one called ends nothing; an
+//! admitted request is answered once at most; no handler runs and nothing waits in this crate.
+//!
 //! # Frames of a call
 //!
 //! A call is a sequence of frames on each side, and the frame's number says whether it is the last of

@@ -1,4 +1,7 @@
 //! Frames as callers and servers see them.
+//!
+//! Invariants: a body takes over the memory of its message and is not copied; both sides of a
+//! session name the same stream for a class, and the streams of the two sides differ.
 
 use core::time::Duration;
 

@@ -101,9 +101,15 @@ impl WaitingReplies {
         self.bytes
     }
 
+    /// Asserts that the sums are those of the replies that wait.
     pub(crate) fn check_invariants(&self) {
-        assert_eq!(self.bytes, self.by_session.values().sum::<usize>(), "bytes of the sessions");
-        assert!(self.queues.values().all(|queue| !queue.is_empty()));
+        let mut by_session = IdMap::<SessionId, usize>::default();
+        for ((session, _), queue) in &self.queues {
+            assert!(!queue.is_empty());
+            *by_session.entry(*session).or_default() += queue.iter().map(cost).sum::<usize>();
+        }
+        assert_eq!(self.by_session, by_session);
+        assert_eq!(self.bytes, by_session.values().sum::<usize>());
     }
 }
 

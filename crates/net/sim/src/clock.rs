@@ -1,4 +1,8 @@
 //! A host's own clock: an offset from the world's, and a drift.
+//!
+//! Invariants: a host's clock never goes back while the world's does not; [`HostClock::world`]
+//! gives the first time of the world at which the host's clock shows the asked reading, so no timer
+//! comes up early.
 
 use core::time::Duration;
 

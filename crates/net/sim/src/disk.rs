@@ -1,13 +1,15 @@
 //! A disk of named files that keeps, across a loss of power, what was synced and an arbitrary part
 //! of what was not.
 //!
-//! The model: a sync of a file makes its contents durable, a sync of the folder makes names
-//! durable (POSIX promises no more). At a crash each 512-byte sector of a file holds some version
-//! between the synced and the newest one, independently of its neighbours, so writes are torn and
+//! The model: a sync of a file makes its contents durable, a sync of the folder makes names durable
+//! (POSIX promises no more). At a crash each 512-byte sector of a file holds some version between
+//! the synced and the newest one, independently of its neighbours, so writes are torn and
 //! reordered; the file's length likewise. Names survive in the order in which they were changed, up
-//! to some point, as in a journal; a rename is all or nothing. The seed decides which.
+//! to some point, as in a journal; a rename is all or nothing.
 //!
-//! Handles are shared and of one incarnation: after [`Disk::crash`] the old ones fail.
+//! Invariants: what was synced survives, and what was never written does not appear; the seed
+//! decides what else survives; every name has a file; a file's handle works until the next crash
+//! and fails after it.
 
 use core::fmt;
 use core::time::Duration;
@@ -433,6 +435,19 @@ impl State {
     fn change_names(&mut self, change: NameChange) {
         change.apply(&mut self.names);
         self.unsynced_names.push(change);
+        if cfg!(debug_assertions) {
+            self.check_invariants();
+        }
+    }
+
+    /// Asserts that the changes that are not durable lead from the durable names to those of now, and
+    /// that every name has a file.
+    fn check_invariants(&self) {
+        let mut names = self.durable_names.clone();
+        self.unsynced_names.iter().for_each(|change| change.apply(&mut names));
+        assert_eq!(names, self.names);
+        let mut files = self.names.values().chain(self.durable_names.values());
+        assert!(files.all(|file| self.files.contains_key(file)), "a name without a file");
     }
 
     fn change(&mut self, file: u64, change: Change) -> Result<(), DiskError> {
@@ -478,5 +493,8 @@ impl State {
             contents.live = contents.durable.clone();
         }
         self.incarnation += 1;
+        if cfg!(debug_assertions) {
+            self.check_invariants();
+        }
     }
 }

@@ -1,4 +1,7 @@
 //! Faults of a disk that a test asks for, other than a loss of power.
+//!
+//! Invariants: a fault counts only the operations that it can hit, and hits the one after those it
+//! lets pass; one that is not permanent hits once.
 
 use core::time::Duration;
 

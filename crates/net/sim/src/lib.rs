@@ -3,8 +3,10 @@
 //!
 //! One seed decides everything, so a run is repeated exactly by its seed: [`World`] keeps a
 //! [`Trace`] that is byte for byte the same, and [`seeds!`] prints the command that replays a
-//! failing one. Nothing here reads a real clock, opens a socket or touches a real file. For tests
-//! only: no shipped crate depends on this one.
+//! failing one.
+//!
+//! Invariants: nothing here reads a real clock, opens a socket or touches a real file; no shipped
+//! crate depends on this one.
 
 mod clock;
 mod disk;

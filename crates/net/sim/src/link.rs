@@ -1,4 +1,7 @@
 //! What a link between two addresses does to datagrams.
+//!
+//! Invariants: probabilities are parts per million and independent of each other; the default is a
+//! link without faults.
 
 use core::time::Duration;
 

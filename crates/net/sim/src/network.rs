@@ -1,8 +1,9 @@
 //! The network: datagrams in flight between addresses, over links that delay, lose, copy, reorder,
 //! damage and cut.
 //!
-//! Invariants: a datagram arrives at or after it was sent; equal seeds and equal calls give equal
-//! deliveries; the network holds what is in flight and one record per link that was used.
+//! Invariants: a datagram arrives at or after it was sent; each one that was sent, and each copy,
+//! is counted under one fate or is in flight; equal seeds and equal calls give equal deliveries;
+//! the network holds what is in flight and one record per link that was used.
 
 use core::cmp::Reverse;
 use core::net::SocketAddr;
@@ -196,6 +197,14 @@ impl Network {
     /// Datagrams by fate so far.
     pub fn counters(&self) -> NetworkCounters {
         self.counters
+    }
+
+    /// Asserts that every datagram that was sent, and every copy, has one fate or is in flight.
+    pub fn check_invariants(&self) {
+        let c = &self.counters;
+        let dropped = c.lost + c.too_long + c.queue_full + c.cut + c.unbound;
+        let known = c.delivered + dropped + self.in_flight.len() as u64;
+        assert_eq!(c.sent + c.duplicated, known, "{c:?}, {} in flight", self.in_flight.len());
     }
 
     /// Puts a datagram on the link, or drops it as the link's behaviour says.

@@ -1,4 +1,8 @@
-//! The simulation's random numbers: ChaCha8, equal on every platform for one seed.
+//! The simulation's random numbers: ChaCha8.
+//!
+//! Invariants: one seed and purpose give equal numbers on every platform; two purposes under one
+//! seed are independent; what is impossible or certain draws nothing, so switching a fault off
+//! leaves other choices as they are.
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};

@@ -1,7 +1,10 @@
 //! Running a test under many seeds, and saying how to run it under the one that failed.
 //!
-//! Seeds follow from the test's name, so every machine tries the same ones. `NET_SIM_SEED=N` tries
-//! only `N`; `NET_SIM_COUNT=N` tries the first `N` in place of the test's own number.
+//! `NET_SIM_SEED=N` tries only `N`; `NET_SIM_COUNT=N` tries the first `N` in place of the test's
+//! own number.
+//!
+//! Invariants: seeds follow from the package's and the test's name, so every machine tries the same
+//! ones; a failure names its seed and the command that replays it.
 
 use std::any::Any;
 use std::env;

@@ -1,7 +1,7 @@
 //! The record of a run: one line per event, and a BLAKE3 hash over all of them.
 //!
-//! Two runs are the same exactly if their hashes are. The hash covers every line; the text keeps
-//! the newest ones, so that a failure can be read and a long run stays small.
+//! Invariants: two runs are the same exactly if their hashes are; the hash covers every line, while
+//! the text keeps the newest ones, so that a failure can be read and a long run stays small.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Write};

@@ -2,8 +2,11 @@
 //!
 //! One turn: the clock jumps to the earliest arrival or timer; all datagrams due reach their hosts
 //! in order of arrival; hosts whose timer is due handle it; hosts that were touched send until they
-//! have nothing left, in the order of their ids. Every step counts against a budget, so a protocol
-//! that chatters for ever ends as a failure and not as a hang.
+//! have nothing left, in the order of their ids.
+//!
+//! Invariants: time never goes back; an address belongs to one living host; after a turn no host
+//! has anything left to send; every event counts against a budget, so a protocol that never falls
+//! silent ends as a failure and not as a hang.
 
 use core::cmp::Reverse;
 use core::fmt;
@@ -368,7 +371,24 @@ impl<H: Host> World<H> {
             }
             self.set_timer(id);
         }
+        if cfg!(debug_assertions) {
+            self.check_invariants();
+        }
         Ok(())
+    }
+
+    /// Asserts what holds when no host has anything left to send.
+    fn check_invariants(&self) {
+        self.network.check_invariants();
+        assert!(self.touched.is_empty());
+        let mut living = 0;
+        for (id, slot) in self.ids().zip(&self.slots) {
+            let has_addr = self.by_addr.get(&slot.addr) == Some(&id);
+            assert_eq!(has_addr, slot.host.is_some(), "{id} at {}", slot.addr);
+            assert!(slot.timer.is_none() || has_addr, "{id} has crashed and has a timer");
+            living += usize::from(has_addr);
+        }
+        assert_eq!(self.by_addr.len(), living);
     }
 
     fn poll(&mut self, id: HostId) -> Option<Transmit> {

@@ -1,4 +1,8 @@
-//! Where a node can be reached.
+//! Where a node can be reached: what address books, tickets and dials hold.
+//!
+//! Invariants: a decoded value has at most [`crate::limits::MAX_PEER_ADDRS`] addresses and
+//! [`crate::limits::MAX_PEER_RELAYS`] relays; both are ordered best first; the identity alone says
+//! who may answer.
 
 use core::net::SocketAddr;
 

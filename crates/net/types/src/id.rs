@@ -1,4 +1,7 @@
 //! Identifiers. Each is a newtype so that a node id cannot be passed where a session id is meant.
+//!
+//! Invariants: an identifier is a name and proves nothing; its text form is lower-case hexadecimal
+//! of full length, and parsing refuses any other length.
 
 use core::fmt;
 use core::str::FromStr;

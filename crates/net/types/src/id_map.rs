@@ -1,4 +1,8 @@
 //! Hash maps keyed by identifiers.
+//!
+//! Invariants: keys are identifiers that this node chose or that are cut from a cryptographic hash,
+//! or the table is small and belongs to one peer: the hash does not withstand chosen keys. It has
+//! no random state, so equal runs iterate alike.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};

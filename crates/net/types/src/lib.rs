@@ -1,8 +1,9 @@
 //! The vocabulary of the mesh: identifiers, time, addresses and limits.
 //!
-//! Nothing here performs I/O, allocates on a hot path or depends on another crate. Values that
-//! came from a network are still unchecked: [`EntityId`] only becomes a verified identity once
-//! `net-crypto` has checked the point and a handshake has proved possession of the key.
+//! Invariants: nothing here performs I/O, allocates on a hot path or depends on another crate.
+//! Values that came from a network are still unchecked: [`EntityId`] only becomes a verified
+//! identity once `net-crypto` has checked the point and a handshake has proved possession of the
+//! key.
 
 mod address;
 mod id;

@@ -1,7 +1,8 @@
-//! Every limit of the mesh and of the cluster on it, each with what it bounds and what it costs.
+//! Every limit of the mesh and of the cluster on it, each with what it bounds and what it costs. A
+//! bound that concerns one structure alone stands in that structure's file.
 //!
-//! A queue, map or message that can be filled by a peer has its bound here. `const` assertions tie
-//! limits that depend on each other; a change that breaks a relation does not compile.
+//! Invariants: no limit depends on a build feature; limits that depend on each other are tied by
+//! `const` assertions, so that a change which breaks a relation does not compile.
 
 use core::time::Duration;
 

@@ -1,4 +1,7 @@
 //! Monotonic and wall-clock time as plain values, so that protocol code never reads a clock.
+//!
+//! Invariants: arithmetic saturates and never panics; instants of different nodes have different
+//! origins and are not compared; [`Instant::FAR_FUTURE`] never comes.
 
 use core::fmt;
 use core::ops::{Add, AddAssign, Sub};

@@ -2,6 +2,9 @@
 //!
 //! Address: `family u8 (4 or 6), 4 or 16 bytes, port u16`. Peer: `entity id, count u8 <= 8
 //! addresses, count u8 <= 4 relay entity ids`.
+//!
+//! Invariants: a decoded peer is within both limits, and an encoder leaves out what is beyond them;
+//! the entity id is not checked to be a key; scope and flow of an IPv6 address do not travel.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -1,4 +1,7 @@
 //! Last packet of a session, best effort: `reason u16`.
+//!
+//! Invariants: the frame has exactly two bytes; a reason keeps its number, and an unknown one is
+//! refused.
 
 use crate::registry::numbered;
 use crate::{DecodeError, Reader};

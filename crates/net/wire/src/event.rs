@@ -3,6 +3,10 @@
 //! Event: `length u32, bytes`. Meta: `dispatch u8, flags u8, reserved u16, origin hash u64,
 //! sequence or timestamp u64, checksum u32`; the checksum is the low half of xxh3-64 over the meta
 //! with a zero checksum and the bytes that follow it.
+//!
+//! Invariants: a payload is its events and nothing else, none longer than [`MAX_EVENT_BYTES`]; the
+//! checksum notices faults of programs, while forgeries are the tag's matter; `u64::MAX` is no
+//! sequence.
 
 use net_types::OriginHash;
 use net_types::limits::MAX_EVENT_BYTES;

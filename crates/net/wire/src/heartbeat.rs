@@ -1,7 +1,9 @@
-//! Liveness, round-trip time and confirmation of a handshake; exactly 24 bytes.
+//! Liveness, round-trip time and confirmation of a handshake.
 //!
 //! `sent us u64, echo us u64, hold us u32, status u32`. The receiver returns `sent` as `echo` in
 //! its next heartbeat with the time it held it, so that the round trip excludes the wait.
+//!
+//! Invariants: a heartbeat has exactly 24 bytes; reserved status bits are read and ignored.
 
 use crate::{DecodeError, Reader};
 

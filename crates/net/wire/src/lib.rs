@@ -1,9 +1,9 @@
 //! Every packet and frame of the mesh, one file each, and the one registry of their numbers.
 //!
-//! Integers are little-endian. Layouts are fixed, never depend on build features, and are pinned by
-//! golden tests. Decoders bound counts before they allocate, require the exact length, reject
-//! unknown tags and never panic on any input. Nothing here decrypts or decides; a decoded frame is
-//! well-formed, not trustworthy.
+//! Invariants: integers are little-endian; layouts are fixed, never depend on build features, and
+//! are pinned by golden tests. Decoders bound counts before they allocate, require the exact
+//! length, reject unknown tags and never panic on any input. Nothing here decrypts or decides; a
+//! decoded frame is well-formed, not trustworthy.
 
 mod address;
 mod close;

@@ -1,4 +1,7 @@
 //! Path-MTU probe (RFC 8899): `probe u32, is answer u8, size u16`, then zero padding in a probe.
+//!
+//! Invariants: an answer repeats its probe's id and size and has no padding; padding is not looked
+//! at.
 
 use crate::{DecodeError, Reader};
 

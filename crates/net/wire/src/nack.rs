@@ -1,9 +1,12 @@
 //! Gaps that a receiver sees in a reliable stream.
 //!
-//! `stream u64, next expected u64, from u64, below u64, count u8 <= 32`, then `start u64, length u16`
-//! for each gap, ascending and not overlapping. Of the sequences from `from` to `below`, those in a
-//! gap are missing and all others have arrived; of those beyond it says nothing. A receiver that
-//! misses more than one frame holds sends several.
+//! `stream u64, next expected u64, from u64, below u64, count u8 <= 32`, then `start u64, length
+//! u16` for each gap. Of the sequences from `from` to `below`, those in a gap are missing and all
+//! others have arrived; of those beyond it says nothing. A receiver that misses more than one frame
+//! holds sends several.
+//!
+//! Invariants: gaps ascend, do not overlap, are not empty and lie between `from` and `below`;
+//! `from` is not less than the next expected sequence.
 
 use net_types::StreamId;
 use net_types::limits::MAX_NACK_GAPS;

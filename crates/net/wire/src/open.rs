@@ -1,6 +1,9 @@
 //! A stream's parameters, repeated on its packets until one of them is acknowledged.
 //!
 //! `mode u8, weight u8, reserved u16 = 0, window u32`.
+//!
+//! Invariants: an ordered stream is reliable; a weight is not 0; the block has 8 bytes, so that
+//! every packet keeps room for it.
 
 use crate::{DecodeError, Reader};
 

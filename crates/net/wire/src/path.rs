@@ -1,4 +1,7 @@
 //! Proof that a peer receives at an address (RFC 9000, 8.2): eight random bytes, echoed.
+//!
+//! Invariants: challenge and response have exactly eight bytes, and the response carries those of
+//! the challenge.
 
 use crate::{DecodeError, Reader};
 

@@ -4,6 +4,9 @@
 //! payload travels in pieces. The header is the packet's own but for the control flag and the
 //! subprotocol, which moves into the frame: `subprotocol u16, total u16, offset u16`, then the
 //! payload's bytes from `offset` on.
+//!
+//! Invariants: a piece is not empty and ends within its packet; no packet in pieces is longer than
+//! [`MAX_PAYLOAD_BYTES`].
 
 use net_types::limits::MAX_PAYLOAD_BYTES;
 

@@ -1,4 +1,7 @@
-//! The numbers of the wire. They are never reused and never depend on build features.
+//! The numbers of the wire: packet kinds, classes, flags and subprotocols.
+//!
+//! Invariants: a number is never reused and never depends on build features; an unknown kind, class
+//! or flag is refused; the first bytes tell a Net packet from a routing header.
 
 use core::ops::{BitOr, BitOrAssign};
 

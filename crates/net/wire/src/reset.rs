@@ -1,4 +1,6 @@
 //! End of a stream by force: `stream u64, reason u16`.
+//!
+//! Invariants: the frame has exactly ten bytes; a reason keeps its number and its metric label.
 
 use net_types::StreamId;
 

@@ -1,7 +1,9 @@
 //! The 18-byte routing header before the Net header of a relayed packet.
 //!
-//! `tag "R" u8, ttl u8, destination node u64, source node u64`. Only relays rewrite it, in place;
-//! it is not authenticated and only steers.
+//! `tag "R" u8, ttl u8, destination node u64, source node u64`.
+//!
+//! Invariants: only relays rewrite it, in place; it is not authenticated and only steers; a ttl is
+//! at most [`MAX_HOPS`].
 
 use net_types::NodeId;
 use net_types::limits::{MAX_HOPS, ROUTING_HEADER_BYTES};

@@ -1,7 +1,10 @@
 //! The text form of a mesh's members: `net1` and lower-case base32 of a checksummed record.
 //!
 //! Record: `version u8 = 1, label (u8 length, UTF-8), count u8 1..=16, peers, checksum u32`, the
-//! checksum being the low half of xxh3-64 of everything before it. A ticket holds no secret.
+//! checksum being the low half of xxh3-64 of everything before it.
+//!
+//! Invariants: a ticket holds no secret; one that parses names 1 to [`MAX_TICKET_PEERS`] peers; a
+//! text that is damaged is told from one that a newer build made.
 
 use core::fmt;
 use core::str::FromStr;

@@ -1,8 +1,10 @@
 //! Acknowledgement and grant in one record, and the block of them that rides on any packet.
 //!
-//! Record: `stream u64, total consumed u64, next expected sequence u64`. Both counters are
-//! absolute, so the newest record supersedes and a lost one costs nothing.
-//! Block: `count u8 <= 40`, then the records.
+//! Record: `stream u64, total consumed u64, next expected sequence u64`. Block: `count u8 <= 40`,
+//! then the records.
+//!
+//! Invariants: both counters are absolute, so the newest record supersedes and a lost one costs
+//! nothing; a block has at most [`MAX_ACK_RECORDS`] records.
 
 use net_types::StreamId;
 use net_types::limits::MAX_ACK_RECORDS;

@@ -32,7 +32,7 @@ impl MeshSecret {
         Self(hash::digest(COOKIE_DOMAIN, &[cookie.as_bytes()]))
     }
 
-    /// Whether this is the all-zero secret, which everyone knows.
+    /// Whether this is the all-zero secret, which is public.
     pub fn is_open(&self) -> bool {
         self.0.ct_eq(&[0; 32]).into()
     }

@@ -121,7 +121,7 @@ impl Endpoint {
         }
     }
 
-    /// Queues a handshake packet; one too many is dropped, since the peer that waits for it asks again.
+    /// Queues a handshake packet. A full queue drops it: the peer that waits for it repeats its Init.
     pub(crate) fn send_handshake(&mut self, path: Path, peer: NodeId, packet: Vec<u8>) {
         if self.outbox.len() >= MAX_HANDSHAKE_OUTBOX {
             return self.counters.dropped(DropReason::HandshakeOverload);

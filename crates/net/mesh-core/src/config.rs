@@ -17,7 +17,7 @@ use thiserror::Error;
 /// Which peers an endpoint talks to, of those that know the mesh secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerPolicy {
-    /// Everyone who holds the mesh secret.
+    /// Every holder of the mesh secret.
     Open,
     /// Only these identities.
     Only(BTreeSet<EntityId>),
@@ -40,7 +40,7 @@ pub struct EndpointConfig {
     pub secrets: Vec<MeshSecret>,
     /// Whether an all-zero secret, a mesh without one, is meant.
     pub allow_open_mesh: bool,
-    /// Whom to talk to.
+    /// Which identities may be peers.
     pub policy: PeerPolicy,
     /// Largest datagram this node takes, from 1,232 to 8,210 bytes.
     pub max_datagram_bytes: usize,

@@ -295,7 +295,7 @@ impl Endpoint {
         });
     }
 
-    /// The handshake is spent but the other end does not speak our language.
+    /// The handshake has finished, but its payload is not one of this protocol.
     fn end_dial_as_malformed(&mut self, peer: NodeId) {
         self.counters.dropped(DropReason::HandshakeNoise);
         self.counters.handshakes_failed += 1;

@@ -54,7 +54,7 @@ pub struct Endpoint {
     pub(crate) outbox: VecDeque<(Path, NodeId, Vec<u8>)>,
     pub(crate) carry: Option<Carry>,
     pub(crate) events: VecDeque<Event>,
-    /// Reused for what one session says in one call.
+    /// Reused for the events of one call into a session.
     pub(crate) scratch: VecDeque<SessionEvent>,
 }
 
@@ -105,12 +105,12 @@ impl Endpoint {
         &self.config.identity
     }
 
-    /// What was counted so far.
+    /// The counters of all sessions and handshakes.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// Counts something that the driver could not use.
+    /// Counts what the driver or a protocol could not use.
     pub fn count_dropped(&mut self, reason: DropReason) {
         self.counters.dropped(reason);
     }
@@ -145,7 +145,7 @@ impl Endpoint {
         }
     }
 
-    /// Present figures of a session.
+    /// Current figures of a session.
     pub fn session_stats(&self, session: SessionId) -> Option<Stats> {
         let slot = self.slots[*self.by_id.get(&session)?].as_ref()?;
         Some(slot.session.stats())
@@ -169,8 +169,8 @@ impl Endpoint {
         Some(slot.session.peer())
     }
 
-    /// Remembers where a peer is, for dials after a session was lost. Fails when another identity
-    /// has the peer's node id, or when the book is full.
+    /// Keeps a peer's address, for dials after a session was lost. Fails when another identity has
+    /// the peer's node id, or when the address book is full.
     pub fn add_peer(&mut self, mut addr: PeerAddr) -> Result<(), DialError> {
         let id = addr.entity_id.node_id();
         if self.names_another(id, &addr.entity_id) {
@@ -185,7 +185,7 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Forgets where a peer is. Its sessions and a dial go on.
+    /// Forgets a peer's address. Its sessions and its dial stay.
     pub fn remove_peer(&mut self, peer: NodeId) {
         let Some(entry) = self.peers.get_mut(&peer) else { return };
         entry.addr = None;
@@ -194,7 +194,7 @@ impl Endpoint {
         }
     }
 
-    /// Where a peer is, as far as [`Endpoint::add_peer`] was told.
+    /// The address that [`Endpoint::add_peer`] keeps for a peer.
     pub fn peer_addr(&self, peer: NodeId) -> Option<&PeerAddr> {
         self.peers.get(&peer)?.addr.as_ref()
     }
@@ -239,7 +239,7 @@ impl Endpoint {
         let Some(&slot) = self.by_id.get(&header.session_id) else {
             return self.counters.dropped(DropReason::UnknownSession);
         };
-        // What the application has not taken bounds what is decrypted; peers send again.
+        // Events that the application has not taken bound what is decrypted; the peer sends again.
         if self.events.len() >= MAX_SESSION_EVENTS && packet.len() > HEADER_BYTES {
             return self.counters.dropped(DropReason::QueueFull);
         }
@@ -271,7 +271,7 @@ impl Endpoint {
         }
     }
 
-    /// The next thing the driver must know.
+    /// The next event for the driver.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
@@ -331,7 +331,7 @@ impl Endpoint {
             .unwrap_or(Err(SendError::SessionClosed))
     }
 
-    /// The application took `bytes` of what arrived on a stream.
+    /// Returns the credit of `bytes` that the application took from a stream.
     pub fn consume(&mut self, now: Instant, session: SessionId, stream: StreamId, bytes: u32) {
         if let Some(slot) = self.slot_of(session) {
             self.with_session(now, slot, |s, ctx| s.consume(ctx.now, stream, bytes));
@@ -358,7 +358,7 @@ impl Endpoint {
         }
     }
 
-    /// Says whether something is still waited for on a session that another one took over from.
+    /// Tells a draining session whether its owner still waits for something on it.
     pub fn hold_session(&mut self, now: Instant, session: SessionId, is_held: bool) {
         if let Some(slot) = self.slot_of(session) {
             self.with_session(now, slot, |s, ctx| s.hold(ctx.now, is_held));

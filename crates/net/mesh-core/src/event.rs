@@ -10,7 +10,7 @@ use net_types::{EntityId, NodeId, SessionId};
 
 use crate::DialError;
 
-/// Something the driver must know.
+/// An event for the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A session is up. [`crate::Endpoint::live_session`] names the one to use for a peer, which
@@ -26,7 +26,7 @@ pub enum Event {
         is_initiator: bool,
     },
     /// Another session took over from this one, which ends when nothing is under way on it.
-    /// [`crate::Endpoint::hold_session`] keeps it for what is still waited for.
+    /// [`crate::Endpoint::hold_session`] keeps it longer.
     Draining {
         /// The session.
         session: SessionId,
@@ -60,7 +60,7 @@ pub enum Event {
     },
 }
 
-/// What is known of a peer now.
+/// Current figures of a peer with a session in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerStatus {
     /// The peer.

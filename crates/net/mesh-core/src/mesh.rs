@@ -65,7 +65,7 @@ pub struct Mesh {
     rng: Seeded,
     protocols: Protocols,
     credit: CreditBatch,
-    /// Sessions that others took over from.
+    /// Draining sessions.
     draining: Vec<SessionId>,
 }
 
@@ -166,7 +166,7 @@ impl Mesh {
         self.each(now, |protocol, cx| protocol.on_peer(cx, event));
     }
 
-    /// Keeps sessions that others took over from while a protocol needs them.
+    /// Keeps draining sessions while a protocol needs them.
     fn hold_draining(&mut self, now: Instant) {
         for session in &self.draining {
             let is_held = self.protocols.entries.iter().any(|p| p.needs_session(*session));
@@ -242,7 +242,7 @@ impl Mesh {
         self.each(now, |protocol, cx| protocol.on_close(cx));
     }
 
-    /// Panics when the state contradicts itself.
+    /// Asserts the invariants of the endpoint, of the table and of each protocol.
     pub fn check_invariants(&self) {
         self.endpoint.check_invariants();
         assert!(self.credit.is_empty(), "credit is held back");

@@ -1,7 +1,7 @@
 //! A protocol of the mesh: a state machine behind subprotocol numbers.
 //!
 //! A [`Protocol`] gets the messages and events of the streams under its numbers, the events of
-//! peers, and the passing of time. It acts through a [`Cx`], which holds the present, randomness
+//! peers, and the passing of time. It acts through a [`Cx`], which holds the time, randomness
 //! and the endpoint. It reads no clock, waits for nothing and sees no other protocol.
 //!
 //! Invariants: a stream belongs to the protocol of its number from its opening to its end; the
@@ -93,7 +93,7 @@ pub trait Protocol: Any + Send {
     /// Does what is due.
     fn on_timeout(&mut self, _cx: &mut Cx<'_>) {}
 
-    /// Whether something is still waited for on a session that another one took over from.
+    /// Whether the protocol still waits for something on a draining session.
     fn needs_session(&self, _session: SessionId) -> bool {
         false
     }
@@ -101,7 +101,7 @@ pub trait Protocol: Any + Send {
     /// The node stops; every session is closed.
     fn on_close(&mut self, _cx: &mut Cx<'_>) {}
 
-    /// Panics when the state contradicts itself.
+    /// Asserts the protocol's invariants.
     fn check_invariants(&self) {}
 }
 
@@ -150,7 +150,7 @@ pub struct Cx<'a> {
 }
 
 impl Cx<'_> {
-    /// The present.
+    /// The current time.
     pub fn now(&self) -> Instant {
         self.now
     }

@@ -13,7 +13,7 @@ use crate::timers::Timer;
 use crate::{Endpoint, Event};
 
 impl Endpoint {
-    /// Runs `call` on a session, carries its events on and puts it in line to be polled.
+    /// Runs `call` on a session, forwards its events and puts it in line to be polled.
     pub(crate) fn with_session<T>(
         &mut self,
         now: Instant,
@@ -35,11 +35,11 @@ impl Endpoint {
         Some(out)
     }
 
-    /// Carries on what a session said.
+    /// Forwards the events of a session.
     pub(crate) fn forward_events(&mut self, now: Instant, slot: usize) {
-        // Taken out: what follows may call other sessions, which say things of their own.
-        let mut said = core::mem::take(&mut self.scratch);
-        for event in said.drain(..) {
+        // Taken out, since handling an event may call other sessions, which report their own.
+        let mut events = core::mem::take(&mut self.scratch);
+        for event in events.drain(..) {
             let Some(entry) = self.slots[slot].as_ref() else { continue };
             let (peer, session) = (entry.peer, entry.session.id());
             match event {
@@ -48,7 +48,7 @@ impl Endpoint {
                 event => self.events.push_back(Event::Session { peer, session, event }),
             }
         }
-        self.scratch = said;
+        self.scratch = events;
     }
 
     /// Adds a session; it is not yet the one in use for its peer.
@@ -141,7 +141,7 @@ impl Endpoint {
         }
     }
 
-    /// Says that a session is up. Its Init is never answered again.
+    /// Reports that a session is up. Its Init is never answered again.
     fn announce(&mut self, slot: usize) -> Option<NodeId> {
         let entry = self.slots[slot].as_mut()?;
         let (peer, is_initiator) = (entry.peer, entry.is_initiator);
@@ -227,8 +227,8 @@ impl Endpoint {
         }
     }
 
-    /// A live session whose peer went silent gets company: if the peer restarted, only a new
-    /// handshake reaches it, and if it did not, nothing is disturbed.
+    /// Dials the peer of a live session that went silent: if the peer restarted, only a new handshake
+    /// reaches it, and if it did not, the dial disturbs nothing.
     pub(crate) fn redial_if_silent(&mut self, now: Instant, slot: usize) {
         let Some(entry) = self.slots[slot].as_ref() else { return };
         let suspect_after = SUSPECT_AFTER.max(self.config.heartbeat_interval * 3);

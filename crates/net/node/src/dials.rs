@@ -17,7 +17,7 @@ pub(crate) struct Dials {
 }
 
 impl Dials {
-    /// Gets the result of the peer's dial that is under way.
+    /// Waits for the result of the peer's dial that is under way.
     pub(crate) fn wait(&mut self, peer: NodeId) -> oneshot::Receiver<Result<(), DialError>> {
         let (tell, waiter) = oneshot::channel();
         self.waiters.entry(peer).or_default().push(tell);
@@ -26,7 +26,7 @@ impl Dials {
 
     fn tell(&mut self, peer: NodeId, result: Result<(), DialError>) {
         for waiter in self.waiters.remove(&peer).unwrap_or_default() {
-            // A waiter that left needs no answer.
+            // A task that no longer waits needs no answer.
             let _ = waiter.send(result);
         }
     }

@@ -30,13 +30,13 @@ pub(crate) struct Driver {
     sleep: Pin<Box<Sleep>>,
     out: Vec<u8>,
     transmits: Vec<(Transmit, usize)>,
-    /// The present, as far as this turn knows: read before each receive call, after handlers and
-    /// between batches that are sent.
+    /// The time that this turn works with: read before each receive call, after handlers and between
+    /// batches that are sent.
     now: Instant,
     /// Index of the first batch in `transmits` that is not sent.
     unsent: usize,
     handlers: Handlers,
-    /// After errors of receiving.
+    /// Pauses receiving after errors.
     backoff: ReceiveBackoff,
 }
 

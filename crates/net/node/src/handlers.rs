@@ -35,7 +35,7 @@ pub(crate) struct Handlers {
     arrived: Vec<Arrived<Handler>>,
     answers: Vec<(ReplyTo, Answer)>,
     unfinished: Vec<Unfinished>,
-    /// Futures that are not to continue, until the lock is free.
+    /// Refused futures, to be dropped once the lock is free.
     refused: Vec<AnswerFuture>,
     panics: u64,
 }
@@ -81,7 +81,7 @@ impl Handlers {
         }
     }
 
-    /// Queues the answers, and has tasks finish what is not answered.
+    /// Queues the answers, and spawns tasks for the handlers that are not done.
     pub(crate) fn settle(&mut self, shared: &Arc<Shared>, core: &mut Core, now: Instant) {
         if self.answers.is_empty() && self.unfinished.is_empty() {
             return;
@@ -102,7 +102,7 @@ impl Handlers {
         });
     }
 
-    /// Drops what is not to continue, which runs its code.
+    /// Drops refused futures, which runs their destructors.
     pub(crate) fn drop_refused(&mut self) {
         self.refused.clear();
     }

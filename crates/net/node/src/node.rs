@@ -18,8 +18,8 @@ use crate::socket::MeshSocket;
 use crate::state::Core;
 use crate::{BindError, ConnectError, MeshConfig, PeerStatus};
 
-/// One node of the mesh: an identity, a UDP port, sessions to peers. Cheap to clone; the last clone
-/// that goes does not stop the node, [`MeshNode::shutdown`] does.
+/// One node of the mesh: an identity, a UDP port, sessions to peers. Cheap to clone. Dropping
+/// the last clone does not stop the node, [`MeshNode::shutdown`] does.
 #[derive(Clone)]
 pub struct MeshNode {
     pub(crate) shared: Arc<Shared>,
@@ -59,7 +59,7 @@ impl MeshNode {
         self.entity.node_id()
     }
 
-    /// Remembers where a peer is. Calls to it dial when there is no session, and a session whose
+    /// Keeps a peer's address. Calls to it dial when there is no session, and a session whose
     /// peer goes silent is dialled again. Without effect, beside a warning in the log, when another
     /// identity has the peer's node id or when the address book is full.
     pub fn add_peer(&self, addr: PeerAddr) {
@@ -69,7 +69,7 @@ impl MeshNode {
         }
     }
 
-    /// Forgets where a peer is. A session with it stays until it ends.
+    /// Forgets a peer's address. A session with it stays until it ends.
     pub fn remove_peer(&self, peer: NodeId) {
         self.shared.lock().mesh.endpoint_mut().remove_peer(peer);
     }

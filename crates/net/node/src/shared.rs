@@ -1,7 +1,7 @@
 //! What the driver, the application and handler tasks share: the state under its lock, the socket and
 //! the clock.
 //!
-//! Invariant: no foreign code runs, and nothing waits, while the lock is held.
+//! Invariant: no code of applications runs, and nothing waits, while the lock is held.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -23,8 +23,8 @@ impl Shared {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Core> {
-        // Nothing under the lock runs foreign code; a panic there is a bug whose state is still
-        // consistent enough to shut down with.
+        // No code of applications runs under the lock; a panic there is a fault of the mesh, after
+        // which the node can still shut down.
         lock(&self.core)
     }
 

@@ -23,7 +23,7 @@ pub(crate) struct Tell(pub(crate) oneshot::Sender<CallResult>);
 
 impl Waiter for Tell {
     fn finish(self, result: CallResult) {
-        // A caller that left needs no answer.
+        // A caller that dropped its future needs no reply.
         let _ = self.0.send(result);
     }
 }
@@ -74,15 +74,15 @@ impl Core {
         self.mesh.with(now, self.streams, act)
     }
 
-    /// Has the driver look at what changed. Only the first call of a turn costs anything.
+    /// Wakes the driver. Only the first call between two turns costs anything.
     pub(crate) fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
     }
 
-    /// The present, read at most once between two turns of the driver: calls that are made together
-    /// share it.
+    /// The time, read at most once between two turns of the driver: calls that are made together share
+    /// it.
     pub(crate) fn call_time(&mut self, clock: impl FnOnce() -> Instant) -> Instant {
         *self.called_at.get_or_insert_with(clock)
     }
@@ -96,7 +96,7 @@ impl Core {
         }
     }
 
-    /// Ends everything: sessions are told, callers and those who wait for sessions fail.
+    /// Ends everything: sessions close, open calls and waiting dials fail.
     pub(crate) fn close(&mut self, now: Instant) {
         self.is_closed = true;
         self.mesh.close(now);

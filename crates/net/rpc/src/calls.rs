@@ -124,7 +124,7 @@ impl<U> Calls<U> {
         self.take(slot).map(|ended| ended.user)
     }
 
-    /// The caller lost interest.
+    /// Ends a call without a reply.
     pub fn cancel(&mut self, id: CallId) -> Option<Ended<U>> {
         let slot = self.find(id)?;
         self.take(slot)
@@ -158,7 +158,7 @@ impl<U> Calls<U> {
         slots.into_iter().filter_map(|slot| self.take(slot)).map(|ended| ended.user).collect()
     }
 
-    /// Panics when the state contradicts itself.
+    /// Asserts that each open call is in the list of its tick.
     pub fn check_invariants(&self) {
         let mut listed = 0;
         for (&tick, &first) in &self.ticks {

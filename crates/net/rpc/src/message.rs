@@ -120,7 +120,7 @@ fn tail(mut message: Bytes, at: usize) -> Bytes {
 }
 
 fn own(message: &Bytes, headers: &Headers<'_>) -> Vec<(String, Bytes)> {
-    // Nearly always.
+    // Calls have no headers nearly always.
     if headers.is_empty() {
         return Vec::new();
     }

@@ -36,7 +36,7 @@ const OWN_SESSION: SessionId = SessionId(0);
 /// What a caller gets.
 pub type CallResult = Result<RpcReply, RpcError>;
 
-/// Is told how a call ended, under the driver's lock: it must neither wait nor call back.
+/// Gets the result of a call, under the driver's lock: it must neither wait nor call back.
 pub trait Waiter: Send + 'static {
     /// The call ended.
     fn finish(self, result: CallResult);
@@ -112,7 +112,7 @@ pub struct Arrived<H> {
     pub request: Request,
 }
 
-/// What became of calls.
+/// Counters of calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CallCounts {
     /// Own calls.
@@ -196,7 +196,7 @@ impl<W: Waiter, H: Clone + Send + 'static> Rpc<W, H> {
         }
     }
 
-    /// What became of calls.
+    /// The counters of calls.
     pub fn counts(&self) -> &CallCounts {
         &self.counts
     }
@@ -424,7 +424,7 @@ impl<W: Waiter, H: Clone + Send + 'static> Rpc<W, H> {
         }
     }
 
-    /// Says how to stop a call that [`Rpc::begin`] counted.
+    /// Sets what stops a call that [`Rpc::begin`] counted.
     pub fn set_stop(&mut self, to: ReplyTo, stop: impl FnOnce() + Send + 'static) {
         self.services.set_stop(to.session, to.call, stop);
     }

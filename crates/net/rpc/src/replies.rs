@@ -27,7 +27,7 @@ fn cost(frame: &Bytes) -> usize {
 impl WaitingReplies {
     /// Whether a reply for this stream must wait behind others.
     pub(crate) fn is_waiting(&self, session: SessionId, stream: StreamId) -> bool {
-        // Nearly always.
+        // The table is empty nearly always.
         !self.queues.is_empty() && self.queues.contains_key(&(session, stream))
     }
 
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded_and_the_one_who_takes_nothing_loses() {
+    fn what_waits_is_bounded_and_the_session_with_the_most_loses() {
         let mut replies = WaitingReplies::default();
         assert_eq!(fill(&mut replies, 1, 10), None);
         assert!(!replies.is_choked(SessionId(1)));

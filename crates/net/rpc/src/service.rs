@@ -144,7 +144,7 @@ impl<H: Clone> Services<H> {
     ///
     /// Requests of one batch are admitted before any of them begins, so whether the call is open
     /// already and whether there is room is decided here again.
-    #[must_use = "a call that did not begin must not go on"]
+    #[must_use = "a call that did not begin must not continue"]
     pub fn begin(
         &mut self,
         session: SessionId,
@@ -198,7 +198,7 @@ impl<H: Clone> Services<H> {
         true
     }
 
-    /// The caller lost interest: stops the handler.
+    /// The caller cancelled: stops the handler.
     pub fn cancel(&mut self, session: SessionId, call: CallId) {
         let stop = self.open.get_mut(&(session, call)).and_then(|(_, stop)| stop.take());
         self.finish(session, call);
@@ -225,7 +225,7 @@ impl<H: Clone> Services<H> {
         self.open.len()
     }
 
-    /// Panics when the state contradicts itself.
+    /// Asserts that the counts are those of the open calls.
     pub fn check_invariants(&self) {
         let of_callers: usize = self.per_caller.values().sum();
         assert_eq!(of_callers, self.open.len(), "counts of callers");

@@ -85,7 +85,7 @@ impl Congestion {
         self.credit = 0;
     }
 
-    /// The path is another one: what was learned is void.
+    /// The path changed: nothing that was learned holds.
     pub(crate) fn restart(&mut self) {
         *self = Self::new();
     }

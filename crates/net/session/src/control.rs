@@ -59,8 +59,8 @@ pub(crate) enum Control {
 }
 
 impl Control {
-    /// The question whether the path carries a packet of so many bytes or, if that is 0, whether
-    /// the peer is there.
+    /// A probe of whether the path carries a packet of so many bytes or, if that is 0, of whether the
+    /// peer answers.
     pub(crate) fn probe(id: u32, packet_bytes: usize) -> Self {
         let probe = MtuProbe { id, is_answer: false, size: packet_bytes as u16 };
         Self::MtuProbe { probe, packet_bytes }
@@ -97,7 +97,7 @@ struct PendingReset {
     attempts: u32,
 }
 
-/// See the module.
+/// The queues of a session's control frames.
 #[derive(Debug, Default)]
 pub(crate) struct ControlQueue {
     frames: VecDeque<Control>,

@@ -30,7 +30,7 @@ pub(crate) struct Mtu {
     datagram_bytes: usize,
     peer_max: usize,
     probe: Option<Probe>,
-    /// The question, after a large packet was lost, whether the peer is there at all.
+    /// Id of the small probe that asks, after a large packet was lost, whether the peer answers.
     ping: Option<u32>,
     next_id: u32,
     large_losses: u32,

@@ -62,7 +62,7 @@ pub(crate) enum Order {
 pub(crate) enum Accepted {
     /// Yes.
     Yes { order: Order },
-    /// It was here before: acknowledge again, use nothing.
+    /// It arrived before: acknowledge again, use nothing.
     Duplicate,
     /// It is outside of what this side holds; the peer sends it again.
     Beyond,
@@ -165,7 +165,7 @@ impl RecvStream {
         self.mode.is_reliable && self.consumed_bytes < self.received_bytes
     }
 
-    /// What is counted of what cannot be delivered yet: messages that are paid for, and all else.
+    /// Bytes counted for what cannot be delivered yet.
     pub(crate) fn buffered(&self) -> Counted {
         let Counted { paid, unpaid } = self.reassembly.counted();
         Counted { paid, unpaid: unpaid + self.held_bytes + self.pieces.bytes() }

@@ -58,7 +58,7 @@ pub(crate) struct SendStream {
     sent_bytes: u64,
     consumed_bytes: u64,
     unacked_bytes: usize,
-    /// What the peer counts for each message that is partly there, in the order they began.
+    /// Bytes that the peer counts for each incomplete message, in the order they began.
     begun: VecDeque<usize>,
     begun_bytes: usize,
     /// Packets in the state of being under way.
@@ -68,7 +68,7 @@ pub(crate) struct SendStream {
     sample_from: u64,
     /// When something was last acknowledged: timers run from then on (RFC 6298, 5.3).
     progress_at: Instant,
-    /// Timeouts since the peer last said something of the stream.
+    /// Timeouts since the peer's last window of the stream.
     timeouts: u32,
     is_open_acked: bool,
     fin: Fin,
@@ -137,7 +137,7 @@ impl SendStream {
         Ok(())
     }
 
-    /// Whether a stream that refused a message has so much room that it is worth telling.
+    /// Whether a stream that refused a message has enough room to report it.
     pub(crate) fn has_room(&self) -> bool {
         self.queue.len() <= MAX_STREAM_QUEUE_PACKETS / 2
     }
@@ -236,7 +236,7 @@ impl SendStream {
         self.lost.first() == Some(&self.base)
     }
 
-    /// What the peer counts for the messages that are partly there.
+    /// Bytes that the peer counts for incomplete messages.
     pub(crate) fn begun_bytes(&self) -> usize {
         self.begun_bytes
     }

@@ -32,8 +32,7 @@ use drain::Drain;
 
 pub use interface::{Outgoing, Path, Phase, SendError, SessionParams, Stats};
 
-/// An address from which the peer was heard and that is not proved yet. It is one until
-/// [`Timer::PathValidation`].
+/// An address that the peer was heard from and has not proved. [`Timer::PathValidation`] drops it.
 #[derive(Clone, Copy, Debug)]
 struct CandidatePath {
     path: Path,
@@ -44,8 +43,7 @@ struct CandidatePath {
 pub struct Session {
     id: SessionId,
     peer: EntityId,
-    /// What headers of this side and of the peer say of their origin. A filter before the cipher, and
-    /// no proof.
+    /// The origin in headers of this side and of the peer: a filter before the cipher, not a proof.
     own_origin: u32,
     peer_origin: u32,
     phase: Phase,
@@ -69,9 +67,9 @@ pub struct Session {
     last_received: Instant,
     drain: Drain,
     is_peer_draining: bool,
-    /// When, by its own clock, the peer last said whether it drains.
+    /// The peer's clock in the newest heartbeat, whose status is the one that counts.
     peer_status_us: u64,
-    /// Since when every packet jumps too far ahead.
+    /// Since when every authentic packet jumps too far ahead.
     jump_since: Option<Instant>,
 }
 
@@ -148,7 +146,7 @@ impl Session {
         self.last_received
     }
 
-    /// Present figures.
+    /// Current figures.
     pub fn stats(&self) -> Stats {
         Stats {
             rtt: self.rtt.smoothed(),
@@ -216,7 +214,7 @@ impl Session {
         self.streams.send(id, len, push)
     }
 
-    /// The application took `bytes` of what arrived on the stream.
+    /// Returns the credit of `bytes` that the application took from the stream.
     pub fn consume(&mut self, now: Instant, id: StreamId, bytes: u32) {
         let ack = self.streams.consume(id, bytes);
         self.acks.apply(&mut self.timers, now, ack);
@@ -260,7 +258,7 @@ impl Session {
         self.timers.set_if_clear(Timer::Retransmit, ctx.now + self.rtt.timeout());
     }
 
-    /// Tells the peer at once where a stream that has ended stands.
+    /// Sends the final window of a stream that has ended at once.
     fn send_final_window(&mut self, now: Instant, window: StreamWindow) {
         self.control.push_final_window(window);
         let ack = AckRequest { is_owed: true, is_urgent: true, ..AckRequest::default() };

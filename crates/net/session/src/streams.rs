@@ -57,7 +57,7 @@ struct Stream {
     is_dirty: bool,
     /// Whether it is in the list of those with gaps to report.
     is_nack_due: bool,
-    /// What is below was reported to the peer, as far as the next report is concerned.
+    /// Where the next report of gaps begins: what is below is in reports that were sent.
     nacked_below: u64,
     /// Bytes that it may send in this round of its class.
     deficit: i64,
@@ -66,7 +66,7 @@ struct Stream {
 }
 
 impl Stream {
-    /// What tells the session's owner of it.
+    /// An event of this stream for the session's owner.
     fn event(&self, event: StreamEvent) -> Event {
         let subprotocol = self.send.config.subprotocol;
         Event::Stream { stream_id: self.id, subprotocol, event }
@@ -92,16 +92,16 @@ impl Stream {
     }
 }
 
-/// What is counted of a stream, and of all.
+/// What is counted of a stream, and of all streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Sums {
     /// Bytes that wait to be sent.
     queued_bytes: usize,
     /// Packets under way.
     in_flight: u32,
-    /// What the peer counts for messages that are partly there.
+    /// Bytes that the peer counts for incomplete messages.
     begun_bytes: usize,
-    /// What is counted of what cannot be delivered yet.
+    /// Bytes counted for what cannot be delivered yet.
     buffered: Counted,
 }
 
@@ -130,7 +130,7 @@ impl Sums {
     }
 }
 
-/// See the module.
+/// The streams of a session.
 pub(crate) struct Streams {
     is_initiator: bool,
     slots: Vec<Option<Stream>>,
@@ -237,7 +237,7 @@ impl Streams {
         Ok(())
     }
 
-    /// The application took `bytes` of what arrived.
+    /// Returns the credit of `bytes` that the application took.
     pub(crate) fn consume(&mut self, id: StreamId, bytes: u32) -> AckRequest {
         let mut ack = AckRequest::default();
         if let Some(slot) = self.find(id)
@@ -379,7 +379,7 @@ impl Streams {
         after.begun_bytes < before.begun_bytes
     }
 
-    /// Tells streams that were refused for the whole session's sake that there is room.
+    /// Reports room to the streams that were refused because the session's queue was full.
     fn tell_writable(&mut self, ctx: &mut Context<'_>) {
         if !self.is_queue_refused || !self.has_queue_room() {
             return;
@@ -406,7 +406,7 @@ impl Streams {
         self.sums.queued_bytes <= MAX_SESSION_QUEUE_BYTES / 2
     }
 
-    /// Asserts what the module promises.
+    /// Asserts the module's invariants.
     pub(crate) fn check_invariants(&self) {
         let (mut sums, mut from_peer, mut peer_window_bytes) = (Sums::default(), 0, 0);
         let (mut dirty, mut nacks) = (0, 0);

@@ -171,7 +171,7 @@ impl Network {
         }
     }
 
-    /// Cuts `addr` off everyone, addresses yet to come included.
+    /// Cuts `addr` off from every other address, also from those bound later.
     pub fn isolate(&mut self, addr: SocketAddr) {
         self.isolated.insert(addr);
     }

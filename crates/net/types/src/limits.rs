@@ -74,11 +74,11 @@ pub const HANDSHAKES_PER_NODE_PER_SEC: u32 = 1_000;
 pub const MAX_PACER_SOURCES: usize = 4_096;
 /// Sessions that answered an Init and wait for confirmation; about 4 KiB each.
 pub const MAX_PROVISIONAL_SESSIONS: usize = 4_096;
-/// How long a dial hopes for its own Init before this side answers one that crossed it.
+/// How long a node waits for its own dial before it answers an Init of the same peer.
 pub const HANDSHAKE_YIELD: Duration = Duration::from_millis(300);
 /// Handshake packets that wait to be sent; about 300 bytes each.
 pub const MAX_HANDSHAKE_OUTBOX: usize = 4_096;
-/// Sessions of one peer that another one took over from.
+/// Draining sessions of one peer.
 pub const MAX_DRAINING_PER_PEER: usize = 2;
 /// Provisional sessions of one identity.
 pub const MAX_PROVISIONAL_PER_PEER: usize = 2;
@@ -140,8 +140,8 @@ pub const MAX_PEER_STREAMS: usize = 1_024;
 /// Windows, in bytes, of all streams that the peer may have opened: what it can make a session hold of
 /// messages that are not read.
 pub const MAX_PEER_WINDOW_BYTES: usize = 256 << 20;
-/// Time without use after which a stream of the peer's may be ended when it opens another one and has
-/// no room left.
+/// Idle time after which a stream of the peer's is ended when the peer opens another one and has no
+/// room left.
 pub const STREAM_IDLE: Duration = Duration::from_secs(30);
 /// Window of a stream before its OPEN block is read.
 pub const DEFAULT_STREAM_WINDOW_BYTES: u32 = 64 << 10;
@@ -167,7 +167,7 @@ pub const UNRELIABLE_LOSS_DISTANCE: u64 = 64;
 pub const RTO_MIN: Duration = Duration::from_millis(30);
 /// Upper bound of the retransmission timeout.
 pub const RTO_MAX: Duration = Duration::from_secs(2);
-/// Timeouts in a row, without a word from the peer about the stream, before it is reset.
+/// Timeouts in a row, without a window of the stream from the peer, before it is reset.
 pub const MAX_RETRIES: u32 = 10;
 /// Congestion window at the start, in packets.
 pub const INITIAL_CWND_PACKETS: u32 = 16;
@@ -177,7 +177,7 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(6);
 /// The same while its owner still waits for something on it, such as the reply to a call.
 pub const DRAIN_HELD_TIMEOUT: Duration = Duration::from_secs(36);
 /// Timeouts, and at least a heartbeat's interval, after which a peer that did not answer on a
-/// draining session is taken to know nothing of it.
+/// draining session no longer knows it.
 pub const DRAIN_SILENT_RTOS: u32 = 8;
 /// Smallest congestion window, in packets.
 pub const MIN_CWND_PACKETS: u32 = 2;
@@ -303,9 +303,9 @@ pub const REMOVED_ROW_BYTES: usize = 8 << 10;
 pub const EXPIRED_PER_ENTRY: usize = 64;
 /// Expired keys and compacted versions that one maintenance entry removes, about 5 ms.
 pub const REMOVED_PER_TICK: usize = 1_000;
-/// Time after which a leader stamps log time again although nothing is written, while something has a
-/// deadline. A node that has restarted since the last stamp and comes to lead takes time for standing
-/// still from then on, so this is how much it may lengthen lives.
+/// Interval at which an idle leader stamps log time while anything has a deadline. A leader
+/// that restarted since the last stamp takes no time as passed between that stamp and its term, so this
+/// bounds how much a restart lengthens lives.
 pub const STAMP_INTERVAL: Duration = Duration::from_secs(10);
 /// Superseded revisions that stay readable; twice as many may pile up before a compaction.
 pub const KEPT_REVISIONS: u64 = 100_000;
@@ -348,7 +348,7 @@ pub const MAX_TEXT_ANSWER_BYTES: usize = 1 << 20;
 pub const MAX_VOTERS: usize = 100;
 /// Members and learners of a cluster.
 pub const MAX_CLUSTER_PEERS: usize = 1_000;
-/// Reasons that a node gives for not being healthy.
+/// Reasons that a node gives for its health.
 pub const MAX_HEALTH_REASONS: usize = 64;
 /// Bytes of one of them.
 pub const MAX_HEALTH_REASON_BYTES: usize = 256;

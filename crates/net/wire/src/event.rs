@@ -80,7 +80,7 @@ pub struct EventMeta {
     pub dispatch: u8,
     /// Flags of the dispatch.
     pub flags: u8,
-    /// The entity that speaks.
+    /// The entity that sent it.
     pub origin: OriginHash,
     /// Sequence, timestamp or call id; never `u64::MAX`.
     pub seq_or_ts: u64,

@@ -63,7 +63,7 @@ numbered! {
 numbered! {
     /// Scheduling class; a lower one waits for a higher one.
     Class(u8), "class" {
-        /// Requests that somebody waits for.
+        /// Requests whose sender waits for the answer.
         Foreground = 0,
         /// Bulk that may wait.
         Background = 1,
@@ -126,7 +126,7 @@ impl BitOrAssign for Flags {
     }
 }
 
-/// Who handles a payload. Ids below 0x8000 belong to the mesh, the rest to applications.
+/// Which protocol a payload belongs to. Ids below 0x8000 belong to the mesh, the rest to applications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Subprotocol(pub u16);
 

@@ -21,7 +21,7 @@
 //! headers                    count u8, then name (u8 length) and value (u16 length) each
 //! ```
 //!
-//! Invariants: a number keeps its meaning for ever; 0x1B is reserved for the notice of dropped
+//! Invariants: a number never changes its meaning; 0x1B is reserved for the notice of dropped
 //! chunks; every length is checked against its limit before anything is read.
 
 use net_types::limits::{
@@ -260,14 +260,14 @@ pub enum Body<'a> {
     },
 }
 
-/// A frame: who speaks, about which call, and what.
+/// A frame: its sender, its call and its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// The entity that speaks; the session decides whether that is true.
+    /// The sender's claim; the session decides whether it is true.
     pub origin: OriginHash,
     /// The call.
     pub call_id: CallId,
-    /// What is said.
+    /// The body.
     pub body: Body<'a>,
 }
 
@@ -340,10 +340,10 @@ fn decode_error<'a>(r: &mut Reader<'a>) -> Result<Body<'a>, DecodeError> {
     Ok(Body::Error { status, kind, detail, body: r.rest() })
 }
 
-/// Who speaks about which call; the start of every frame.
+/// Sender and call, which start every frame.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameWriter {
-    /// The entity that speaks.
+    /// The sender.
     pub origin: OriginHash,
     /// The call.
     pub call_id: CallId,

@@ -14,7 +14,7 @@ use crate::{DecodeError, Reader};
 /// Bytes of one record.
 pub const STREAM_WINDOW_BYTES: usize = 24;
 
-/// What a receiver says about one stream.
+/// Where one stream stands at its receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamWindow {
     /// The stream.

@@ -81,12 +81,12 @@ fn dials_at_the_same_moment_need_one_handshake() {
 }
 
 #[test]
-fn a_side_that_reaches_nobody_lets_the_other_dial() {
+fn a_dial_that_reaches_no_host_lets_the_other_side_dial() {
     net_sim::seeds!(4, |seed| {
         for (inside, outside, i) in [(A, B, 2), (B, A, 1)] {
             let mut net = nodes(seed, LinkConfig::default(), 2);
             let astray = net_types::PeerAddr { addrs: vec![addr(99)], ..peer(i) };
-            // One side dials an address without a socket, for ever; the other one dials the right address.
+            // One side dials an address without a socket; the other one dials the right address.
             act(&mut net, inside, |n, now| n.endpoint.dial(now, &astray).unwrap());
             net.run_for(millis(10)).unwrap();
             dial(&mut net, outside, 3 - i);

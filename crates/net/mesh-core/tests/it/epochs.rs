@@ -18,7 +18,7 @@ fn epoch(net: &Net) -> u8 {
 }
 
 #[test]
-fn keys_age_and_are_replaced_without_anyone_noticing() {
+fn keys_are_replaced_by_age_and_messages_keep_arriving() {
     net_sim::seeds!(2, |seed| {
         let mut net = connected(seed, LinkConfig::default());
         let session = node(&net, A).session_with(2);

@@ -223,7 +223,7 @@ fn a_policy_refuses_members_on_both_sides() {
 }
 
 #[test]
-fn dials_that_cannot_lead_anywhere_are_refused_at_once() {
+fn dials_that_cannot_succeed_are_refused_at_once() {
     let mut net = nodes(1, LinkConfig::default(), 1);
     let nowhere = PeerAddr { addrs: Vec::new(), ..peer(2) };
     let mut weak = [0; 32];

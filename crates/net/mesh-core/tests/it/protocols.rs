@@ -176,7 +176,7 @@ fn act<T>(
 }
 
 #[test]
-fn a_protocol_with_a_timer_talks_to_its_like() {
+fn a_protocol_with_a_timer_exchanges_messages_with_its_peer() {
     net_sim::seeds!(20, |seed| {
         let mut net = world(seed, bad_link(), true);
         net.run_until(secs(60), |net| net.host(A).pulses().echoed.len() >= 20).unwrap();

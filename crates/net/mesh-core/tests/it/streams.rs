@@ -257,14 +257,14 @@ fn a_peer_may_open_so_many_streams_and_no_more() {
 }
 
 #[test]
-fn a_peer_without_room_for_a_stream_loses_the_one_that_rested_longest() {
+fn a_peer_without_room_for_a_stream_loses_the_one_idle_longest() {
     net_sim::seeds!(1, |seed| {
         let mut net = connected(seed, LinkConfig::with_latency(millis(1)));
         let m = message(seed, 10);
         let open = |net: &mut Net| {
             act(net, A, |n, now| n.send_all(now, 2, reliable(1 << 16), core::slice::from_ref(&m)))
         };
-        // What the first brings stays unread.
+        // Messages of the first stay unread.
         act(&mut net, B, |n, _| n.is_reading = false);
         let first = open(&mut net);
         run_until_received(&mut net, B, 1, secs(1));
@@ -276,7 +276,7 @@ fn a_peer_without_room_for_a_stream_loses_the_one_that_rested_longest() {
         net.run_for(secs(9)).unwrap();
         open(&mut net);
         net.run_for(secs(1)).unwrap();
-        // Nothing rested long enough.
+        // No stream was idle long enough.
         let too_many = |net: &Net| {
             let resets = resets(net, A).into_iter().filter(|r| r.1 == ResetReason::TooMany && r.2);
             resets.map(|r| r.0).collect::<Vec<_>>()
@@ -369,7 +369,7 @@ fn a_full_queue_refuses_and_tells_when_there_is_room() {
 }
 
 #[test]
-fn a_stream_refused_for_the_sake_of_others_is_told_too() {
+fn a_stream_refused_for_the_sessions_queue_hears_of_room_too() {
     net_sim::seeds!(1, |seed| {
         let mut net = connected(seed, LinkConfig::with_latency(millis(1)));
         let big = message(seed, MAX_MESSAGE_BYTES);

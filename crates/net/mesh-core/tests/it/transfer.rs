@@ -259,7 +259,7 @@ fn a_lost_grant_is_asked_for() {
 }
 
 #[test]
-fn a_reader_that_rests_holds_up_the_sender_and_nothing_is_lost() {
+fn a_reader_that_pauses_holds_up_the_sender_and_nothing_is_lost() {
     net_sim::seeds!(2, |seed| {
         for len in [300, 5_000, 40_000, 200_000] {
             let mut net = connected(seed, bad_link());

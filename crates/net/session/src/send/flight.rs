@@ -122,9 +122,9 @@ impl SendStream {
         Some(acked)
     }
 
-    /// The peer misses these and has what lies between them; calls `lost` for each packet that is
-    /// to be sent again or, on an unreliable stream, is given up, and returns what left the flight
-    /// because it arrived.
+    /// Takes a report of gaps: the peer misses these and has what lies between them. Calls `lost` for
+    /// each packet that is sent again or, on an unreliable stream, given up; returns what left the
+    /// flight because it arrived.
     ///
     /// A packet that was already sent again is left alone for `settle`, the time in which reports
     /// may still be older than the resend.

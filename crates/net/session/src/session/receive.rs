@@ -210,8 +210,8 @@ impl Session {
         let now = ctx.now;
         let now_us = now.as_nanos() / 1_000;
         let held = u64::from(beat.hold_us);
-        // An echo of what this session never sent, or of something older than a session gets, is
-        // a lie or an accident.
+        // An echo of what this session never sent, or of a time longer ago than a session stays silent,
+        // gives no sample.
         let is_ours = beat.echo_us > self.created.as_nanos() / 1_000;
         if let Some(rtt_us) = now_us.checked_sub(beat.echo_us).and_then(|t| t.checked_sub(held))
             && is_ours

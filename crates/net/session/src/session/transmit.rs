@@ -111,7 +111,7 @@ impl Session {
         Header { origin_low: self.own_origin, ..Header::new(kind, self.id, 0) }
     }
 
-    /// Builds the packet of a session message; `None` if there is nothing left to say.
+    /// Builds the packet of a session message; `None` if there is nothing left to send.
     fn build_control(
         &mut self,
         ctx: &mut Context<'_>,

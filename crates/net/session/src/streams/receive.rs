@@ -1,4 +1,4 @@
-//! What the peer sends on its half of streams, and what it is told of that: windows, gaps, resets.
+//! The peer's half of streams: the packets that come, and the windows, gaps and resets that answer them.
 //!
 //! Invariants: the packet that is next in turn is always taken, any other only if the session has
 //! room for it; a stream keeps the subprotocol that it was opened for; a late packet of an ended
@@ -25,7 +25,7 @@ pub(crate) struct Replies {
     pub(crate) resets: Vec<StreamReset>,
     /// A stream that was not opened, to be told once for each packet of it.
     pub(crate) refusal: Option<StreamReset>,
-    /// The last state of a stream that has ended.
+    /// The final window of a stream that has ended.
     pub(crate) final_window: Option<StreamWindow>,
     /// Whether an unreliable message is partly there.
     pub(crate) is_message_partial: bool,
@@ -263,7 +263,7 @@ impl Streams {
         replies.final_window = self.remove_if_done(slot);
     }
 
-    /// Says what a packet's place among the others means to the peer.
+    /// Plans what the peer is told of a packet's place among the others.
     fn note_order(
         &mut self,
         now: Instant,

@@ -29,7 +29,7 @@ pub(crate) struct NextPacket {
 #[derive(Debug)]
 pub(crate) struct Progress {
     pub(crate) acked: Acked,
-    /// The last state of the stream, if this was what it waited for.
+    /// The final window, if this ended the stream.
     pub(crate) final_window: Option<StreamWindow>,
 }
 
@@ -56,7 +56,7 @@ pub(crate) struct TimedOut {
 }
 
 impl Streams {
-    /// The peer says where a stream stands. `None` if that says nothing new.
+    /// Takes a window record of the peer. `None` if it acknowledges and grants nothing new.
     pub(crate) fn on_window(
         &mut self,
         ctx: &mut Context<'_>,
@@ -87,7 +87,7 @@ impl Streams {
         Some(Progress { acked, final_window: self.remove_if_done(slot) })
     }
 
-    /// The peer says what it misses. Reports may be older than a resend for `settle_time`.
+    /// Takes a report of gaps. It may be older than a resend for `settle_time`.
     pub(crate) fn on_nack(
         &mut self,
         ctx: &mut Context<'_>,
@@ -203,7 +203,7 @@ impl Streams {
 }
 
 impl Stream {
-    /// Fills in what a packet under way says of itself and of its stream; returns its body.
+    /// Fills in the fields of a packet under way and of its stream; returns its body.
     fn describe(&self, sequence: u64, header: &mut Header) -> Option<&Body> {
         let (body, is_fin) = self.send.packet(sequence)?;
         let config = &self.send.config;

@@ -48,7 +48,7 @@ fn what_is_under_way_arrives_before_the_end() {
 }
 
 #[test]
-fn an_end_that_is_held_lives_longer_and_not_forever() {
+fn a_session_that_is_held_lives_longer_within_its_limit() {
     let mut pair = Pair::connected(1, Link::GOOD);
     let start = pair.now;
     drain(&mut pair, A);

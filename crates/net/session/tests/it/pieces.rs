@@ -8,7 +8,7 @@ use crate::pair::{A, B, Link, Pair, messages, millis, secs};
 const JUMBO: Link = Link { mtu_bytes: 8_192, ..Link::GOOD };
 
 #[test]
-fn the_search_finds_what_the_path_carries_and_rests() {
+fn the_search_finds_what_the_path_carries_and_pauses() {
     for (mtu, expected) in [(1_214, 1_214), (1_400, 1_374), (1_452, 1_434), (8_192, 8_192)] {
         let mut pair = Pair::connected(1, Link { mtu_bytes: mtu, ..Link::GOOD });
         assert_eq!(pair[A].session.stats().packet_bytes, expected, "on a path of {mtu} bytes");

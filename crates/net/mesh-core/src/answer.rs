@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, VecDeque};
 use net_crypto::{EPHEMERAL_BYTES, MAC_BYTES, Responder, RngCore, x25519_public};
 use net_session::{DropReason, Path, Session, SessionParams};
 use net_types::limits::{
-    HANDSHAKE_YIELD, MAX_HANDSHAKE_OUTBOX, MAX_PROVISIONAL_PER_PEER, MAX_PROVISIONAL_SESSIONS,
-    MAX_SESSIONS, SESSION_TIMEOUT,
+    HANDSHAKE_YIELD, MAX_PROVISIONAL_PER_PEER, MAX_PROVISIONAL_SESSIONS, MAX_SESSIONS,
+    SESSION_TIMEOUT,
 };
 use net_types::{EntityId, Instant, NodeId, SessionId};
 use net_wire::{CookieReply, Header, Hello, InitPacket, Kind};
@@ -83,25 +83,29 @@ impl Endpoint {
         let Ok(init) = InitPacket::split(packet) else {
             return self.counters.dropped(DropReason::Malformed);
         };
-        let own = self.own_macs.iter().position(|m| m.verify_mac1(init.mac1_input, &init.mac1));
+        let own = self
+            .handshakes
+            .own_macs
+            .iter()
+            .position(|m| m.verify_mac1(init.mac1_input, &init.mac1));
         let Some(secret) = own else {
             return self.counters.dropped(DropReason::HandshakeMac);
         };
         let Some(ephemeral) = init.noise.first_chunk::<EPHEMERAL_BYTES>().copied() else {
             return self.counters.dropped(DropReason::Malformed);
         };
-        let is_known = match self.answered.answers.get(&ephemeral) {
+        let is_known = match self.handshakes.answered.answers.get(&ephemeral) {
             None => false,
             Some(answer) if answer.path == path && answer.response.is_some() => true,
             Some(_) => return self.counters.dropped(DropReason::HandshakeReplay),
         };
         let source = path.addr.ip();
-        if !self.pacer.admit(now, source) {
+        if !self.handshakes.pacer.admit(now, source) {
             if !self.has_cookie(now, path, &init) {
                 self.counters.dropped(DropReason::HandshakePaced);
                 return self.demand_cookie(now, path, header, secret, &init.mac1);
             }
-            if !self.pacer.admit_proved(now, source) {
+            if !self.handshakes.pacer.admit_proved(now, source) {
                 return self.counters.dropped(DropReason::HandshakePaced);
             }
         }
@@ -114,24 +118,16 @@ impl Endpoint {
 
     fn repeat_response(&mut self, ephemeral: &[u8; EPHEMERAL_BYTES]) {
         if let Some(Answer { path, peer, response: Some(packet) }) =
-            self.answered.answers.get(ephemeral)
+            self.handshakes.answered.answers.get(ephemeral)
         {
             let (path, peer, packet) = (*path, *peer, packet.clone());
-            self.send_handshake(path, peer, packet);
+            self.handshakes.send(&mut self.counters, path, peer, packet);
         }
-    }
-
-    /// Queues a handshake packet. A full queue drops it: the peer that waits for it repeats its Init.
-    pub(crate) fn send_handshake(&mut self, path: Path, peer: NodeId, packet: Vec<u8>) {
-        if self.outbox.len() >= MAX_HANDSHAKE_OUTBOX {
-            return self.counters.dropped(DropReason::HandshakeOverload);
-        }
-        self.outbox.push_back((path, peer, packet));
     }
 
     fn has_cookie(&self, now: Instant, path: Path, init: &InitPacket<'_>) -> bool {
         let source = source_bytes(path.addr);
-        self.cookies.verify_mac2(now, &source, init.mac2_input, &init.mac2)
+        self.handshakes.cookies.verify_mac2(now, &source, init.mac2_input, &init.mac2)
     }
 
     fn demand_cookie(
@@ -146,13 +142,13 @@ impl Endpoint {
         if path.is_routed {
             return;
         }
-        let cookie = self.cookies.cookie_for(now, &source_bytes(path.addr));
+        let cookie = self.handshakes.cookies.cookie_for(now, &source_bytes(path.addr));
         let mut nonce = [0u8; 12];
         self.rng.fill_bytes(&mut nonce);
-        let sealed = self.own_macs[secret].seal_cookie(&cookie, &nonce, mac1);
+        let sealed = self.handshakes.own_macs[secret].seal_cookie(&cookie, &nonce, mac1);
         let mut packet = Header::new(Kind::CookieReply, header.session_id, 0).encode().to_vec();
         CookieReply { nonce, sealed }.encode(&mut packet);
-        self.send_handshake(path, NodeId(0), packet);
+        self.handshakes.send(&mut self.counters, path, NodeId(0), packet);
     }
 
     fn answer(
@@ -192,7 +188,7 @@ impl Endpoint {
         reply.payload_len = message.len() as u16;
         let mut packet = reply.encode().to_vec();
         packet.extend_from_slice(&message);
-        let mac1 = self.own_macs[secret].mac1(&packet);
+        let mac1 = self.handshakes.own_macs[secret].mac1(&packet);
         packet.extend_from_slice(&mac1);
         let params = SessionParams {
             id: established.session_id,
@@ -207,23 +203,14 @@ impl Endpoint {
             first_rtt: FIRST_RTT,
             heartbeat_interval: self.config.heartbeat_interval,
         };
-        let slot = self.insert(now, Session::provisional(now, params), false);
+        let slot = self.insert(now, Session::provisional(now, params), Some(ephemeral));
         let answer = Answer { path, peer: entity.node_id(), response: Some(packet.clone()) };
-        self.answered.insert(ephemeral, answer);
-        self.hold_provisional(now, entity, slot, ephemeral);
-        self.send_handshake(path, entity.node_id(), packet);
+        self.handshakes.answered.insert(ephemeral, answer);
+        self.hold_provisional(now, entity, slot);
+        self.handshakes.send(&mut self.counters, path, entity.node_id(), packet);
     }
 
-    fn hold_provisional(
-        &mut self,
-        now: Instant,
-        entity: EntityId,
-        slot: usize,
-        ephemeral: [u8; EPHEMERAL_BYTES],
-    ) {
-        if let Some(entry) = self.slots[slot].as_mut() {
-            entry.ephemeral = Some(ephemeral);
-        }
+    fn hold_provisional(&mut self, now: Instant, entity: EntityId, slot: usize) {
         self.provisional_sessions += 1;
         let peer = self.peers.entry(entity.node_id()).or_default();
         peer.provisional.push_back(slot);
@@ -245,13 +232,11 @@ impl Endpoint {
 
     /// Whether another session with this peer fits, and its id and address are free.
     pub(crate) fn has_room_for(&self, entity: EntityId, id: SessionId) -> bool {
-        let peer = self.peers.get(&entity.node_id());
-        let live = peer.and_then(|p| p.live).and_then(|s| self.slots[s].as_ref());
         // Two identities must not share an address; the first one keeps it.
-        let collides = live.is_some_and(|s| s.session.peer() != entity);
+        let collides = self.live_entity(entity.node_id()).is_some_and(|live| live != entity);
         !collides
-            && !self.has_session_id(id)
-            && self.session_count() < MAX_SESSIONS
+            && self.sessions.find(id).is_none()
+            && self.sessions.len() < MAX_SESSIONS
             && self.provisional_sessions < MAX_PROVISIONAL_SESSIONS
     }
 }

@@ -135,7 +135,7 @@ impl Endpoint {
         if self.peers.get(&id).is_some_and(|p| p.dial.is_some()) {
             return Ok(());
         }
-        if self.dials.len() >= MAX_INITIATIONS {
+        if self.handshakes.dials.len() >= MAX_INITIATIONS {
             return Err(DialError::Overloaded);
         }
         let secret = &self.config.secrets[0];
@@ -168,7 +168,7 @@ impl Endpoint {
             expires: now + HANDSHAKE_TIMEOUT,
             is_routed,
         };
-        self.dials.insert(handshake_id, id);
+        self.handshakes.dials.insert(handshake_id, id);
         self.peers.entry(id).or_default().dial = Some(Box::new(dial));
         self.on_dial_timer(now, id);
         Ok(())
@@ -223,7 +223,7 @@ impl Endpoint {
         }
         self.timers.arm(Timer::Dial(peer), dial.next_timeout());
         for (path, packet) in packets {
-            self.send_handshake(path, peer, packet);
+            self.handshakes.send(&mut self.counters, path, peer, packet);
         }
     }
 
@@ -233,13 +233,13 @@ impl Endpoint {
         if entry.is_idle() {
             self.peers.remove(&peer);
         }
-        self.dials.remove(&dial.handshake_id);
+        self.handshakes.dials.remove(&dial.handshake_id);
         self.timers.disarm(Timer::Dial(peer));
         self.events.push_back(crate::Event::DialFailed { peer, error });
     }
 
     pub(crate) fn on_response(&mut self, now: Instant, path: Path, header: &Header, packet: &[u8]) {
-        let Some(&peer) = self.dials.get(&header.session_id) else {
+        let Some(&peer) = self.handshakes.dials.get(&header.session_id) else {
             return self.counters.dropped(DropReason::HandshakeReplay);
         };
         let Some(dial) = self.peers.get_mut(&peer).and_then(|p| p.dial.as_mut()) else { return };
@@ -285,7 +285,7 @@ impl Endpoint {
         if !self.has_room_for(entity, params.id) {
             return self.end_dial(peer, DialError::Overloaded);
         }
-        let slot = self.insert(now, Session::established(now, params), true);
+        let slot = self.insert(now, Session::established(now, params), None);
         self.promote(now, slot);
         // The first packet, which proves the keys, leaves at once.
         self.with_session(now, slot, |session, ctx| {
@@ -303,7 +303,7 @@ impl Endpoint {
     }
 
     pub(crate) fn on_cookie_reply(&mut self, now: Instant, header: &Header, packet: &[u8]) {
-        let Some(&peer) = self.dials.get(&header.session_id) else { return };
+        let Some(&peer) = self.handshakes.dials.get(&header.session_id) else { return };
         let Some(dial) = self.peers.get_mut(&peer).and_then(|p| p.dial.as_mut()) else { return };
         let (Ok(reply), Ok(init)) =
             (CookieReply::decode(&packet[HEADER_BYTES..]), InitPacket::split(&dial.packet))

@@ -9,21 +9,21 @@ use core::net::SocketAddr;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use net_crypto::{CookieJar, EntityKeypair, MacKeys, Seeded};
+use net_crypto::{EntityKeypair, Seeded};
 use net_session::{
     CloseReason, Counters, DropReason, Event as SessionEvent, OpenError, Path, Phase, SendError,
     Stats, StreamConfig,
 };
 use net_types::limits::{
-    HEADER_BYTES, MAX_DRAINING_PER_PEER, MAX_HANDSHAKE_OUTBOX, MAX_PEER_ADDRS, MAX_PEER_RELAYS,
-    MAX_PROVISIONAL_PER_PEER, MAX_SESSION_EVENTS, MAX_SESSIONS, ROUTING_HEADER_BYTES,
+    HEADER_BYTES, MAX_DRAINING_PER_PEER, MAX_PEER_ADDRS, MAX_PEER_RELAYS, MAX_PROVISIONAL_PER_PEER,
+    MAX_SESSION_EVENTS, MAX_SESSIONS, ROUTING_HEADER_BYTES,
 };
-use net_types::{EntityId, IdMap, Instant, NodeId, PeerAddr, SessionId, StreamId};
+use net_types::{EntityId, Instant, NodeId, PeerAddr, SessionId, StreamId};
 use net_wire::{Header, HeaderError, Kind, ROUTING_TAG, ResetReason, RoutingHeader};
 
-use crate::answer::Answered;
-use crate::pacer::Pacer;
-use crate::peers::{Peer, Slot};
+use crate::handshakes::Handshakes;
+use crate::peers::Peer;
+use crate::session_table::{SessionTable, Slot};
 use crate::timers::{Timer, Timers};
 use crate::transmit::Carry;
 use crate::{ConfigError, DialError, EndpointConfig, Event, PeerStatus, Population};
@@ -33,25 +33,13 @@ pub struct Endpoint {
     pub(crate) config: EndpointConfig,
     pub(crate) entity: EntityId,
     pub(crate) node_id: NodeId,
-    /// Keys for handshake packets addressed to this node, one per mesh secret.
-    pub(crate) own_macs: Vec<MacKeys>,
-    pub(crate) cookies: CookieJar,
-    pub(crate) pacer: Pacer,
     pub(crate) rng: Seeded,
     pub(crate) counters: Counters,
-    pub(crate) slots: Vec<Option<Slot>>,
-    pub(crate) free: Vec<usize>,
-    pub(crate) by_id: IdMap<SessionId, usize>,
-    pub(crate) peers: BTreeMap<NodeId, Peer>,
-    /// Dials under way, by the handshake id in their packets.
-    pub(crate) dials: BTreeMap<SessionId, NodeId>,
-    pub(crate) answered: Answered,
+    pub(crate) handshakes: Handshakes,
+    pub(crate) sessions: SessionTable,
     pub(crate) provisional_sessions: usize,
-    pub(crate) ages: u64,
+    pub(crate) peers: BTreeMap<NodeId, Peer>,
     pub(crate) timers: Timers,
-    pub(crate) ready: VecDeque<usize>,
-    /// Handshake packets, which belong to no session.
-    pub(crate) outbox: VecDeque<(Path, NodeId, Vec<u8>)>,
     pub(crate) carry: Option<Carry>,
     pub(crate) events: VecDeque<Event>,
     /// Reused for the events of one call into a session.
@@ -67,22 +55,13 @@ impl Endpoint {
         Ok(Self {
             entity,
             node_id: entity.node_id(),
-            own_macs: config.secrets.iter().map(|s| MacKeys::new(s, &entity)).collect(),
-            cookies: CookieJar::new(rng.seed_32(), now),
-            pacer: Pacer::default(),
+            handshakes: Handshakes::new(now, &entity, &config, &mut rng),
             rng,
             counters: Counters::default(),
-            slots: Vec::new(),
-            free: Vec::new(),
-            by_id: IdMap::default(),
-            peers: BTreeMap::new(),
-            dials: BTreeMap::new(),
-            answered: Answered::default(),
+            sessions: SessionTable::default(),
             provisional_sessions: 0,
-            ages: 0,
+            peers: BTreeMap::new(),
             timers: Timers::default(),
-            ready: VecDeque::new(),
-            outbox: VecDeque::new(),
             carry: None,
             events: VecDeque::new(),
             scratch: VecDeque::new(),
@@ -118,7 +97,7 @@ impl Endpoint {
     /// Peers with a session in use, by node id.
     pub fn connected(&self, now: Instant) -> impl Iterator<Item = (NodeId, PeerStatus)> {
         self.peers.iter().filter_map(move |(id, peer)| {
-            let slot = self.slots[peer.live?].as_ref()?;
+            let slot = self.sessions.get(peer.live?)?;
             let stats = slot.session.stats();
             let status = PeerStatus {
                 entity: slot.session.peer(),
@@ -137,9 +116,9 @@ impl Endpoint {
     /// `net_types::limits`.
     pub fn population(&self) -> Population {
         Population {
-            sessions: self.by_id.len(),
+            sessions: self.sessions.len(),
             provisional: self.provisional_sessions,
-            dials: self.dials.len(),
+            dials: self.handshakes.dials.len(),
             peers: self.peers.len(),
             timers: self.timers.len(),
         }
@@ -147,26 +126,26 @@ impl Endpoint {
 
     /// Current figures of a session.
     pub fn session_stats(&self, session: SessionId) -> Option<Stats> {
-        let slot = self.slots[*self.by_id.get(&session)?].as_ref()?;
-        Some(slot.session.stats())
+        Some(self.sessions.by_id(session)?.session.stats())
     }
 
     /// The session in use for a peer.
     pub fn live_session(&self, peer: NodeId) -> Option<SessionId> {
-        let slot = self.slots[self.peers.get(&peer)?.live?].as_ref()?;
-        Some(slot.session.id())
+        Some(self.live_slot(peer)?.session.id())
     }
 
     /// Whether this side dialled the session.
     pub fn is_initiator(&self, session: SessionId) -> Option<bool> {
-        let slot = self.slots[*self.by_id.get(&session)?].as_ref()?;
-        Some(slot.is_initiator)
+        Some(self.sessions.by_id(session)?.is_initiator)
     }
 
     /// The identity of the session in use for a peer.
     pub fn live_entity(&self, peer: NodeId) -> Option<EntityId> {
-        let slot = self.slots[self.peers.get(&peer)?.live?].as_ref()?;
-        Some(slot.session.peer())
+        Some(self.live_slot(peer)?.session.peer())
+    }
+
+    pub(crate) fn live_slot(&self, peer: NodeId) -> Option<&Slot> {
+        self.sessions.get(self.peers.get(&peer)?.live?)
     }
 
     /// Keeps a peer's address, for dials after a session was lost. Fails when another identity has
@@ -236,7 +215,7 @@ impl Endpoint {
     }
 
     fn on_session_packet(&mut self, now: Instant, path: Path, header: &Header, packet: &mut [u8]) {
-        let Some(&slot) = self.by_id.get(&header.session_id) else {
+        let Some(slot) = self.sessions.find(header.session_id) else {
             return self.counters.dropped(DropReason::UnknownSession);
         };
         // Events that the application has not taken bound what is decrypted; the peer sends again.
@@ -276,10 +255,6 @@ impl Endpoint {
         self.events.pop_front()
     }
 
-    fn slot_of(&self, session: SessionId) -> Option<usize> {
-        self.by_id.get(&session).copied()
-    }
-
     /// Opens a stream on a session.
     pub fn open_stream(
         &mut self,
@@ -287,7 +262,7 @@ impl Endpoint {
         session: SessionId,
         config: StreamConfig,
     ) -> Result<StreamId, OpenError> {
-        let slot = self.slot_of(session).ok_or(OpenError::Closed)?;
+        let slot = self.sessions.find(session).ok_or(OpenError::Closed)?;
         self.with_session(now, slot, |s, _| s.open_stream(config)).unwrap_or(Err(OpenError::Closed))
     }
 
@@ -299,7 +274,7 @@ impl Endpoint {
         id: StreamId,
         config: StreamConfig,
     ) -> Result<(), OpenError> {
-        let slot = self.slot_of(session).ok_or(OpenError::Closed)?;
+        let slot = self.sessions.find(session).ok_or(OpenError::Closed)?;
         self.with_session(now, slot, |s, _| s.ensure_stream(id, config))
             .unwrap_or(Err(OpenError::Closed))
     }
@@ -313,7 +288,7 @@ impl Endpoint {
         len: usize,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), SendError> {
-        let slot = self.slot_of(session).ok_or(SendError::SessionClosed)?;
+        let slot = self.sessions.find(session).ok_or(SendError::SessionClosed)?;
         self.with_session(now, slot, |s, _| s.send_with(stream, len, write))
             .unwrap_or(Err(SendError::SessionClosed))
     }
@@ -326,21 +301,21 @@ impl Endpoint {
         stream: StreamId,
         message: Bytes,
     ) -> Result<(), SendError> {
-        let slot = self.slot_of(session).ok_or(SendError::SessionClosed)?;
+        let slot = self.sessions.find(session).ok_or(SendError::SessionClosed)?;
         self.with_session(now, slot, |s, _| s.send(stream, message))
             .unwrap_or(Err(SendError::SessionClosed))
     }
 
     /// Returns the credit of `bytes` that the application took from a stream.
     pub fn consume(&mut self, now: Instant, session: SessionId, stream: StreamId, bytes: u32) {
-        if let Some(slot) = self.slot_of(session) {
+        if let Some(slot) = self.sessions.find(session) {
             self.with_session(now, slot, |s, ctx| s.consume(ctx.now, stream, bytes));
         }
     }
 
     /// Ends the sending half of a stream after everything queued.
     pub fn finish_stream(&mut self, now: Instant, session: SessionId, stream: StreamId) {
-        if let Some(slot) = self.slot_of(session) {
+        if let Some(slot) = self.sessions.find(session) {
             self.with_session(now, slot, |s, _| s.finish_stream(stream));
         }
     }
@@ -353,21 +328,21 @@ impl Endpoint {
         stream: StreamId,
         reason: ResetReason,
     ) {
-        if let Some(slot) = self.slot_of(session) {
+        if let Some(slot) = self.sessions.find(session) {
             self.with_session(now, slot, |s, ctx| s.reset_stream(ctx, stream, reason));
         }
     }
 
     /// Tells a draining session whether its owner still waits for something on it.
     pub fn hold_session(&mut self, now: Instant, session: SessionId, is_held: bool) {
-        if let Some(slot) = self.slot_of(session) {
+        if let Some(slot) = self.sessions.find(session) {
             self.with_session(now, slot, |s, ctx| s.hold(ctx.now, is_held));
         }
     }
 
     /// Ends a session.
     pub fn close_session(&mut self, now: Instant, session: SessionId, reason: CloseReason) {
-        if let Some(slot) = self.slot_of(session) {
+        if let Some(slot) = self.sessions.find(session) {
             self.with_session(now, slot, |s, ctx| s.close(ctx, reason));
         }
     }
@@ -375,23 +350,10 @@ impl Endpoint {
     /// Asserts what must hold between any two calls. Debug builds and simulations call it; a
     /// failure is a fault of this crate.
     pub fn check_invariants(&self) {
+        self.sessions.check_invariants();
+        self.handshakes.check_invariants();
         self.timers.check_invariants();
-        self.answered.check_invariants();
-        self.pacer.check_invariants();
-        assert!(self.outbox.len() <= MAX_HANDSHAKE_OUTBOX);
         assert!(self.scratch.is_empty(), "events of a session are kept back");
-        assert!(self.by_id.len() <= MAX_SESSIONS);
-        assert_eq!(self.by_id.len() + self.free.len(), self.slots.len());
-        let is_marked = |slot: &usize| self.slots[*slot].as_ref().is_some_and(|s| s.is_ready);
-        assert!(self.ready.iter().all(is_marked), "{:?} are in line", self.ready);
-        let open = self.slots.iter().enumerate().filter_map(|(i, s)| Some((i, s.as_ref()?)));
-        let (mut ready, mut closed) = (0, 0);
-        for (index, slot) in open {
-            self.check_slot(index, slot);
-            ready += usize::from(slot.is_ready);
-            closed += usize::from(slot.session.phase() == Phase::Closed);
-        }
-        assert_eq!(self.ready.len(), ready);
         let (mut listed, mut provisional, mut dials) = (0, 0, 0);
         for (id, peer) in &self.peers {
             self.check_peer(*id, peer);
@@ -399,44 +361,47 @@ impl Endpoint {
             listed += peer.sessions().count();
             dials += usize::from(peer.dial.is_some());
         }
-        assert_eq!(listed + closed, self.by_id.len(), "a session is in two lists");
-        assert_eq!((self.provisional_sessions, self.dials.len()), (provisional, dials));
+        assert_eq!(self.provisional_sessions, provisional);
+        assert_eq!(self.handshakes.dials.len(), dials);
+        for (index, slot) in self.sessions.iter() {
+            self.check_session(index, slot);
+            listed += usize::from(slot.session.phase() == Phase::Closed);
+        }
+        assert_eq!(listed, self.sessions.len(), "a session is in two lists");
         let is_used = |timer| match timer {
-            Timer::Session(slot) => self.slots[slot].is_some(),
+            Timer::Session(slot) => self.sessions.get(slot).is_some(),
             Timer::Dial(peer) => self.peers.get(&peer).is_some_and(|p| p.dial.is_some()),
         };
         assert!(self.timers.armed().all(is_used), "a timer of what has ended");
     }
 
-    fn check_slot(&self, index: usize, slot: &Slot) {
+    fn check_session(&self, index: usize, slot: &Slot) {
         let (id, phase) = (slot.session.id(), slot.session.phase());
-        assert_eq!(self.by_id.get(&id), Some(&index), "{id} is not found");
-        assert_eq!(slot.session.peer().node_id(), slot.peer);
         let is_timed = |at| self.timers.covers(Timer::Session(index), at);
-        assert!(slot.is_ready || slot.session.next_timeout().is_none_or(is_timed), "{id} is late");
+        let is_late = !slot.session.next_timeout().is_none_or(is_timed);
+        assert!(self.sessions.is_ready(index) || !is_late, "{id} is late");
         let peer = self.peers.get(&slot.peer);
         let is_listed = match phase {
             Phase::Provisional => peer.is_some_and(|p| p.provisional.contains(&index)),
             Phase::Established => peer.is_some_and(|p| p.live == Some(index)),
             Phase::Draining => peer.is_some_and(|p| p.draining.contains(&index)),
-            Phase::Closed => slot.is_ready,
+            Phase::Closed => return,
         };
         assert!(is_listed, "{id} is {phase:?} and not where it belongs");
-        let is_cached = slot.ephemeral.is_some();
-        assert!(phase == Phase::Closed || is_cached == (phase == Phase::Provisional), "{id}");
+        assert_eq!(slot.ephemeral.is_some(), phase == Phase::Provisional, "{id}");
     }
 
     fn check_peer(&self, id: NodeId, peer: &Peer) {
-        let slot_of = |slot: usize| self.slots[slot].as_ref().filter(|s| s.peer == id);
+        let slot_of = |slot: usize| self.sessions.get(slot).filter(|s| s.peer == id);
         let is_open = |slot| slot_of(slot).is_some_and(|s| s.session.phase() != Phase::Closed);
         assert!(peer.sessions().all(is_open), "{id} has a session that is over");
-        let is_kept = !peer.is_idle() || (0..self.slots.len()).any(|s| slot_of(s).is_some());
+        let is_kept = !peer.is_idle() || self.sessions.iter().any(|(_, s)| s.peer == id);
         assert!(is_kept, "{id} is kept for nothing");
         assert!(peer.provisional.len() <= MAX_PROVISIONAL_PER_PEER);
         assert!(peer.draining.len() <= MAX_DRAINING_PER_PEER);
         assert!(peer.addr.as_ref().is_none_or(|addr| addr.entity_id.node_id() == id));
         if let Some(dial) = &peer.dial {
-            assert_eq!(self.dials.get(&dial.handshake_id), Some(&id));
+            assert_eq!(self.handshakes.dials.get(&dial.handshake_id), Some(&id));
             assert!(
                 self.timers.covers(Timer::Dial(id), dial.next_timeout()),
                 "{id} is dialled late"
@@ -446,9 +411,9 @@ impl Endpoint {
 
     /// Ends every session and dial; drain the transmits to tell the peers.
     pub fn close_all(&mut self, now: Instant, reason: CloseReason) {
-        let dialled: Vec<NodeId> = self.dials.values().copied().collect();
+        let dialled: Vec<NodeId> = self.handshakes.dials.values().copied().collect();
         dialled.into_iter().for_each(|peer| self.end_dial(peer, DialError::Closed));
-        for slot in 0..self.slots.len() {
+        for slot in self.sessions.slots() {
             self.with_session(now, slot, |s, ctx| s.close(ctx, reason));
         }
     }

@@ -110,6 +110,7 @@ mod tests {
         let admitted = (2..5_000).filter(|i| pacer.admit(Instant::ZERO, source(*i))).count();
         assert_eq!(admitted, (HANDSHAKES_PER_NODE_PER_SEC - 10) as usize);
         assert_eq!(pacer.len(), MAX_PACER_SOURCES);
+        pacer.check_invariants();
         assert!(pacer.admit(Instant::ZERO + Duration::from_secs(1), source(1)));
         assert_eq!(pacer.len(), 1);
     }

@@ -1,27 +1,13 @@
-//! What the endpoint holds for each peer and each session.
+//! What the endpoint holds for each peer.
 //!
 //! Invariants: an index of a peer names a slot of that peer, and no other peer has it; a peer
 //! without an address, a dial and sessions is not kept.
 
 use std::collections::VecDeque;
 
-use net_session::Session;
-use net_types::{NodeId, PeerAddr};
+use net_types::PeerAddr;
 
 use crate::dial::Dial;
-
-/// One session and the endpoint's bookkeeping for it.
-pub(crate) struct Slot {
-    pub(crate) session: Session,
-    pub(crate) peer: NodeId,
-    pub(crate) is_initiator: bool,
-    /// Orders sessions by when this side answered the Init or got the Response.
-    pub(crate) age: u64,
-    /// Whether it waits in the transmit queue.
-    pub(crate) is_ready: bool,
-    /// Ephemeral key of the Init it answered, while that is cached.
-    pub(crate) ephemeral: Option<[u8; 32]>,
-}
 
 /// One peer: how to reach it and what is up with it.
 #[derive(Default)]

@@ -4,11 +4,12 @@
 //! says that it uses another one; a session whose successor is in use drains; a session that was
 //! touched is in line to be polled; events of a session are carried on in their order.
 
+use net_crypto::EPHEMERAL_BYTES;
 use net_session::{CloseCause, CloseReason, Context, Event as SessionEvent, Phase, Session};
 use net_types::limits::{MAX_DRAINING_PER_PEER, SUSPECT_AFTER};
-use net_types::{Instant, NodeId, SessionId};
+use net_types::{Instant, NodeId};
 
-use crate::peers::{Peer, Slot};
+use crate::peers::Peer;
 use crate::timers::Timer;
 use crate::{Endpoint, Event};
 
@@ -20,14 +21,10 @@ impl Endpoint {
         slot: usize,
         call: impl FnOnce(&mut Session, &mut Context<'_>) -> T,
     ) -> Option<T> {
-        let entry = self.slots.get_mut(slot)?.as_mut()?;
+        let session = self.sessions.touch(slot)?;
         let (rng, counters) = (&mut self.rng, &mut self.counters);
         let mut ctx = Context { now, rng, counters, events: &mut self.scratch };
-        let out = call(&mut entry.session, &mut ctx);
-        if !entry.is_ready {
-            entry.is_ready = true;
-            self.ready.push_back(slot);
-        }
+        let out = call(session, &mut ctx);
         // Its timer is armed once it has nothing more to send: every input is followed by a poll.
         if !self.scratch.is_empty() {
             self.forward_events(now, slot);
@@ -40,7 +37,7 @@ impl Endpoint {
         // Taken out, since handling an event may call other sessions, which report their own.
         let mut events = core::mem::take(&mut self.scratch);
         for event in events.drain(..) {
-            let Some(entry) = self.slots[slot].as_ref() else { continue };
+            let Some(entry) = self.sessions.get(slot) else { continue };
             let (peer, session) = (entry.peer, entry.session.id());
             match event {
                 SessionEvent::Confirmed => self.confirm(now, slot),
@@ -51,39 +48,26 @@ impl Endpoint {
         self.scratch = events;
     }
 
-    /// Adds a session; it is not yet the one in use for its peer.
-    pub(crate) fn insert(&mut self, now: Instant, session: Session, is_initiator: bool) -> usize {
-        self.ages += 1;
-        let age = self.ages;
-        let peer = session.peer().node_id();
-        let id = session.id();
-        let next_timeout = session.next_timeout();
-        let entry = Slot { session, peer, is_initiator, age, is_ready: false, ephemeral: None };
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            self.slots.len() - 1
-        });
-        self.slots[slot] = Some(entry);
-        self.by_id.insert(id, slot);
-        self.timers.arm(Timer::Session(slot), next_timeout.unwrap_or(now));
+    /// Adds a session, which is not yet in use for its peer. One that answers an Init has its
+    /// `ephemeral` key.
+    pub(crate) fn insert(
+        &mut self,
+        now: Instant,
+        session: Session,
+        ephemeral: Option<[u8; EPHEMERAL_BYTES]>,
+    ) -> usize {
+        let next_timeout = session.next_timeout().unwrap_or(now);
+        let slot = self.sessions.insert(session, ephemeral);
+        self.timers.arm(Timer::Session(slot), next_timeout);
         slot
-    }
-
-    pub(crate) fn session_count(&self) -> usize {
-        self.by_id.len()
-    }
-
-    pub(crate) fn has_session_id(&self, id: SessionId) -> bool {
-        self.by_id.contains_key(&id)
     }
 
     /// The peer proved its keys for a session that this side answered. The newest handshake decides
     /// which session is in use, in whatever order the proofs come.
     fn confirm(&mut self, now: Instant, slot: usize) {
-        let Some(entry) = self.slots[slot].as_ref() else { return };
+        let Some(entry) = self.sessions.get(slot) else { return };
         let (peer, entity) = (entry.peer, entry.session.peer());
-        let live = self.peers.get(&peer).and_then(|p| p.live);
-        let live = live.and_then(|slot| self.slots[slot].as_ref());
+        let live = self.live_slot(peer);
         if live.is_some_and(|l| l.session.peer() != entity) {
             // Another identity took the address meanwhile, and keeps it.
             self.with_session(now, slot, |s, ctx| s.close(ctx, CloseReason::Overloaded));
@@ -100,7 +84,7 @@ impl Endpoint {
     /// When dials cross, "newest" may differ at both ends. The smaller identity then follows the
     /// larger one, which says by its heartbeats what it no longer uses.
     pub(crate) fn follow_peer(&mut self, now: Instant, slot: usize) {
-        let Some(entry) = self.slots[slot].as_ref() else { return };
+        let Some(entry) = self.sessions.get(slot) else { return };
         let peer = entry.peer;
         if !entry.session.is_peer_draining() || self.entity >= entry.session.peer() {
             return;
@@ -115,9 +99,9 @@ impl Endpoint {
     /// Makes the newest draining session that the peer still uses the one in use again.
     fn resume_other(&mut self, now: Instant, peer_id: NodeId) -> bool {
         let Some(peer) = self.peers.get_mut(&peer_id) else { return false };
-        let slots = &self.slots;
+        let sessions = &self.sessions;
         let is_used = |slot: &usize| {
-            let session = slots[*slot].as_ref().map(|s| &s.session);
+            let session = sessions.get(*slot).map(|s| &s.session);
             session.is_some_and(|s| s.phase() != Phase::Closed && !s.is_peer_draining())
         };
         let Some(other) = peer.draining.iter().copied().rev().find(is_used) else { return false };
@@ -133,7 +117,7 @@ impl Endpoint {
         let peer = self.peers.entry(peer_id).or_default();
         let old = peer.live.replace(slot);
         if let Some(dial) = peer.dial.take() {
-            self.dials.remove(&dial.handshake_id);
+            self.handshakes.dials.remove(&dial.handshake_id);
             self.timers.disarm(Timer::Dial(peer_id));
         }
         if let Some(old) = old {
@@ -143,11 +127,11 @@ impl Endpoint {
 
     /// Reports that a session is up. Its Init is never answered again.
     fn announce(&mut self, slot: usize) -> Option<NodeId> {
-        let entry = self.slots[slot].as_mut()?;
+        let entry = self.sessions.get_mut(slot)?;
         let (peer, is_initiator) = (entry.peer, entry.is_initiator);
         let (entity, session) = (entry.session.peer(), entry.session.id());
         if let Some(ephemeral) = entry.ephemeral.take() {
-            self.answered.finished(&ephemeral);
+            self.handshakes.answered.finished(&ephemeral);
         }
         self.forget_provisional(peer, slot);
         self.counters.handshakes_ok += 1;
@@ -181,7 +165,7 @@ impl Endpoint {
     }
 
     fn on_closed(&mut self, now: Instant, slot: usize, cause: CloseCause) {
-        let Some(entry) = self.slots[slot].as_ref() else { return };
+        let Some(entry) = self.sessions.get(slot) else { return };
         let (peer_id, session) = (entry.peer, entry.session.id());
         if self.forget_provisional(peer_id, slot) {
             self.counters.handshakes_failed += 1;
@@ -207,21 +191,14 @@ impl Endpoint {
 
     /// Forgets a session that is over and has nothing more to send.
     pub(crate) fn remove_if_closed(&mut self, slot: usize) {
-        let is_closed =
-            self.slots[slot].as_ref().is_some_and(|s| s.session.phase() == Phase::Closed);
-        if !is_closed {
+        if self.sessions.get(slot).is_none_or(|s| s.session.phase() != Phase::Closed) {
             return;
         }
-        let Some(entry) = self.slots[slot].take() else { return };
-        self.by_id.remove(&entry.session.id());
+        let Some(entry) = self.sessions.remove(slot) else { return };
         self.timers.disarm(Timer::Session(slot));
         if let Some(ephemeral) = entry.ephemeral {
-            self.answered.finished(&ephemeral);
+            self.handshakes.answered.finished(&ephemeral);
         }
-        if entry.is_ready {
-            self.ready.retain(|s| *s != slot);
-        }
-        self.free.push(slot);
         if self.peers.get(&entry.peer).is_some_and(Peer::is_idle) {
             self.peers.remove(&entry.peer);
         }
@@ -230,7 +207,7 @@ impl Endpoint {
     /// Dials the peer of a live session that went silent: if the peer restarted, only a new handshake
     /// reaches it, and if it did not, the dial disturbs nothing.
     pub(crate) fn redial_if_silent(&mut self, now: Instant, slot: usize) {
-        let Some(entry) = self.slots[slot].as_ref() else { return };
+        let Some(entry) = self.sessions.get(slot) else { return };
         let suspect_after = SUSPECT_AFTER.max(self.config.heartbeat_interval * 3);
         if now.since(entry.session.last_received()) < suspect_after {
             return;

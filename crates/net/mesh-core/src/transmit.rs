@@ -10,6 +10,7 @@ use net_types::{Instant, NodeId};
 use net_wire::RoutingHeader;
 
 use crate::Endpoint;
+use crate::timers::Timer;
 
 /// Largest sum of datagrams in one socket call with segmentation offload: what one IPv4 packet
 /// holds beside its headers. Eight full packets of the largest path fit.
@@ -45,25 +46,22 @@ impl Endpoint {
             out.extend_from_slice(&carry.bytes);
             return Some(carry.transmit);
         }
-        if let Some((path, peer, packet)) = self.outbox.pop_front() {
+        if let Some((path, peer, packet)) = self.handshakes.outbox.pop_front() {
             let start = out.len();
             self.write_routing(path, peer, out);
             out.extend_from_slice(&packet);
             return Some(Transmit::one(path, out.len() - start));
         }
-        while let Some(&slot) = self.ready.front() {
+        while let Some(slot) = self.sessions.next_ready() {
             let batch = self.poll_batch(now, slot, out, max_segments);
             if !self.scratch.is_empty() {
                 self.forward_events(now, slot);
             }
             if batch.is_some() {
-                self.ready.rotate_left(1);
+                self.sessions.rotate_ready();
                 return batch;
             }
-            self.ready.pop_front();
-            if let Some(entry) = self.slots[slot].as_mut() {
-                entry.is_ready = false;
-            }
+            self.sessions.pop_ready();
             self.after_idle(slot);
         }
         #[cfg(debug_assertions)]
@@ -72,12 +70,10 @@ impl Endpoint {
     }
 
     fn after_idle(&mut self, slot: usize) {
-        if let Some(entry) = self.slots[slot].as_mut() {
-            if let Some(at) = entry.session.next_timeout() {
-                self.timers.arm(crate::timers::Timer::Session(slot), at);
-            }
-            self.remove_if_closed(slot);
+        if let Some(at) = self.sessions.get(slot).and_then(|s| s.session.next_timeout()) {
+            self.timers.arm(Timer::Session(slot), at);
         }
+        self.remove_if_closed(slot);
     }
 
     fn write_routing(&self, path: Path, peer: NodeId, out: &mut Vec<u8>) {
@@ -116,7 +112,7 @@ impl Endpoint {
     }
 
     fn poll_one(&mut self, now: Instant, slot: usize, out: &mut Vec<u8>) -> Option<Transmit> {
-        let entry = self.slots.get_mut(slot)?.as_mut()?;
+        let entry = self.sessions.get_mut(slot)?;
         let start = out.len();
         let routing =
             RoutingHeader { ttl: MAX_HOPS, destination: entry.peer, source: self.node_id };

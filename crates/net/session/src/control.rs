@@ -214,6 +214,7 @@ mod tests {
                 .count() as u32;
             now += TIMEOUT / 2;
             queue.repeat_resets(&mut counters, now, TIMEOUT);
+            queue.check_invariants();
         }
         assert_eq!((sent, queue.pop()), (1 + MAX_RETRIES, None));
     }
@@ -229,6 +230,7 @@ mod tests {
             let window = StreamWindow { stream_id: StreamId(16), total_consumed: 0, ack_seq: 1 };
             queue.push_final_window(window);
         }
+        queue.check_invariants();
         let mut out = Vec::new();
         queue.take_final_windows(40, &mut out);
         queue.take_final_windows(MAX_FINAL_WINDOWS, &mut out);

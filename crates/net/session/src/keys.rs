@@ -210,12 +210,15 @@ mod tests {
         out.extend_from_slice(b"hello");
         let mut header = Header::new(Kind::Data, SessionId(1), 0);
         assert!(sealer.seal(now, &mut header, &mut out, 0));
+        sealer.check_invariants();
         out
     }
 
     fn open(opener: &mut Opener, now: Instant, packet: &[u8]) -> Result<Vec<u8>, DropReason> {
         let header = Header::decode(packet).unwrap();
-        opener.open(now, KEEP, &header, &mut packet.to_vec()).map(|p| p.to_vec())
+        let opened = opener.open(now, KEEP, &header, &mut packet.to_vec()).map(|p| p.to_vec());
+        opener.check_invariants();
+        opened
     }
 
     fn at(time: Duration) -> Instant {

@@ -527,6 +527,7 @@ mod tests {
                     let joined = r.add(Instant::ZERO, 0, part);
                     if at + 1 < order.len() {
                         assert_eq!(joined, Joined::Waiting);
+                        r.check_invariants();
                         let p = &r.partials[&0];
                         let held = p.buffer.capacity() + p.stash_bytes;
                         assert!(held <= 100 * usize::from(COUNT), "{held} bytes");

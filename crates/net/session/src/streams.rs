@@ -409,7 +409,7 @@ impl Streams {
     /// Asserts the module's invariants.
     pub(crate) fn check_invariants(&self) {
         let (mut sums, mut from_peer, mut peer_window_bytes) = (Sums::default(), 0, 0);
-        let (mut dirty, mut nacks) = (0, 0);
+        let (mut ready, mut dirty, mut nacks) = (0, 0, 0);
         for (slot, stream) in self.slots.iter().enumerate() {
             let Some(stream) = stream else { continue };
             stream.send.check_invariants();
@@ -422,6 +422,7 @@ impl Streams {
             if stream.is_from_peer {
                 peer_window_bytes += stream.send.config.window_bytes as usize;
             }
+            ready += usize::from(stream.is_ready);
             dirty += usize::from(stream.is_dirty);
             nacks += usize::from(stream.is_nack_due);
             let is_in_line = stream.is_ready || self.schedule.is_waiting(slot);
@@ -434,7 +435,7 @@ impl Streams {
         assert!(self.dirty.iter().all(|slot| is(&self.slots, *slot, |s| s.is_dirty)));
         assert_eq!(self.nacks.len(), nacks);
         assert!(self.nacks.iter().all(|slot| is(&self.slots, *slot, |s| s.is_nack_due)));
-        self.schedule.check_invariants(&self.slots);
+        self.schedule.check_invariants(&self.slots, ready);
         self.ended.check_invariants();
     }
 }

@@ -34,9 +34,6 @@ impl Session {
                 self.on_timer(ctx, timer);
             }
         }
-        if cfg!(debug_assertions) {
-            self.check_invariants();
-        }
     }
 
     fn on_timer(&mut self, ctx: &mut Context<'_>, timer: Timer) {

@@ -19,6 +19,14 @@ use crate::{CloseCause, Context};
 impl Session {
     /// Appends the next packet to `out`, or returns `None` when there is nothing to send now.
     pub fn poll_packet(&mut self, ctx: &mut Context<'_>, out: &mut Vec<u8>) -> Option<Outgoing> {
+        let sent = self.next_packet(ctx, out);
+        if cfg!(debug_assertions) && sent.is_none() {
+            self.check_invariants();
+        }
+        sent
+    }
+
+    fn next_packet(&mut self, ctx: &mut Context<'_>, out: &mut Vec<u8>) -> Option<Outgoing> {
         if self.phase == Phase::Provisional {
             return None;
         }
@@ -39,9 +47,6 @@ impl Session {
         }
         if self.streams.take_credit_awaited() {
             self.timers.set_if_clear(Timer::Retransmit, ctx.now + self.rtt.timeout());
-        }
-        if cfg!(debug_assertions) {
-            self.check_invariants();
         }
         None
     }

@@ -220,7 +220,7 @@ impl Session {
         self.acks.apply(&mut self.timers, now, ack);
     }
 
-    /// Ends the sending half after everything queued; [`StreamEvent::Flushed`] follows.
+    /// Ends the sending half after everything queued; [`crate::StreamEvent::Flushed`] follows.
     pub fn finish_stream(&mut self, id: StreamId) {
         self.streams.finish(id);
     }

@@ -82,7 +82,7 @@ fn a_class_gives_way_only_to_one_that_can_send() {
 fn messages_begin_when_the_peer_has_room_for_them() {
     let mut streams = Streams::new(true);
     let message = Bytes::from(vec![0; MAX_MESSAGE_BYTES]);
-    for _ in 0..5 {
+    for _ in 0..6 {
         let config = StreamConfig { window_bytes: u32::MAX, ..StreamConfig::default() };
         let id = streams.open(config).unwrap();
         // Beside the limit of the session's queue, which holds less than five of them.
@@ -107,5 +107,10 @@ fn messages_begin_when_the_peer_has_room_for_them() {
     // One stream is reset.
     let slot = streams.find(StreamId(19)).unwrap();
     streams.remove(slot, gone(StreamId(19)));
+    assert_eq!(send_all(&mut streams), 3);
+    // The one that still waits is reset.
+    let slot = streams.find(StreamId(27)).unwrap();
+    assert!(streams.schedule.is_waiting(slot));
+    streams.remove(slot, gone(StreamId(27)));
     assert_eq!(send_all(&mut streams), 3);
 }

@@ -12,24 +12,22 @@
 pub mod clock;
 mod net;
 mod node;
-mod raft_log;
 mod runtime;
 mod server;
 mod services;
 mod snapshot;
 mod state;
+mod storage;
 mod types;
 
 pub use aspen_log as log;
 pub use aspen_log::disk;
-pub use net::{
-    ClusterServices, MeshTransport, Transport, TransportError, TransportFuture, decode_anything,
-};
+pub use net::{MeshTransport, Transport, TransportError, TransportFuture, decode_anything};
 pub use node::{
     Authorizer, CheckTokens, CheckpointPolicy, ClusterConfig, ClusterNode, Forwarding,
     MembersWatch, NodeStore, StartError, Timing, TrustMesh,
 };
-pub use runtime::seed_this_thread;
-pub use server::RequestServer;
+pub use runtime::{Blocking, seed_this_thread};
+pub use server::{ClusterServices, RequestServer};
 pub use services::{MembersService, NodeService, core_services};
-pub use state::{Blocking, Rows, Slice, StoreError, StoreTables, StoreView};
+pub use state::{Rows, Slice, StoreError, StoreTables, StoreView};

@@ -1,18 +1,15 @@
 //! The asking end: openraft's calls to one member, turned into messages.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use aspen_api::Level;
 use aspen_api::codec::Wire;
 use bytes::Bytes;
 use futures_util::stream::Stream;
 use net_types::limits::SNAPSHOT_PART_BYTES;
-use net_types::{PeerAddr, UnixMillis, lock};
+use net_types::{PeerAddr, UnixMillis};
 use net_wire::Class;
 use openraft::alias::SnapshotOf;
 use openraft::base::{BoxFuture, BoxStream};
@@ -27,16 +24,16 @@ use openraft::raft::{
 use openraft::{OptionalSend, RPCTypes};
 
 use super::message::{Hash, Refusal, Reply, ReplyFrame, Request, RequestFrame};
-use super::pipeline::Pipeline;
-use super::server::install_request;
-use super::{Transport, TransportError};
-use crate::clock::{Clock, Drift};
-use crate::raft_log::to_log;
+use super::peers::PeerReports;
+use super::pipeline::{Pipeline, RpcError};
+use super::transport::{Transport, TransportError};
+use crate::clock::Clock;
+use crate::runtime::Blocking;
 use crate::snapshot::{SnapshotData, SnapshotFile, Spool};
-use crate::state::{Blocking, StoreError};
-use crate::types::{Member, RaftVote, Types, entry_id, log_id, raft_vote, stored_vote};
-
-pub(super) type RpcError = RPCError<Types>;
+use crate::state::StoreError;
+use crate::types::{
+    Member, MembershipRecord, RaftVote, Types, entry_id, log_entry, log_id, raft_vote, stored_vote,
+};
 
 /// Time for the checks and the installation of a snapshot, beside what its size takes.
 const INSTALL_DEADLINE: Duration = Duration::from_secs(60);
@@ -54,22 +51,11 @@ pub(crate) struct Dialing {
     pub transport: Arc<dyn Transport>,
     pub local: u64,
     pub clock: Arc<dyn Clock>,
-    pub drift: Drift,
+    pub peers: Arc<PeerReports>,
     pub spool: Arc<Spool>,
     pub blocking: Blocking,
-    /// The highest feature level that each peer has reported.
-    pub top_levels: Mutex<BTreeMap<u64, Level>>,
-    /// Whether the last refusal was that of a member that does not know this node.
-    pub was_disowned: AtomicBool,
     /// Time for one append: long enough for a slow disk, short enough to notice a dead peer.
     pub append_deadline: Duration,
-}
-
-impl Dialing {
-    fn note_level(&self, peer: u64, level: Level) {
-        let mut levels = lock(&self.top_levels);
-        levels.insert(peer, level);
-    }
 }
 
 /// Makes the clients of a node.
@@ -100,14 +86,12 @@ enum CallError {
 }
 
 impl CallError {
-    fn into_rpc(self, action: RPCTypes, client: &RaftClient, deadline: Duration) -> RpcError {
+    fn into_rpc(self, action: RPCTypes, client: &RaftClient, timeout: Duration) -> RpcError {
+        let (id, target) = (client.dialing.local, client.target);
         match self {
-            Self::Transport(TransportError::Timeout) => RPCError::Timeout(Timeout {
-                action,
-                id: client.dialing.local,
-                target: client.target,
-                timeout: deadline,
-            }),
+            Self::Transport(TransportError::Timeout) => {
+                RPCError::Timeout(Timeout { action, id, target, timeout })
+            }
             Self::Transport(TransportError::Unreachable(text)) => {
                 RPCError::Unreachable(Unreachable::from_string(text))
             }
@@ -145,55 +129,50 @@ impl RaftClient {
         async move {
             let bytes = call.await.map_err(CallError::Transport)?;
             let frame = ReplyFrame::from_bytes(bytes).map_err(|_| CallError::Malformed)?;
-            let took = dialing.clock.now().since(sent_at);
-            let theirs = UnixMillis(frame.wall_ms);
-            dialing.drift.observe(target, took, sent, dialing.clock.wall(), theirs);
-            dialing.note_level(target, frame.top_level);
-            match frame.reply {
-                Reply::Refused { reason } => {
-                    let is_new =
-                        !dialing.was_disowned.swap(reason == Refusal::NotMember, Ordering::Relaxed);
-                    if reason == Refusal::NotMember && is_new {
-                        tracing::warn!(
-                            "node {target} does not count this node among the members; if it was \
-                             removed or expunged, stop it: it comes back with an empty data folder"
-                        );
-                    }
-                    Err(CallError::Refused(reason))
-                }
-                reply => Ok(reply),
+            let Dialing { clock, peers, .. } = &*dialing;
+            let (took, theirs) = (clock.now().since(sent_at), UnixMillis(frame.wall_ms));
+            peers.drift.observe(target, took, sent, clock.wall(), theirs);
+            peers.note_level(target, frame.top_level);
+            let Reply::Refused { reason } = frame.reply else { return Ok(frame.reply) };
+            let is_disowned = reason == Refusal::NotMember;
+            if peers.note_refusal(is_disowned) && is_disowned {
+                tracing::warn!(
+                    "node {target} does not count this node among the members; if it was removed \
+                     or expunged, stop it: it comes back with an empty data folder"
+                );
             }
+            Err(CallError::Refused(reason))
         }
     }
 
-    pub(super) fn append(
+    /// Sends a request of consensus; `read` takes what was asked for from the reply.
+    fn exchange<T: 'static>(
+        &self,
+        action: RPCTypes,
+        request: Request,
+        deadline: Duration,
+        read: fn(Reply) -> Option<T>,
+    ) -> impl Future<Output = Result<T, RpcError>> + Send + use<T> {
+        let call = self.call(request, Class::Realtime, deadline);
+        let client = self.clone();
+        async move {
+            let answer = call.await.and_then(|reply| read(reply).ok_or(CallError::Malformed));
+            answer.map_err(|error| error.into_rpc(action, &client, deadline))
+        }
+    }
+
+    fn append(
         &self,
         rpc: AppendEntriesRequest<Types>,
     ) -> impl Future<Output = Result<AppendEntriesResponse<Types>, RpcError>> + Send + use<> {
-        let deadline = self.dialing.append_deadline;
         let request = Request::Append {
             vote: stored_vote(&rpc.vote),
             previous: rpc.prev_log_id.as_ref().map(entry_id),
             committed: rpc.leader_commit.as_ref().map(entry_id),
-            entries: rpc.entries.into_iter().map(to_log).collect(),
+            entries: rpc.entries.into_iter().map(log_entry).collect(),
         };
-        let call = self.call(request, Class::Realtime, deadline);
-        let client = self.clone();
-        async move {
-            match call.await {
-                Ok(Reply::Appended {}) => Ok(AppendEntriesResponse::Success),
-                Ok(Reply::AppendedUpTo { last }) => {
-                    Ok(AppendEntriesResponse::PartialSuccess(last.map(log_id)))
-                }
-                Ok(Reply::Conflict {}) => Ok(AppendEntriesResponse::Conflict),
-                Ok(Reply::HigherVote { vote }) => {
-                    Ok(AppendEntriesResponse::HigherVote(raft_vote(vote)))
-                }
-                Ok(_) => Err(CallError::Malformed),
-                Err(error) => Err(error),
-            }
-            .map_err(|error| error.into_rpc(RPCTypes::AppendEntries, &client, deadline))
-        }
+        let deadline = self.dialing.append_deadline;
+        self.exchange(RPCTypes::AppendEntries, request, deadline, append_answer)
     }
 
     async fn ask_vote(
@@ -201,14 +180,13 @@ impl RaftClient {
         request: Request,
         deadline: Duration,
     ) -> Result<VoteResponse<Types>, RpcError> {
-        match self.call(request, Class::Realtime, deadline).await {
-            Ok(Reply::Vote { vote, is_granted, last }) => {
-                Ok(VoteResponse::new(raft_vote(vote), last.map(log_id), is_granted))
+        let read = |reply| match reply {
+            Reply::Vote { vote, is_granted, last } => {
+                Some(VoteResponse::new(raft_vote(vote), last.map(log_id), is_granted))
             }
-            Ok(_) => Err(CallError::Malformed),
-            Err(error) => Err(error),
-        }
-        .map_err(|error| error.into_rpc(RPCTypes::Vote, self, deadline))
+            _ => None,
+        };
+        self.exchange(RPCTypes::Vote, request, deadline, read).await
     }
 
     async fn send_snapshot(
@@ -233,7 +211,7 @@ impl RaftClient {
             StreamingError::from(error.into_rpc(RPCTypes::InstallSnapshot, self, deadline))
         };
         self.send_parts(&file).await.map_err(|error| fail(error, PART_DEADLINE))?;
-        let request = install_request(stored_vote(&vote), &file)
+        let request = install_request(&vote, &file)
             .ok_or_else(|| fail(CallError::Malformed, PART_DEADLINE))?;
         let deadline = INSTALL_DEADLINE + Duration::from_secs(file.len / INSTALL_BYTES_PER_SECOND);
         match self.call(request, Class::Background, deadline).await {
@@ -278,6 +256,35 @@ impl RaftClient {
     }
 }
 
+/// openraft's answer to an append; `None` if the reply is not one to an append.
+fn append_answer(reply: Reply) -> Option<AppendEntriesResponse<Types>> {
+    match reply {
+        Reply::Appended {} => Some(AppendEntriesResponse::Success),
+        Reply::AppendedUpTo { last } => {
+            Some(AppendEntriesResponse::PartialSuccess(last.map(log_id)))
+        }
+        Reply::Conflict {} => Some(AppendEntriesResponse::Conflict),
+        Reply::HigherVote { vote } => Some(AppendEntriesResponse::HigherVote(raft_vote(vote))),
+        Reply::Vote { .. }
+        | Reply::SnapshotAt { .. }
+        | Reply::Installed { .. }
+        | Reply::Transferred {}
+        | Reply::Refused { .. } => None,
+    }
+}
+
+/// Has the receiver install a snapshot of which it has every part; `None` for one of an empty state.
+fn install_request(vote: &RaftVote, file: &SnapshotFile) -> Option<Request> {
+    let membership = &file.progress.membership;
+    Some(Request::SnapshotInstall {
+        vote: stored_vote(vote),
+        id: Hash(file.id.0),
+        applied: file.progress.applied?,
+        membership_at: membership.log_id().as_ref().map(entry_id),
+        membership: MembershipRecord(membership.membership().clone()),
+    })
+}
+
 fn offset_of(reply: Reply) -> Result<u64, CallError> {
     match reply {
         Reply::SnapshotAt { offset } => Ok(offset),
@@ -304,7 +311,8 @@ impl RaftNetworkV2<Types> for RaftClient {
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
-        let pipeline = Pipeline::new(self.clone(), input);
+        let client = self.clone();
+        let pipeline = Pipeline::new(move |rpc| client.append(rpc), input);
         Box::pin(async move {
             let stream: BoxStream<'s, _> = Box::pin(pipeline);
             Ok(stream)
@@ -361,13 +369,8 @@ impl RaftNetworkV2<Types> for RaftClient {
             to: *req.to_node_id(),
             last: req.last_log_id().map(entry_id),
         };
-        let deadline = option.soft_ttl();
-        match self.call(request, Class::Realtime, deadline).await {
-            Ok(Reply::Transferred {}) => Ok(Ok(())),
-            Ok(_) => Err(CallError::Malformed),
-            Err(error) => Err(error),
-        }
-        .map_err(|error| error.into_rpc(RPCTypes::TransferLeader, self, deadline))
+        let read = |reply| matches!(reply, Reply::Transferred {}).then_some(Ok(()));
+        self.exchange(RPCTypes::TransferLeader, request, option.soft_ttl(), read).await
     }
 
     fn backoff(&self) -> Option<Backoff> {

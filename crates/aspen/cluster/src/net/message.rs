@@ -16,8 +16,8 @@ use net_types::limits::{
     MAX_APPEND_ENTRIES, MAX_ENTRY_BYTES, MAX_RAFT_MESSAGE_BYTES, SNAPSHOT_PART_BYTES,
 };
 
-use crate::log::{EntryId, LogEntry, StoredVote};
 use crate::types::MembershipRecord;
+use aspen_log::{EntryId, LogEntry, StoredVote};
 
 const VERSION: u8 = 1;
 /// Bytes of the payloads that one append carries together: what the longest message holds beside
@@ -274,7 +274,7 @@ pub fn decode_anything(bytes: Bytes) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::RecordKind;
+    use aspen_log::RecordKind;
     use proptest::prelude::*;
 
     fn id(term: u64, index: u64) -> EntryId {

@@ -18,16 +18,17 @@ use openraft::{Raft, Snapshot};
 use tokio::sync::Mutex;
 
 use super::message::{Hash, Refusal, Reply, ReplyFrame, Request, RequestFrame, are_consecutive};
-use super::trust::{Standing, Trust};
+use super::standing::Standing;
+use super::trust::Trust;
 use crate::clock::Clock;
-use crate::log::{EntryId, LogEntry, StoredVote};
-use crate::raft_log::from_log;
+use crate::runtime::Blocking;
 use crate::snapshot::{ReceiveError, Receiver, SnapshotData, SnapshotFile, SnapshotId};
-use crate::state::{Blocking, Progress, StateMachine};
+use crate::state::Progress;
+use crate::storage::StateMachine;
 use crate::types::{
-    MembershipRecord, SnapshotMeta, StoredMembership, Types, entry_id, log_id, raft_vote,
-    stored_vote,
+    SnapshotMeta, StoredMembership, Types, entry_id, log_id, raft_entry, raft_vote, stored_vote,
 };
+use aspen_log::{EntryId, LogEntry, StoredVote};
 
 /// Answers the service `raft`.
 pub(crate) struct RaftService {
@@ -209,7 +210,7 @@ impl RaftService {
         if !vote.committed || !fits || !are_consecutive(previous, &entries) {
             return Err(Refusal::Malformed);
         }
-        let entries: io::Result<Vec<_>> = entries.into_iter().map(from_log).collect();
+        let entries: io::Result<Vec<_>> = entries.into_iter().map(raft_entry).collect();
         let rpc = AppendEntriesRequest {
             vote: raft_vote(vote),
             prev_log_id: previous.map(log_id),
@@ -269,15 +270,4 @@ fn vote_reply(answer: &openraft::raft::VoteResponse<Types>) -> Reply {
         is_granted: answer.vote_granted,
         last: answer.last_log_id.as_ref().map(entry_id),
     }
-}
-
-/// Encodes the members for the wire.
-pub(crate) fn install_request(vote: StoredVote, file: &SnapshotFile) -> Option<Request> {
-    Some(Request::SnapshotInstall {
-        vote,
-        id: Hash(file.id.0),
-        applied: file.progress.applied?,
-        membership_at: file.progress.membership.log_id().as_ref().map(entry_id),
-        membership: MembershipRecord(file.progress.membership.membership().clone()),
-    })
 }

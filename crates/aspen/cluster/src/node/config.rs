@@ -8,9 +8,9 @@ use net_types::PeerAddr;
 
 use super::auth::{Authorizer, TrustMesh};
 use crate::clock::{Clock, SystemClock};
-use crate::disk::Disk;
-use crate::log::{LogOptions, WriterDrive};
-use crate::state::Blocking;
+use crate::runtime::Blocking;
+use aspen_log::disk::Disk;
+use aspen_log::{LogOptions, WriterDrive};
 
 /// How long members wait for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,9 +7,9 @@ use openraft::errors::{
 };
 use thiserror::Error;
 
-use crate::log::LogError;
 use crate::state::StoreError;
 use crate::types::Types;
+use aspen_log::LogError;
 
 /// Why a node did not start.
 #[derive(Debug, Error)]

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use aspen_api::{ApiError, ErrorCode, Level};
 use aspen_kv::Command;
-use net_types::lock;
 use openraft::async_runtime::watch::WatchReceiver;
 
 use super::ClusterNode;
@@ -22,8 +21,7 @@ impl ClusterNode {
         if id == self.0.config.member_id.0 {
             return Some(self.0.config.top_level);
         }
-        let levels = lock(&self.0.dialing.top_levels);
-        levels.get(&id).copied()
+        self.0.dialing.peers.top_level_of(id)
     }
 
     /// `UNSUPPORTED` for a command above the level of the cluster.

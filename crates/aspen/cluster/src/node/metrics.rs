@@ -65,7 +65,7 @@ impl ClusterNode {
         out.counter("aspen_log_syncs_total", "Syncs of the log.", log.syncs);
         let seconds = log.sync_us as f64 / 1e6;
         out.seconds("aspen_log_sync_seconds_total", "Time spent in syncs.", seconds);
-        let drift = self.0.dialing.drift.max().as_secs_f64();
+        let drift = self.0.dialing.peers.drift.max().as_secs_f64();
         out.gauge("aspen_clock_drift_seconds", "Distance of the farthest peer's clock.", drift);
     }
 }

@@ -35,11 +35,11 @@ pub use config::{CheckpointPolicy, ClusterConfig, Timing};
 pub use errors::StartError;
 pub use forward::{Forwarding, NodeStore};
 
-use crate::log::EntryId;
 use crate::net::{Dialing, RaftService, Transport};
-use crate::raft_log::RaftLog;
-use crate::state::{StateMachine, StoreView};
+use crate::state::StoreView;
+use crate::storage::{RaftLog, StateMachine};
 use crate::types::{Membership, Types};
+use aspen_log::EntryId;
 pub(crate) use errors::stopped;
 
 use barrier::Barrier;

@@ -44,7 +44,7 @@ impl ClusterNode {
     /// Whether the leader may read inside its lease: clocks agree, and a quorum has heard from it
     /// recently enough.
     async fn lease_holds(&self) -> Result<bool, ApiError> {
-        if !self.0.dialing.drift.is_within_limits() {
+        if !self.0.dialing.peers.drift.is_within_limits() {
             return Ok(false);
         }
         match self.0.raft.ensure_linearizable(ReadPolicy::LeaseRead).await {

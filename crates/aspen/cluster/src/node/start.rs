@@ -15,13 +15,14 @@ use super::gate::Gate;
 use super::upkeep::Upkeep;
 use super::write::LogTime;
 use super::{ClusterConfig, ClusterNode, Counters, Inner, StartError};
-use crate::clock::Drift;
-use crate::log::Log;
-use crate::net::{Dialing, LastHeard, RaftDialer, RaftService, Transport, Trust};
-use crate::raft_log::LogStore;
+use crate::net::{
+    Dialing, LastHeard, MAX_ENTRIES_BYTES, RaftDialer, RaftService, Transport, Trust,
+};
 use crate::snapshot::{Receiver, Spool};
-use crate::state::{StateMachine, Store};
+use crate::state::Store;
+use crate::storage::{LogStore, StateMachine};
 use crate::types::Membership;
+use aspen_log::Log;
 
 const STATE_FILE: &str = "state.redb";
 const LOG_FOLDER: &str = "log";
@@ -78,22 +79,20 @@ impl ClusterNode {
         let (log, store) = open_storage(&config)?;
         let spool = Arc::new(Spool::open(config.disk.folder(SNAPSHOT_FOLDER)?)?);
         let receiver = Receiver::new(config.disk.folder(SNAPSHOT_FOLDER)?);
-        let state =
-            StateMachine::new(store, Some(log.clone()), config.blocking).with_spool(spool.clone());
+        let state = StateMachine::new(store, log.clone(), spool.clone(), config.blocking);
         let lease = Duration::from_millis(config.timing.raft().lease);
         let dialing = Arc::new(Dialing {
             transport: transport.clone(),
             local: config.member_id.0,
             clock: config.clock.clone(),
-            drift: Drift::default(),
+            peers: Arc::default(),
             spool,
             blocking: config.blocking,
-            was_disowned: AtomicBool::new(false),
-            top_levels: Mutex::default(),
             append_deadline: (2 * lease).max(MIN_APPEND_DEADLINE),
         });
         let had_voted = log.vote().is_some();
-        let log_store = LogStore::new(log.clone(), config.log.read_bytes, Some(state.clone()));
+        let log_store =
+            LogStore::new(log.clone(), config.log.read_bytes.min(MAX_ENTRIES_BYTES), state.clone());
         let dialer = RaftDialer(dialing.clone());
         let raft = Raft::build(config.member_id.0, raft_config, dialer, log_store, state.clone())
             .await
@@ -175,7 +174,7 @@ impl ClusterNode {
 
 fn open_storage(
     config: &ClusterConfig,
-) -> Result<(crate::raft_log::RaftLog, Arc<Store>), StartError> {
+) -> Result<(crate::storage::RaftLog, Arc<Store>), StartError> {
     let log_folder = config.disk.folder(LOG_FOLDER)?;
     let log = Log::open(log_folder, log_id(config), config.log, config.writer.clone())?;
     let file = match config.disk.open(STATE_FILE) {

@@ -13,7 +13,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::Notify;
 
 use super::ClusterNode;
-use crate::state::{BatchSummary, Store};
+use crate::state::{AppliedBatch, Store};
 
 /// Time between two looks at the disk and at the age of what is not durable.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -73,13 +73,13 @@ impl Upkeep {
             checkpoint_due: Notify::new(),
         };
         if let Ok(view) = store.view() {
-            upkeep.applied(view.header(), BatchSummary { memory_bytes: 0, is_stamped: true }, now);
+            upkeep.applied(view.header(), AppliedBatch { memory_bytes: 0, is_stamped: true }, now);
         }
         upkeep
     }
 
     /// Takes in the state after a batch. Called while it is applied, so it does not block.
-    pub(crate) fn applied(&self, header: &Header, batch: BatchSummary, now: Instant) {
+    pub(crate) fn applied(&self, header: &Header, batch: AppliedBatch, now: Instant) {
         if batch.is_stamped {
             let mut reached = lock(&self.reached);
             *reached = Reached { log_time_ms: header.log_time_ms, at: now };

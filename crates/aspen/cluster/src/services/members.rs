@@ -10,7 +10,7 @@ use aspen_api::cluster::{
 use aspen_api::service::{Caller, Family, Routes, Service, Tier};
 use aspen_api::{ApiError, family};
 
-use crate::ClusterNode;
+use crate::node::ClusterNode;
 
 /// The members of the cluster of a node.
 pub struct MembersService(pub ClusterNode);

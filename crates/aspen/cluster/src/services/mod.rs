@@ -8,7 +8,7 @@ use std::sync::Arc;
 use aspen_api::service::{Registry, RegistryError};
 use aspen_kv::{KvService, LeaseService};
 
-use crate::ClusterNode;
+use crate::node::ClusterNode;
 
 pub use members::MembersService;
 pub use node::NodeService;

@@ -10,7 +10,7 @@ use aspen_api::service::{Caller, Family, Routes, Service, Tier};
 use aspen_api::{ApiError, ErrorCode, family};
 use prometheus::TextEncoder;
 
-use crate::ClusterNode;
+use crate::node::ClusterNode;
 
 /// Health, metrics and identity of a node.
 pub struct NodeService {

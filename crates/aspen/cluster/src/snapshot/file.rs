@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use aspen_kv::snapshot::SnapshotStream;
 use net_types::limits::{MAX_SNAPSHOT_BYTES, SNAPSHOT_CHUNK_BYTES};
 
-use crate::disk::{Disk, DiskFile};
-use crate::log::EntryId;
 use crate::state::{Progress, StoreError, StoreView};
+use aspen_log::EntryId;
+use aspen_log::disk::{Disk, DiskFile};
 use net_types::lock;
 
 const MAGIC: [u8; 8] = *b"ASPENSNP";

@@ -17,7 +17,7 @@ mod receive;
 use std::sync::Arc;
 
 use aspen_kv::WriteTables;
-use aspen_kv::snapshot::{Restore, RestoreError, SnapshotStream};
+use aspen_kv::snapshot::{Restore, SnapshotStream};
 
 pub(crate) use file::{SnapshotFile, SnapshotId, Spool};
 pub(crate) use receive::{ReceiveError, Receiver};
@@ -30,15 +30,6 @@ pub(crate) enum SnapshotData {
     View(Arc<StoreView>),
     /// A file, whole and checked.
     File(SnapshotFile),
-}
-
-impl From<RestoreError<redb::Error>> for StoreError {
-    fn from(error: RestoreError<redb::Error>) -> Self {
-        match error {
-            RestoreError::State(error) => error.into(),
-            other => Self::Damaged(other.to_string()),
-        }
-    }
 }
 
 /// Restores chunks until the last one.
@@ -71,11 +62,6 @@ impl<'t, T: WriteTables<Error = redb::Error>> Sink<'t, T> {
 }
 
 impl SnapshotData {
-    /// The snapshot of a view.
-    pub(crate) fn of_view(view: Arc<StoreView>) -> Self {
-        Self::View(view)
-    }
-
     /// Writes the content into empty tables.
     pub(crate) fn install(&self, tables: &mut FileWriter<'_>) -> Result<(), StoreError> {
         let mut sink = Sink::new(tables)?;

@@ -10,8 +10,8 @@ use net_types::limits::MAX_SNAPSHOT_BYTES;
 use thiserror::Error;
 
 use super::file::{SnapshotFile, SnapshotId, hash_file};
-use crate::disk::{Disk, DiskFile};
 use crate::state::Progress;
+use aspen_log::disk::{Disk, DiskFile};
 
 /// Why a part of a snapshot was not taken.
 #[derive(Debug, Error)]
@@ -137,7 +137,7 @@ impl Receiver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::MemoryDisk;
+    use aspen_log::disk::MemoryDisk;
 
     fn id_of(bytes: &[u8]) -> SnapshotId {
         SnapshotId(*blake3::hash(bytes).as_bytes())

@@ -7,20 +7,22 @@ use aspen_kv::{TableId, WriteTables};
 use net_types::lock;
 use redb::{Durability, ReadableDatabase, WriteTransaction};
 
+use super::error::StoreError;
 use super::file::{FileView, FileWriter, clear};
 use super::layer::Layer;
+use super::progress::{Progress, write_progress};
+use super::store::{AppliedBatch, Current, Store, next_of};
 use super::tables::StoreTables;
-use super::{BatchSummary, Current, Progress, Store, StoreError, next_of, write_progress};
 
 /// What a checkpoint writes.
-pub(super) struct Frozen {
+pub(crate) struct Frozen {
     layer: Layer,
     progress: Progress,
 }
 
 impl Store {
     /// Begins a checkpoint, unless the file holds everything. The caller holds `writing`.
-    pub(super) fn freeze(&self) -> Option<Frozen> {
+    pub(crate) fn freeze(&self) -> Option<Frozen> {
         let mut current = lock(&self.current);
         let is_written = self.durable_next() == next_of(current.progress.applied);
         if is_written && current.tables.memory_bytes() == 0 {
@@ -32,7 +34,7 @@ impl Store {
 
     /// Writes a checkpoint and says how far it goes. Blocks on the medium. What cannot be written
     /// stays in memory.
-    pub(super) fn write(&self, frozen: &Frozen) -> Result<Progress, StoreError> {
+    pub(crate) fn write(&self, frozen: &Frozen) -> Result<Progress, StoreError> {
         let written = self.commit(frozen);
         let mut current = lock(&self.current);
         match written {
@@ -85,7 +87,7 @@ impl Store {
         // Set and not raised: the state may have moved to another line of history.
         self.durable_next.store(next_of(next.progress.applied), Ordering::Release);
         *lock(&self.current) = next;
-        self.tell(&header, BatchSummary { memory_bytes: 0, is_stamped: true });
+        self.tell(&header, AppliedBatch { memory_bytes: 0, is_stamped: true });
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use redb::{
     Table, TableDefinition, WriteTransaction,
 };
 
-use crate::disk::DiskFile;
+use aspen_log::disk::DiskFile;
 
 type Raw = &'static [u8];
 

@@ -1,28 +1,23 @@
-//! The state against the store's conformance checks and openraft's storage suite, and through
-//! crashes at any moment between two checkpoints.
+//! The state against the store's conformance checks, and through crashes at any moment between two
+//! checkpoints.
 
+use std::io;
 use std::sync::Arc;
 
 use aspen_api::Level;
-use aspen_api::kv::{Transact, WriteOperation};
 use aspen_kv::conformance::{check_store, check_tables, dump};
-use aspen_kv::{Command, MemoryTables, Proposal, ReadTables, TableId, WriteTables};
-use net_types::limits::{MAX_STATE_MEMORY_BYTES, MAX_VALUE_BYTES};
-use openraft::StorageError;
-use openraft::entry::RaftEntry;
-use openraft::impls::EntryPayload;
-use openraft::storage::RaftStateMachine;
-use openraft::testing::log::{StoreBuilder, Suite};
+use aspen_kv::{MemoryTables, ReadTables, TableId, WriteTables};
+use aspen_log::EntryId;
+use aspen_log::disk::crash::{CrashDisk, Faults};
+use aspen_log::disk::{Disk, DiskFile, MemoryDisk};
+use net_types::lock;
 use proptest::prelude::*;
 
-use net_types::lock;
-
-use super::*;
-use crate::disk::crash::{CrashDisk, Faults};
-use crate::disk::{Disk, FsDisk, MemoryDisk};
-use crate::log::{Log, LogOptions, WriterDrive};
-use crate::raft_log::LogStore;
-use crate::types::{Proposed, Types};
+use super::error::StoreError;
+use super::file::FileWriter;
+use super::progress::Progress;
+use super::store::Store;
+use super::tables::StoreTables;
 
 const CACHE: usize = 4 << 20;
 
@@ -168,35 +163,6 @@ proptest! {
     }
 }
 
-/// Entry `index`, which sets a key of its own to a value of so many bytes.
-fn large_entry(index: u64, bytes: usize) -> openraft::alias::EntryOf<Types> {
-    let key = format!("k{index}").parse().unwrap();
-    let command =
-        Command::Transact { request: Transact::always([WriteOperation::set(key, vec![0; bytes])]) };
-    let proposal = Proposal { log_time_ms: 0, request_id: None, command };
-    let payload = EntryPayload::Normal(Proposed(proposal.encode()));
-    RaftEntry::new(log_id(EntryId { term: 1, index }), payload)
-}
-
-#[tokio::test]
-async fn rows_in_memory_are_written_out_before_they_pass_the_bound() {
-    let (_, store) = open();
-    let most = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let (seen, looking) = (most.clone(), Arc::downgrade(&store));
-    store.listen(move |_, _| {
-        let bytes = looking.upgrade().unwrap().memory_bytes();
-        seen.fetch_max(bytes, Ordering::Relaxed);
-    });
-    let mut machine = StateMachine::new(store.clone(), None, Blocking::Inline);
-    let entries = (1..=300).map(|index| Ok((large_entry(index, MAX_VALUE_BYTES), None)));
-    machine.apply(futures_util::stream::iter(entries)).await.unwrap();
-    assert_eq!(store.applied().unwrap().index, 300);
-    assert!(store.durable_next() > 0, "there was a checkpoint");
-    let most = most.load(Ordering::Relaxed);
-    let bound = MAX_STATE_MEMORY_BYTES + 2 * MAX_VALUE_BYTES;
-    assert!((MAX_STATE_MEMORY_BYTES / 2..bound).contains(&most), "{most}");
-}
-
 #[test]
 fn a_view_keeps_its_moment_through_later_writes_and_checkpoints() {
     let (_, store) = open();
@@ -323,44 +289,4 @@ fn a_power_failure_at_any_moment_leaves_the_state_before_or_the_one_after() {
         let operations = (0..).find(|cut| fail_during(is_snapshot, *cut)).unwrap();
         assert!(operations > 3, "{operations}");
     }
-}
-
-struct Builder {
-    drive: fn() -> WriterDrive,
-    on_disk: bool,
-}
-
-impl StoreBuilder<Types, LogStore, StateMachine, Option<tempfile::TempDir>> for Builder {
-    async fn build(
-        &self,
-    ) -> Result<(Option<tempfile::TempDir>, LogStore, StateMachine), StorageError<Types>> {
-        let dir = self.on_disk.then(|| tempfile::tempdir().unwrap());
-        let disk: Arc<dyn Disk> = match &dir {
-            Some(dir) => Arc::new(FsDisk::open(dir.path()).unwrap()),
-            None => Arc::new(MemoryDisk::new()),
-        };
-        let store = Store::open(disk.create("state.redb", 0).unwrap(), CACHE, Level::TOP).unwrap();
-        let log = disk.folder("log").unwrap();
-        // Small segments, so that the suite crosses them.
-        let options = LogOptions { segment_bytes: 1_024, ..LogOptions::default() };
-        let log = Log::open(log, [1; 16], options, (self.drive)()).unwrap();
-        let machine = StateMachine::new(store, Some(log.clone()), Blocking::Pool);
-        Ok((dir, LogStore::new(log, 1 << 20, Some(machine.clone())), machine))
-    }
-}
-
-fn run_suite(builder: Builder) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(Suite::test_all(builder)).unwrap();
-}
-
-#[test]
-fn passes_the_storage_suite_of_openraft_in_memory() {
-    let drive = || WriterDrive::Task(Arc::new(|| std::time::Duration::ZERO));
-    run_suite(Builder { drive, on_disk: false });
-}
-
-#[test]
-fn passes_the_storage_suite_of_openraft_on_disk() {
-    run_suite(Builder { drive: || WriterDrive::Thread, on_disk: true });
 }

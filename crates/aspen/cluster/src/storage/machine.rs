@@ -1,72 +1,46 @@
-//! Applying the log to the state, as openraft drives it.
+//! The state as openraft's state machine.
 
 use std::io;
 use std::sync::Arc;
 
-use aspen_api::Revision;
-use aspen_kv::{Applier, Header, Proposal, ProposalError, Reply, StateError, WriteTables};
 use futures_util::{Stream, StreamExt};
 use net_types::limits::MAX_STATE_MEMORY_BYTES;
-use net_types::lock;
-use openraft::entry::RaftEntry;
 use openraft::impls::EntryPayload;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{OptionalSend, Snapshot};
 
-use super::tables::StoreTables;
-use super::{BatchSummary, Current, Progress, Store, StoreError, StoreView};
-use crate::raft_log::{RaftLog, flush};
+use super::durable::{RaftLog, flush};
+use crate::runtime::Blocking;
 use crate::snapshot::{SnapshotData, Spool};
-use crate::types::{Applied, LogId, SnapshotMeta, StoredMembership, Types, entry_id, log_id};
+use crate::state::{Progress, Store, StoreError};
+use crate::types::{LogId, RaftEntry, SnapshotMeta, StoredMembership, Types, entry_id, log_id};
 
 /// Entries applied at once. More would only delay the answer to the first of them.
 const BATCH_ENTRIES: usize = 512;
 /// Bytes of commands after which a batch ends.
 const BATCH_BYTES: usize = 4 << 20;
-type RaftEntryOf = openraft::alias::EntryOf<Types>;
+
 type RaftSnapshot = openraft::alias::SnapshotOf<Types, SnapshotData>;
-
-/// Where work that blocks on the medium runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blocking {
-    /// On tokio's pool of blocking threads.
-    Pool,
-    /// In the calling task, for simulations on one thread.
-    Inline,
-}
-
-impl Blocking {
-    /// Runs `work`, which may block.
-    pub(crate) async fn run<T: Send + 'static>(
-        self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> io::Result<T> {
-        match self {
-            Self::Inline => Ok(work()),
-            Self::Pool => tokio::task::spawn_blocking(work).await.map_err(io::Error::other),
-        }
-    }
-}
 
 /// The state machine of a node.
 #[derive(Clone)]
 pub(crate) struct StateMachine {
     store: Arc<Store>,
-    log: Option<RaftLog>,
-    spool: Option<Arc<Spool>>,
+    log: RaftLog,
+    spool: Arc<Spool>,
     blocking: Blocking,
 }
 
 impl StateMachine {
     /// Applies to `store`. A checkpoint waits for `log`, so that it never holds an entry that the
-    /// log could still lose.
-    pub(crate) fn new(store: Arc<Store>, log: Option<RaftLog>, blocking: Blocking) -> Self {
-        Self { store, log, spool: None, blocking }
-    }
-
-    /// Offers the files of `spool` to followers that need a snapshot.
-    pub(crate) fn with_spool(self, spool: Arc<Spool>) -> Self {
-        Self { spool: Some(spool), ..self }
+    /// log could still lose. Followers that need a snapshot get the files of `spool`.
+    pub(crate) fn new(
+        store: Arc<Store>,
+        log: RaftLog,
+        spool: Arc<Spool>,
+        blocking: Blocking,
+    ) -> Self {
+        Self { store, log, spool, blocking }
     }
 
     /// The state.
@@ -76,12 +50,10 @@ impl StateMachine {
 
     /// Makes the state durable and says how far that is.
     pub(crate) async fn checkpoint(&self) -> io::Result<Progress> {
-        let writing = self.store.writing.clone().lock_owned().await;
+        let writing = self.store.begin_writing().await;
         let Some(frozen) = self.store.freeze() else { return Ok(self.store.progress()) };
         // The log follows what is applied, so it holds all of it once it is flushed from here.
-        if let Some(log) = &self.log {
-            flush(log).await?;
-        }
+        flush(&self.log).await?;
         let store = self.store.clone();
         // The waiting task may be dropped; the lock stays with the work.
         let write = move || {
@@ -129,7 +101,7 @@ fn meta_of(progress: &Progress) -> SnapshotMeta {
 
 /// Entries that are applied at once, with those who wait for their replies.
 struct Batch {
-    entries: Vec<RaftEntryOf>,
+    entries: Vec<RaftEntry>,
     responders: Vec<Option<ApplyResponder<Types>>>,
     bytes: usize,
 }
@@ -153,93 +125,6 @@ impl Batch {
 
     fn is_full(&self) -> bool {
         self.entries.len() >= BATCH_ENTRIES || self.bytes >= BATCH_BYTES
-    }
-}
-
-impl Store {
-    /// The command in an entry; `None` for entries of consensus itself.
-    fn proposal_in(&self, entry: &RaftEntryOf) -> Result<Option<Proposal>, StoreError> {
-        let EntryPayload::Normal(command) = &entry.payload else { return Ok(None) };
-        let index = entry.log_id().index();
-        match Proposal::decode(command.0.clone(), self.top) {
-            Ok(proposal) => Ok(Some(proposal)),
-            Err(ProposalError::TooNew { level, top }) => {
-                let what = format!("entry {index} of the log");
-                Err(StoreError::TooNew { what, level, top })
-            }
-            Err(ProposalError::Malformed(error)) => {
-                Err(StoreError::Damaged(format!("entry {index} of the log: {error}")))
-            }
-        }
-    }
-
-    /// Applies entries as one batch and answers each: all of them, or so many, at least one, that
-    /// memory is full. Blocks on nothing but rows that only the file holds.
-    fn apply(&self, entries: &[RaftEntryOf]) -> Result<Vec<Applied>, StoreError> {
-        // Before anything is changed: an entry that this program cannot read stops it.
-        let proposals: Result<Vec<_>, _> =
-            entries.iter().map(|entry| self.proposal_in(entry)).collect();
-        let mut current = lock(&self.current);
-        current.check()?;
-        let proposals = match proposals {
-            Ok(proposals) => proposals,
-            Err(error) => {
-                current.failure = Some(error.to_string());
-                return Err(error);
-            }
-        };
-        let Current { tables, progress, .. } = &mut *current;
-        match apply_all(tables, progress, entries, &proposals) {
-            Ok((header, replies)) => {
-                let is_stamped = replies.iter().any(|reply| reply.0.is_some());
-                let batch = BatchSummary { memory_bytes: tables.newest_bytes(), is_stamped };
-                current.header = header.clone();
-                current.view = None;
-                drop(current);
-                self.tell(&header, batch);
-                Ok(replies)
-            }
-            Err(error) => {
-                current.failure = Some(error.to_string());
-                Err(error)
-            }
-        }
-    }
-}
-
-fn apply_all(
-    tables: &mut StoreTables,
-    progress: &mut Progress,
-    entries: &[RaftEntryOf],
-    proposals: &[Option<Proposal>],
-) -> Result<(Header, Vec<Applied>), StoreError> {
-    let mut applier = Applier::open(tables)?;
-    let mut replies = Vec::with_capacity(entries.len());
-    for (entry, proposal) in entries.iter().zip(proposals) {
-        let id = entry.log_id();
-        replies.push(Applied(apply_one(&mut applier, entry, proposal.as_ref())?));
-        if let EntryPayload::Membership(membership) = &entry.payload {
-            progress.membership = StoredMembership::new(Some(id), membership.clone());
-        }
-        progress.applied = Some(entry_id(&id));
-        if applier.tables().memory_bytes() >= MAX_STATE_MEMORY_BYTES {
-            break;
-        }
-    }
-    Ok((applier.finish()?, replies))
-}
-
-fn apply_one<T: WriteTables>(
-    applier: &mut Applier<'_, T>,
-    entry: &RaftEntryOf,
-    proposal: Option<&Proposal>,
-) -> Result<Option<Reply>, StateError<T::Error>> {
-    let revision = Revision(entry.log_id().index());
-    match proposal {
-        Some(proposal) => applier.apply(revision, proposal).map(Some),
-        // Revision 0 is the empty store, and a cluster's first entry is always its membership.
-        None if revision.0 > 0 => applier.skip(revision).map(|()| None),
-        None => Ok(None),
     }
 }
 
@@ -297,12 +182,10 @@ impl RaftStateMachine<Types> for StateMachine {
             applied: meta.last_log_id.as_ref().map(entry_id),
             membership: meta.last_membership.clone(),
         };
-        let writing = self.store.writing.clone().lock_owned().await;
+        let writing = self.store.begin_writing().await;
         // What the log was told to drop is gone before the state goes beyond it: a log that ends
         // before the state, but with entries of another line, could not be opened again.
-        if let Some(log) = &self.log {
-            flush(log).await?;
-        }
+        flush(&self.log).await?;
         let store = self.store.clone();
         self.blocking
             .run(move || {
@@ -316,9 +199,8 @@ impl RaftStateMachine<Types> for StateMachine {
     /// The file that is being sent to followers while the log still continues it, so that a
     /// transfer can resume; else the state as it is.
     async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
-        let purged = self.log.as_ref().and_then(RaftLog::purged);
-        if let Some(file) = self.spool.as_ref().and_then(|spool| spool.newest())
-            && file.progress.applied >= purged
+        if let Some(file) = self.spool.newest()
+            && file.progress.applied >= self.log.purged()
         {
             let meta = meta_of(&file.progress);
             return Ok(Some(Snapshot { meta, snapshot: SnapshotData::File(file) }));
@@ -327,12 +209,9 @@ impl RaftStateMachine<Types> for StateMachine {
             return Ok(None);
         }
         let view = self.store.view().map_err(StoreError::into_io)?;
-        Ok(Some(snapshot_of(view)))
+        let meta = meta_of(view.progress());
+        Ok(Some(Snapshot { meta, snapshot: SnapshotData::View(view) }))
     }
-}
-
-fn snapshot_of(view: Arc<StoreView>) -> RaftSnapshot {
-    Snapshot { meta: meta_of(&view.progress), snapshot: SnapshotData::of_view(view) }
 }
 
 impl RaftSnapshotBuilder<Types> for StateMachine {
@@ -343,6 +222,6 @@ impl RaftSnapshotBuilder<Types> for StateMachine {
     async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
         let progress = self.checkpoint().await?;
         let view = self.store.view().map_err(StoreError::into_io)?;
-        Ok(Snapshot { meta: meta_of(&progress), snapshot: SnapshotData::of_view(view) })
+        Ok(Snapshot { meta: meta_of(&progress), snapshot: SnapshotData::View(view) })
     }
 }

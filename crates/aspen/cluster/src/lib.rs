@@ -10,6 +10,7 @@
 //! so that a whole cluster runs on one thread from one seed ([`seed_this_thread`]).
 
 pub mod clock;
+mod condition;
 mod net;
 mod node;
 mod runtime;
@@ -24,7 +25,7 @@ pub use aspen_log as log;
 pub use aspen_log::disk;
 pub use net::{MeshTransport, Transport, TransportError, TransportFuture, decode_anything};
 pub use node::{
-    Authorizer, CheckTokens, CheckpointPolicy, ClusterConfig, ClusterNode, Forwarding,
+    AuthContext, Authorizer, CheckTokens, CheckpointPolicy, ClusterConfig, ClusterNode, Forwarding,
     MembersWatch, NodeStore, StartError, Timing, TrustMesh,
 };
 pub use runtime::{Blocking, seed_this_thread};

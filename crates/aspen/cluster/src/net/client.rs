@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use aspen_api::codec::Wire;
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use futures_util::stream::Stream;
 use net_types::limits::SNAPSHOT_PART_BYTES;
 use net_types::{PeerAddr, UnixMillis};
@@ -23,11 +24,10 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, RPCTypes};
 
-use super::message::{Hash, Refusal, Reply, ReplyFrame, Request, RequestFrame};
-use super::peers::PeerReports;
+use super::message::{Refusal, Reply, ReplyFrame, Request, RequestFrame};
+use super::peers::Peers;
 use super::pipeline::{Pipeline, RpcError};
-use super::transport::{Transport, TransportError};
-use crate::clock::Clock;
+use super::transport::TransportError;
 use crate::runtime::Blocking;
 use crate::snapshot::{SnapshotData, SnapshotFile, Spool};
 use crate::state::StoreError;
@@ -46,34 +46,28 @@ const MAX_PART_RETRIES: u32 = 8;
 /// Waits before an unreachable peer is tried again.
 const BACKOFF_MS: [u64; 5] = [50, 100, 200, 300, 500];
 
-/// What all calls of a node share.
-pub(crate) struct Dialing {
-    pub transport: Arc<dyn Transport>,
-    pub local: u64,
-    pub clock: Arc<dyn Clock>,
-    pub peers: Arc<PeerReports>,
+/// Makes the clients of a node.
+#[derive(Clone)]
+pub(crate) struct RaftDialer {
+    pub peers: Arc<Peers>,
     pub spool: Arc<Spool>,
     pub blocking: Blocking,
     /// Time for one append: long enough for a slow disk, short enough to notice a dead peer.
     pub append_deadline: Duration,
 }
 
-/// Makes the clients of a node.
-#[derive(Clone)]
-pub(crate) struct RaftDialer(pub Arc<Dialing>);
-
 impl RaftNetworkFactory<Types> for RaftDialer {
     type Network = RaftClient;
 
     async fn new_client(&mut self, target: u64, node: &Member) -> RaftClient {
-        RaftClient { dialing: self.0.clone(), target, peer: node.0.clone() }
+        RaftClient { dialer: self.clone(), target, peer: node.0.clone() }
     }
 }
 
 /// Calls one member.
 #[derive(Clone)]
 pub(crate) struct RaftClient {
-    dialing: Arc<Dialing>,
+    dialer: RaftDialer,
     target: u64,
     peer: PeerAddr,
 }
@@ -86,8 +80,8 @@ enum CallError {
 }
 
 impl CallError {
-    fn into_rpc(self, action: RPCTypes, client: &RaftClient, timeout: Duration) -> RpcError {
-        let (id, target) = (client.dialing.local, client.target);
+    /// For openraft: the error of a call of `id` to `target`.
+    fn into_rpc(self, action: RPCTypes, (id, target): (u64, u64), timeout: Duration) -> RpcError {
         match self {
             Self::Transport(TransportError::Timeout) => {
                 RPCError::Timeout(Timeout { action, id, target, timeout })
@@ -113,6 +107,11 @@ impl CallError {
 }
 
 impl RaftClient {
+    /// The numbers of the caller and the called.
+    fn ends(&self) -> (u64, u64) {
+        (self.dialer.peers.local, self.target)
+    }
+
     /// Sends a request. The transport's part happens when the future is first polled.
     fn call(
         &self,
@@ -120,18 +119,17 @@ impl RaftClient {
         class: Class,
         deadline: Duration,
     ) -> impl Future<Output = Result<Reply, CallError>> + Send + use<> {
-        let dialing = self.dialing.clone();
-        let (target, sent_at, sent) = (self.target, dialing.clock.now(), dialing.clock.wall());
-        let frame = RequestFrame { sender: dialing.local, wall_ms: sent.0, request };
+        let (peers, target) = (self.dialer.peers.clone(), self.target);
+        let (sent_at, sent) = (peers.clock.now(), peers.clock.wall());
+        let frame = RequestFrame { sender: peers.local, wall_ms: sent.0, request };
         let body = frame.to_bytes();
         let call =
-            dialing.transport.call(&self.peer, aspen_api::service::RAFT, class, body, deadline);
+            peers.transport.call(&self.peer, aspen_api::service::RAFT, class, body, deadline);
         async move {
             let bytes = call.await.map_err(CallError::Transport)?;
             let frame = ReplyFrame::from_bytes(bytes).map_err(|_| CallError::Malformed)?;
-            let Dialing { clock, peers, .. } = &*dialing;
-            let (took, theirs) = (clock.now().since(sent_at), UnixMillis(frame.wall_ms));
-            peers.drift.observe(target, took, sent, clock.wall(), theirs);
+            let (took, theirs) = (peers.clock.now().since(sent_at), UnixMillis(frame.wall_ms));
+            peers.drift.observe(target, took, sent, peers.clock.wall(), theirs);
             peers.note_level(target, frame.top_level);
             let Reply::Refused { reason } = frame.reply else { return Ok(frame.reply) };
             let is_disowned = reason == Refusal::NotMember;
@@ -154,10 +152,10 @@ impl RaftClient {
         read: fn(Reply) -> Option<T>,
     ) -> impl Future<Output = Result<T, RpcError>> + Send + use<T> {
         let call = self.call(request, Class::Realtime, deadline);
-        let client = self.clone();
+        let ends = self.ends();
         async move {
             let answer = call.await.and_then(|reply| read(reply).ok_or(CallError::Malformed));
-            answer.map_err(|error| error.into_rpc(action, &client, deadline))
+            answer.map_err(|error| error.into_rpc(action, ends, deadline))
         }
     }
 
@@ -171,7 +169,7 @@ impl RaftClient {
             committed: rpc.leader_commit.as_ref().map(entry_id),
             entries: rpc.entries.into_iter().map(log_entry).collect(),
         };
-        let deadline = self.dialing.append_deadline;
+        let deadline = self.dialer.append_deadline;
         self.exchange(RPCTypes::AppendEntries, request, deadline, append_answer)
     }
 
@@ -197,8 +195,8 @@ impl RaftClient {
         let file = match data {
             SnapshotData::File(file) => file,
             SnapshotData::View(view) => {
-                let spool = self.dialing.spool.clone();
-                let written = self.dialing.blocking.run(move || spool.file_of(&view)).await;
+                let spool = self.dialer.spool.clone();
+                let written = self.dialer.blocking.run(move || spool.file_of(&view)).await;
                 // The state itself is sound: a file that cannot be written, for want of room or
                 // because it is too large, must not end the leader, but be tried again later.
                 written.map_err(StoreError::from).and_then(|written| written).map_err(|error| {
@@ -208,7 +206,7 @@ impl RaftClient {
             }
         };
         let fail = |error: CallError, deadline| {
-            StreamingError::from(error.into_rpc(RPCTypes::InstallSnapshot, self, deadline))
+            StreamingError::from(error.into_rpc(RPCTypes::InstallSnapshot, self.ends(), deadline))
         };
         self.send_parts(&file).await.map_err(|error| fail(error, PART_DEADLINE))?;
         let request = install_request(&vote, &file)
@@ -222,14 +220,9 @@ impl RaftClient {
     }
 
     async fn send_parts(&self, file: &SnapshotFile) -> Result<(), CallError> {
-        let id = Hash(file.id.0);
-        let offer = || {
-            self.call(
-                Request::SnapshotOffer { id, len: file.len },
-                Class::Background,
-                PART_DEADLINE,
-            )
-        };
+        let id = file.id;
+        let send = |request| self.call(request, Class::Background, PART_DEADLINE);
+        let offer = || send(Request::SnapshotOffer { id, len: file.len });
         let mut at = offset_of(offer().await?)?;
         let mut retries = 0;
         while at < file.len {
@@ -238,10 +231,9 @@ impl RaftClient {
             file.file
                 .read_at(&mut part, at)
                 .map_err(|error| CallError::Transport(TransportError::Failed(error.to_string())))?;
-            let crc = crc32fast::hash(&part);
-            let bytes = Bytes::from(part);
+            let (crc, bytes) = (crc32fast::hash(&part), Bytes::from(part));
             let request = Request::SnapshotPart { id, offset: at, crc, bytes };
-            match self.call(request, Class::Background, PART_DEADLINE).await.and_then(offset_of) {
+            match send(request).await.and_then(offset_of) {
                 Ok(next) => at = next,
                 Err(CallError::Refused(Refusal::NoTransfer | Refusal::Damaged))
                     if retries < MAX_PART_RETRIES =>
@@ -265,11 +257,7 @@ fn append_answer(reply: Reply) -> Option<AppendEntriesResponse<Types>> {
         }
         Reply::Conflict {} => Some(AppendEntriesResponse::Conflict),
         Reply::HigherVote { vote } => Some(AppendEntriesResponse::HigherVote(raft_vote(vote))),
-        Reply::Vote { .. }
-        | Reply::SnapshotAt { .. }
-        | Reply::Installed { .. }
-        | Reply::Transferred {}
-        | Reply::Refused { .. } => None,
+        _ => None,
     }
 }
 
@@ -278,7 +266,7 @@ fn install_request(vote: &RaftVote, file: &SnapshotFile) -> Option<Request> {
     let membership = &file.progress.membership;
     Some(Request::SnapshotInstall {
         vote: stored_vote(vote),
-        id: Hash(file.id.0),
+        id: file.id,
         applied: file.progress.applied?,
         membership_at: membership.log_id().as_ref().map(entry_id),
         membership: MembershipRecord(membership.membership().clone()),
@@ -353,9 +341,9 @@ impl RaftNetworkV2<Types> for RaftClient {
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let cancel = pin!(cancel);
         let send = pin!(self.send_snapshot(vote, snapshot.snapshot));
-        match futures_util::future::select(cancel, send).await {
-            futures_util::future::Either::Left((closed, _)) => Err(closed.into()),
-            futures_util::future::Either::Right((result, _)) => result,
+        match select(cancel, send).await {
+            Either::Left((closed, _)) => Err(closed.into()),
+            Either::Right((result, _)) => result,
         }
     }
 

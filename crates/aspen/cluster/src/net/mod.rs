@@ -10,13 +10,12 @@ mod standing;
 mod transport;
 mod trust;
 
-pub(crate) use client::{Dialing, RaftDialer};
+pub(crate) use client::RaftDialer;
 pub use mesh::MeshTransport;
 pub(crate) use mesh::service_name;
 pub(crate) use message::MAX_ENTRIES_BYTES;
 pub use message::decode_anything;
-pub(crate) use peers::PeerReports;
-pub(crate) use server::{LastHeard, RaftService};
-pub(crate) use transport::ask;
+pub(crate) use peers::Peers;
+pub(crate) use server::RaftService;
 pub use transport::{Transport, TransportError, TransportFuture};
 pub(crate) use trust::Trust;

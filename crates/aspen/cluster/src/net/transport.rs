@@ -1,10 +1,9 @@
-//! How a node reaches others: the transport as a trait, and requests over it.
+//! How a node reaches others.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use aspen_api::{ApiError, Request, RequestFrame, RequestId, Response};
 use bytes::Bytes;
 use net_types::PeerAddr;
 use net_wire::Class;
@@ -45,18 +44,4 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Tells the transport where a peer is.
     fn add_peer(&self, peer: &PeerAddr);
-}
-
-/// Asks `peer`; `None` if it does not answer or its answer cannot be read. The transport takes the
-/// request when the future is first polled.
-pub(crate) fn ask<R: Request>(
-    transport: &dyn Transport,
-    peer: &PeerAddr,
-    class: Class,
-    deadline: Duration,
-    request: &R,
-) -> impl Future<Output = Option<Result<R::Reply, ApiError>>> + Send + use<R> {
-    let body = RequestFrame::of(request, RequestId::NONE, None);
-    let call = transport.call(peer, aspen_api::service::CLIENT, class, body, deadline);
-    async move { Some(Response::<R::Reply>::decode(call.await.ok()?).ok()?.result) }
 }

@@ -21,9 +21,8 @@ use futures_util::{StreamExt, stream};
 use net_types::{EntityId, PeerAddr, lock};
 use net_wire::Class;
 
+use super::peers::Peers;
 use super::standing::{Questions, Standing, is_denied, is_listed};
-use super::transport::{Transport, ask};
-use crate::clock::Clock;
 use crate::types::{Membership, StoredMembership};
 
 /// Time for members to say whether they know another.
@@ -33,9 +32,7 @@ const ASKED_AT_ONCE: usize = 16;
 
 /// Decides whose messages are heard.
 pub(crate) struct Trust {
-    local: u64,
-    transport: Arc<dyn Transport>,
-    clock: Arc<dyn Clock>,
+    peers: Arc<Peers>,
     /// Whether the mesh's secret is enough where no majority denies a sender.
     is_secret_enough: bool,
     questions: Mutex<Questions>,
@@ -54,13 +51,8 @@ impl Drop for Asking<'_> {
 }
 
 impl Trust {
-    pub(crate) fn new(
-        local: u64,
-        transport: Arc<dyn Transport>,
-        clock: Arc<dyn Clock>,
-        is_secret_enough: bool,
-    ) -> Self {
-        Self { local, transport, clock, is_secret_enough, questions: Mutex::default() }
+    pub(crate) fn new(peers: Arc<Peers>, is_secret_enough: bool) -> Self {
+        Self { peers, is_secret_enough, questions: Mutex::default() }
     }
 
     /// What may be done with a message of the node that sends as `sender` and has the identity
@@ -73,7 +65,7 @@ impl Trust {
     ) -> Standing {
         match is_listed(stored.membership(), sender, from) {
             true => Standing::Member,
-            false => lock(&self.questions).standing(stored, sender, from, self.clock.now()),
+            false => lock(&self.questions).standing(stored, sender, from, self.peers.clock.now()),
         }
     }
 
@@ -86,7 +78,7 @@ impl Trust {
     ) -> bool {
         let _asking = Asking { trust: self, from };
         let is_member = self.is_known(stored.membership(), sender, from).await;
-        let now = self.clock.now();
+        let now = self.peers.clock.now();
         lock(&self.questions).answer(stored, sender, from, is_member, now);
         tracing::info!(sender, entity_id = %from, is_member, "asked who an unknown sender is");
         is_member
@@ -94,7 +86,7 @@ impl Trust {
 
     async fn is_known(&self, members: &Membership, sender: u64, from: EntityId) -> bool {
         let voters: BTreeSet<u64> = members.voter_ids().collect();
-        let others = members.nodes().filter(|(id, _)| **id != self.local);
+        let others = members.nodes().filter(|(id, _)| **id != self.peers.local);
         let calls: Vec<_> = others
             .map(|(id, member)| {
                 let answer = self.knows(&member.0, sender, from);
@@ -102,7 +94,7 @@ impl Trust {
                 async move { (is_voter, answer.await) }
             })
             .collect();
-        let mut against = usize::from(voters.contains(&self.local));
+        let mut against = usize::from(voters.contains(&self.peers.local));
         let mut answers = stream::iter(calls).buffer_unordered(ASKED_AT_ONCE);
         while let Some((is_voter, answer)) = answers.next().await {
             match answer {
@@ -122,8 +114,7 @@ impl Trust {
         sender: u64,
         from: EntityId,
     ) -> impl Future<Output = Option<bool>> + Send + use<> {
-        let request = GetClusterState {};
-        let call = ask(&*self.transport, witness, Class::Realtime, ASK_TIMEOUT, &request);
+        let call = self.peers.ask(witness, Class::Realtime, ASK_TIMEOUT, &GetClusterState {});
         async move {
             let mut nodes = call.await?.ok()?.nodes.into_iter();
             Some(nodes.any(|node| node.node_id.0 == sender && node.addr.entity_id == from))
@@ -146,7 +137,7 @@ mod tests {
 
     use crate::clock::SystemClock;
     use crate::net::standing::ANSWER_LIFE;
-    use crate::net::transport::{TransportError, TransportFuture};
+    use crate::net::transport::{Transport, TransportError, TransportFuture};
     use crate::types::Member;
 
     fn entity(n: u64) -> EntityId {
@@ -200,7 +191,8 @@ mod tests {
     fn among(know: Option<&[u64]>) -> (Trust, Arc<Witnesses>, StoredMembership) {
         let know = know.map(<[u64]>::to_vec);
         let witnesses = Arc::new(Witnesses { know, asked: AtomicUsize::new(0) });
-        let trust = Trust::new(1, witnesses.clone(), Arc::new(SystemClock::new()), true);
+        let peers = Peers::new(1, witnesses.clone(), Arc::new(SystemClock::new()));
+        let trust = Trust::new(Arc::new(peers), true);
         (trust, witnesses, StoredMembership::new(None, members(&[1, 2, 3])))
     }
 

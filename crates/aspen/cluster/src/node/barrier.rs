@@ -2,7 +2,7 @@
 //!
 //! A linearizable read must see everything that was committed when it came, so it needs a
 //! confirmation that began after it came. All reads that come while one confirmation is under way
-//! share the next.
+//! share the next. Invariant: at most one round runs, and one more waits for its end.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -17,19 +17,21 @@ type Outcome = Option<Result<(), ApiError>>;
 
 #[derive(Default)]
 struct State {
-    /// The round that has not begun, if someone waits for it.
+    /// The round that has not begun, if a read waits for it.
     next: Option<Sender<Outcome>>,
     is_running: bool,
+    /// Rounds begun.
+    rounds: u64,
 }
 
 /// Gathers reads into rounds.
 #[derive(Clone, Default)]
-pub(crate) struct Barrier(Arc<Mutex<State>>);
+pub(super) struct Barrier(Arc<Mutex<State>>);
 
 impl Barrier {
     /// Waits for a round that begins after this call. `confirm` is what a round does; it runs in a
-    /// task of its own, so that a reader who gives up does not take the others along.
-    pub(crate) async fn wait<F, R>(&self, confirm: F) -> Result<(), ApiError>
+    /// task of its own, so that a read that is given up does not end it for the others.
+    pub(super) async fn wait<F, R>(&self, confirm: F) -> Result<(), ApiError>
     where
         F: Fn() -> R + Send + Sync + 'static,
         R: Future<Output = Result<(), ApiError>> + Send + 'static,
@@ -49,6 +51,11 @@ impl Barrier {
         }
     }
 
+    /// Rounds begun so far.
+    pub(super) fn rounds(&self) -> u64 {
+        lock(&self.0).rounds
+    }
+
     async fn run<F, R>(self, confirm: F)
     where
         F: Fn() -> R + Send + Sync + 'static,
@@ -59,11 +66,12 @@ impl Barrier {
                 let mut state = lock(&self.0);
                 let round = state.next.take();
                 state.is_running = round.is_some();
+                state.rounds += u64::from(state.is_running);
                 round
             };
             let Some(round) = round else { return };
             let outcome = confirm().await;
-            // Everyone who waited for it may have given up.
+            // All reads that waited for it may have been given up.
             let _ = round.send(Some(outcome));
         }
     }
@@ -109,11 +117,11 @@ mod tests {
         for read in late {
             read.await.unwrap().unwrap();
         }
-        assert_eq!(rounds.load(Ordering::SeqCst), 2);
+        assert_eq!((rounds.load(Ordering::SeqCst), barrier.rounds()), (2, 2));
     }
 
     #[tokio::test]
-    async fn all_readers_of_a_round_hear_of_its_failure() {
+    async fn all_reads_of_a_round_hear_of_its_failure() {
         let barrier = Barrier::default();
         let fail = || async { Err(ApiError::not_leader(None)) };
         let (a, b) = tokio::join!(barrier.wait(fail), barrier.wait(fail));

@@ -105,13 +105,13 @@ pub struct ClusterConfig {
     pub state_cache_bytes: usize,
     /// When the state is made durable.
     pub checkpoint: CheckpointPolicy,
-    /// Who runs the log's writer.
+    /// What runs the log's writer.
     pub writer: WriterDrive,
     /// Where work that blocks on the medium runs.
     pub blocking: Blocking,
     /// The clocks.
     pub clock: Arc<dyn Clock>,
-    /// Who may do what.
+    /// What decides which caller may do what.
     pub authorizer: Arc<dyn Authorizer>,
 }
 

@@ -2,7 +2,5 @@
 
 mod admission;
 mod requests;
-mod serve;
 
-pub use requests::RequestServer;
-pub use serve::ClusterServices;
+pub use requests::{ClusterServices, RequestServer};

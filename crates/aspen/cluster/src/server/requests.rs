@@ -10,16 +10,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use aspen_api::cluster::Done;
-use aspen_api::service::{Origin, Registry, RouteCounts, Services};
+use aspen_api::service::{self, Origin, Registry, RouteCounts, Services};
 use aspen_api::{ApiError, Response, Revision};
 use bytes::Bytes;
 use net_metrics::{Families, collector};
+use net_node::{HandlerFuture, MeshNode, RpcContext, RpcHandler, ServeError, ServeHandle};
 use net_types::EntityId;
 use prometheus::core::Collector;
 use tokio::sync::Notify;
 
-use super::admission::Admission;
-use crate::node::{ClusterNode, stopped};
+use super::admission::{Admission, Refusal};
+use crate::condition::stopped;
+use crate::net::service_name;
+use crate::node::ClusterNode;
 
 /// Answers the requests that reach a node. Clones are handles of the same one.
 #[derive(Clone)]
@@ -55,7 +58,7 @@ impl Drop for UnderWay {
 }
 
 /// One request of a client that has room; its room is free again when this is dropped.
-pub(crate) struct Admitted {
+struct Admitted {
     server: Arc<Inner>,
     client: Option<EntityId>,
     bytes: usize,
@@ -99,10 +102,10 @@ impl RequestServer {
         self.0.registry.dispatch(Origin::Mesh(from), body).await
     }
 
-    /// Lets a request of so many bytes in. `connected` tells who has a session with this node.
+    /// Lets a request of so many bytes in. `connected` tells which clients have a session with this node.
     ///
     /// `SERVICE_UNAVAILABLE` beyond the limits of clients, of requests and of bytes.
-    pub(crate) fn admit(
+    fn admit(
         &self,
         client: EntityId,
         bytes: usize,
@@ -117,11 +120,6 @@ impl RequestServer {
             Ok(client) => Ok(Admitted { server: self.0.clone(), client, bytes }),
             Err(refusal) => Err(admission.refuse(refusal)),
         }
-    }
-
-    /// Carries out a request that was let in.
-    pub(crate) async fn carry_out(admitted: Admitted, from: EntityId, body: Bytes) -> Bytes {
-        Self(admitted.server.clone()).handle(from, body).await
     }
 
     /// Refuses new requests and waits at most `limit` for those under way; whether none is left.
@@ -152,18 +150,61 @@ impl RequestServer {
         out.counters(name, help, "request", each(|c| c.requests()));
         let (name, help) = ("aspen_errors_total", "Requests answered with an error.");
         out.counters(name, help, "request", each(|c| c.errors()));
-        let (clients, refused) = (self.0.admission.clients(), self.0.admission.refusals());
+        let (clients, refused) = self.0.admission.counts();
         out.gauge("aspen_clients", "Clients with a place.", clients as f64);
         let help = "Requests of clients beyond the places.";
-        out.counter("aspen_clients_refused_total", help, refused.clients);
+        out.counter("aspen_clients_refused_total", help, refused[Refusal::Clients as usize]);
         let help = "Requests beyond a client's limit.";
-        out.counter("aspen_client_requests_refused_total", help, refused.requests);
+        out.counter(
+            "aspen_client_requests_refused_total",
+            help,
+            refused[Refusal::Requests as usize],
+        );
         let help = "Requests beyond the memory.";
-        out.counter("aspen_request_bytes_refused_total", help, refused.bytes);
+        out.counter("aspen_request_bytes_refused_total", help, refused[Refusal::Bytes as usize]);
     }
 }
 
 /// The response to a request that is not carried out.
-pub(crate) fn refusal(error: ApiError) -> Bytes {
+fn refusal(error: ApiError) -> Bytes {
     Response::<Done> { applied: Revision(0), result: Err(error) }.encode()
+}
+
+/// A node's services; they stop when this is dropped.
+#[must_use = "the services stop when this is dropped"]
+pub struct ClusterServices {
+    _handles: [ServeHandle; 2],
+}
+
+impl ClusterServices {
+    /// Offers the consensus of `node` and the requests of `server` on `mesh`.
+    pub fn serve(
+        mesh: &MeshNode,
+        node: &ClusterNode,
+        server: &RequestServer,
+    ) -> Result<Self, ServeError> {
+        let for_raft = node.clone();
+        let raft: Arc<dyn RpcHandler> = Arc::new(move |context: RpcContext, body| {
+            let node = for_raft.clone();
+            HandlerFuture::later(async move { Ok(node.handle_raft(context.entity, body).await) })
+        });
+        let for_clients = server.clone();
+        let sessions = mesh.clone();
+        let client: Arc<dyn RpcHandler> = Arc::new(move |context: RpcContext, body: Bytes| {
+            let connected = || sessions.peers().into_iter().map(|(_, peer)| peer.entity).collect();
+            match for_clients.admit(context.entity, body.len(), connected) {
+                Ok(admitted) => {
+                    let server = for_clients.clone();
+                    HandlerFuture::later(async move {
+                        let answer = server.handle(context.entity, body).await;
+                        drop(admitted);
+                        Ok(answer)
+                    })
+                }
+                Err(error) => HandlerFuture::ready(Ok(refusal(error))),
+            }
+        });
+        let raft = mesh.serve(service_name(service::RAFT), raft)?;
+        Ok(Self { _handles: [raft, mesh.serve(service_name(service::CLIENT), client)?] })
+    }
 }

@@ -20,7 +20,7 @@ pub fn core_services(
 ) -> Result<Registry, RegistryError> {
     Registry::new(Arc::new(node.clone()))
         .with(NodeService::new(node.clone(), metrics.clone()))?
-        .with(KvService(node.clone()))?
-        .with(LeaseService(node.clone()))?
+        .with(KvService(node.replica().clone()))?
+        .with(LeaseService(node.replica().clone()))?
         .with(MembersService(node.clone()))
 }

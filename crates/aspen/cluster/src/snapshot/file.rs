@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use aspen_api::codec::{DecodeError, Input, Wire};
 use aspen_kv::snapshot::SnapshotStream;
 use net_types::limits::{MAX_SNAPSHOT_BYTES, SNAPSHOT_CHUNK_BYTES};
 
@@ -23,6 +24,20 @@ const HASH_RUN_BYTES: usize = 1 << 20;
 /// BLAKE3 of a snapshot file: names its content wherever it was made.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SnapshotId(pub [u8; 32]);
+
+impl Wire for SnapshotId {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0);
+    }
+
+    fn take(input: &mut Input) -> Result<Self, DecodeError> {
+        input.array().map(Self)
+    }
+
+    fn size_hint(&self) -> usize {
+        32
+    }
+}
 
 impl fmt::Display for SnapshotId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

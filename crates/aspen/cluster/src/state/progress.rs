@@ -6,7 +6,7 @@ use bytes::Bytes;
 use redb::{Database, ReadableDatabase, TableDefinition, WriteTransaction};
 
 use super::error::StoreError;
-use crate::types::{MembershipRecord, StoredMembership, entry_id, log_id};
+use crate::types::{MembershipRecord, SnapshotMeta, StoredMembership, entry_id, log_id};
 
 const CONSENSUS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("consensus");
 const APPLIED: &str = "applied";
@@ -17,6 +17,16 @@ const MEMBERSHIP: &str = "membership";
 pub(crate) struct Progress {
     pub applied: Option<EntryId>,
     pub membership: StoredMembership,
+}
+
+impl Progress {
+    /// What a snapshot at this point covers.
+    pub(crate) fn meta(&self) -> SnapshotMeta {
+        SnapshotMeta {
+            last_log_id: self.applied.map(log_id),
+            last_membership: self.membership.clone(),
+        }
+    }
 }
 
 fn put_id(id: Option<EntryId>, out: &mut Vec<u8>) {

@@ -63,10 +63,13 @@ impl StateMachine {
         self.blocking.run(write).await?.map_err(StoreError::into_io)
     }
 
-    /// Applies a batch and answers those who wait for it.
-    async fn apply_batch(&self, batch: Batch) -> io::Result<()> {
-        let mut rest = batch.entries.as_slice();
-        let mut responders = batch.responders.into_iter();
+    /// Applies entries and sends each reply to the task that waits for it.
+    async fn apply_batch(
+        &self,
+        mut rest: &[RaftEntry],
+        responders: Vec<Option<ApplyResponder<Types>>>,
+    ) -> io::Result<()> {
+        let mut responders = responders.into_iter();
         while !rest.is_empty() {
             if self.store.memory_bytes() >= MAX_STATE_MEMORY_BYTES {
                 // Writing is slower than what comes in.
@@ -92,42 +95,6 @@ impl StateMachine {
     }
 }
 
-fn meta_of(progress: &Progress) -> SnapshotMeta {
-    SnapshotMeta {
-        last_log_id: progress.applied.map(log_id),
-        last_membership: progress.membership.clone(),
-    }
-}
-
-/// Entries that are applied at once, with those who wait for their replies.
-struct Batch {
-    entries: Vec<RaftEntry>,
-    responders: Vec<Option<ApplyResponder<Types>>>,
-    bytes: usize,
-}
-
-impl Batch {
-    fn with_capacity(entries: usize) -> Self {
-        Self {
-            entries: Vec::with_capacity(entries),
-            responders: Vec::with_capacity(entries),
-            bytes: 0,
-        }
-    }
-
-    fn push(&mut self, (entry, responder): EntryResponder<Types>) {
-        if let EntryPayload::Normal(command) = &entry.payload {
-            self.bytes += command.0.len();
-        }
-        self.entries.push(entry);
-        self.responders.push(responder);
-    }
-
-    fn is_full(&self) -> bool {
-        self.entries.len() >= BATCH_ENTRIES || self.bytes >= BATCH_BYTES
-    }
-}
-
 impl RaftStateMachine<Types> for StateMachine {
     type SnapshotData = SnapshotData;
     type SnapshotBuilder = Self;
@@ -143,20 +110,23 @@ impl RaftStateMachine<Types> for StateMachine {
     {
         let mut is_more = true;
         while is_more {
-            let mut batch = Batch::with_capacity(entries.size_hint().0.min(BATCH_ENTRIES));
-            while !batch.is_full() {
-                match entries.next().await {
-                    Some(item) => batch.push(item?),
-                    None => {
-                        is_more = false;
-                        break;
-                    }
+            let count = entries.size_hint().0.min(BATCH_ENTRIES);
+            let (mut batch, mut responders) =
+                (Vec::with_capacity(count), Vec::with_capacity(count));
+            let mut bytes = 0;
+            while batch.len() < BATCH_ENTRIES && bytes < BATCH_BYTES {
+                let Some(item) = entries.next().await else {
+                    is_more = false;
+                    break;
+                };
+                let (entry, responder) = item?;
+                if let EntryPayload::Normal(command) = &entry.payload {
+                    bytes += command.0.len();
                 }
+                batch.push(entry);
+                responders.push(responder);
             }
-            if batch.entries.is_empty() {
-                break;
-            }
-            self.apply_batch(batch).await?;
+            self.apply_batch(&batch, responders).await?;
             if is_more {
                 // A long backlog must not keep heartbeats and reads waiting.
                 tokio::task::yield_now().await;
@@ -202,14 +172,14 @@ impl RaftStateMachine<Types> for StateMachine {
         if let Some(file) = self.spool.newest()
             && file.progress.applied >= self.log.purged()
         {
-            let meta = meta_of(&file.progress);
+            let meta = file.progress.meta();
             return Ok(Some(Snapshot { meta, snapshot: SnapshotData::File(file) }));
         }
         if self.store.applied().is_none() {
             return Ok(None);
         }
         let view = self.store.view().map_err(StoreError::into_io)?;
-        let meta = meta_of(view.progress());
+        let meta = view.progress().meta();
         Ok(Some(Snapshot { meta, snapshot: SnapshotData::View(view) }))
     }
 }
@@ -222,6 +192,6 @@ impl RaftSnapshotBuilder<Types> for StateMachine {
     async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
         let progress = self.checkpoint().await?;
         let view = self.store.view().map_err(StoreError::into_io)?;
-        Ok(Snapshot { meta: meta_of(&progress), snapshot: SnapshotData::View(view) })
+        Ok(Snapshot { meta: progress.meta(), snapshot: SnapshotData::View(view) })
     }
 }

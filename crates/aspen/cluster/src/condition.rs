@@ -7,9 +7,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use aspen_api::{ApiError, ErrorCode};
 use aspen_kv::Command;
 
+/// The request was not carried out, and another node or a later try may do better.
+pub(crate) fn unavailable(text: &str) -> ApiError {
+    ApiError::new(ErrorCode::ServiceUnavailable, text)
+}
+
 /// The node has stopped, by request or after a storage error.
 pub(crate) fn stopped() -> ApiError {
-    ApiError::new(ErrorCode::ServiceUnavailable, "the node has stopped")
+    unavailable("the node has stopped")
+}
+
+/// The `error`, unless it `is_so`.
+pub(crate) fn ensure<E>(is_so: bool, error: impl FnOnce() -> E) -> Result<(), E> {
+    if is_so { Ok(()) } else { Err(error()) }
 }
 
 /// The condition of a node.
@@ -46,22 +56,15 @@ impl Condition {
 
     /// `SERVICE_UNAVAILABLE` once the node is stopping.
     pub(crate) fn ensure_serving(&self) -> Result<(), ApiError> {
-        match self.is_stopping.load(Ordering::Relaxed) {
-            true => Err(stopped()),
-            false => Ok(()),
-        }
+        ensure(!self.is_stopping.load(Ordering::Relaxed), stopped)
     }
 
     /// `SERVICE_UNAVAILABLE` for what would grow the log of a node whose disk is almost full. Ticks
     /// pass, since they remove what has expired.
     pub(crate) fn ensure_writable(&self, command: &Command) -> Result<(), ApiError> {
-        match self.is_disk_full() && !matches!(command, Command::Tick {}) {
-            true => Err(ApiError::new(
-                ErrorCode::ServiceUnavailable,
-                "the data disk is almost full; writes are refused",
-            )),
-            false => Ok(()),
-        }
+        ensure(!self.is_disk_full() || matches!(command, Command::Tick {}), || {
+            unavailable("the data disk is almost full; writes are refused")
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The runtime that consensus runs on: tokio, with three differences.
 //!
-//! Watch channels wake who waits in a fixed order ([`watch`]). Sleeps shorter than tokio's timer
+//! Watch channels wake their waiters in a fixed order ([`watch`]). Sleeps shorter than tokio's timer
 //! can tell apart end in the next turn instead of a millisecond later; consensus asks for one
 //! microsecond to gather disk completions. And random numbers come from a seed once
 //! [`seed_this_thread`] was called, so that a cluster on one thread with a paused clock behaves

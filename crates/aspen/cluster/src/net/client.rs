@@ -147,11 +147,12 @@ impl RaftClient {
     fn exchange<T: 'static>(
         &self,
         action: RPCTypes,
+        class: Class,
         request: Request,
         deadline: Duration,
         read: fn(Reply) -> Option<T>,
     ) -> impl Future<Output = Result<T, RpcError>> + Send + use<T> {
-        let call = self.call(request, Class::Realtime, deadline);
+        let call = self.call(request, class, deadline);
         let ends = self.ends();
         async move {
             let answer = call.await.and_then(|reply| read(reply).ok_or(CallError::Malformed));
@@ -170,7 +171,7 @@ impl RaftClient {
             entries: rpc.entries.into_iter().map(log_entry).collect(),
         };
         let deadline = self.dialer.append_deadline;
-        self.exchange(RPCTypes::AppendEntries, request, deadline, append_answer)
+        self.exchange(RPCTypes::AppendEntries, Class::Realtime, request, deadline, append_answer)
     }
 
     async fn ask_vote(
@@ -184,7 +185,7 @@ impl RaftClient {
             }
             _ => None,
         };
-        self.exchange(RPCTypes::Vote, request, deadline, read).await
+        self.exchange(RPCTypes::Vote, Class::Realtime, request, deadline, read).await
     }
 
     async fn send_snapshot(
@@ -205,18 +206,16 @@ impl RaftClient {
                 })?
             }
         };
-        let fail = |error: CallError, deadline| {
-            StreamingError::from(error.into_rpc(RPCTypes::InstallSnapshot, self.ends(), deadline))
-        };
-        self.send_parts(&file).await.map_err(|error| fail(error, PART_DEADLINE))?;
-        let request = install_request(&vote, &file)
-            .ok_or_else(|| fail(CallError::Malformed, PART_DEADLINE))?;
+        let action = RPCTypes::InstallSnapshot;
+        let fail = |error: CallError| error.into_rpc(action, self.ends(), PART_DEADLINE);
+        self.send_parts(&file).await.map_err(fail)?;
+        let request = install_request(&vote, &file).ok_or_else(|| fail(CallError::Malformed))?;
         let deadline = INSTALL_DEADLINE + Duration::from_secs(file.len / INSTALL_BYTES_PER_SECOND);
-        match self.call(request, Class::Background, deadline).await {
-            Ok(Reply::Installed { vote }) => Ok(SnapshotResponse::new(raft_vote(vote))),
-            Ok(_) => Err(fail(CallError::Malformed, deadline)),
-            Err(error) => Err(fail(error, deadline)),
-        }
+        let read = |reply| match reply {
+            Reply::Installed { vote } => Some(SnapshotResponse::new(raft_vote(vote))),
+            _ => None,
+        };
+        Ok(self.exchange(action, Class::Background, request, deadline, read).await?)
     }
 
     async fn send_parts(&self, file: &SnapshotFile) -> Result<(), CallError> {
@@ -358,7 +357,8 @@ impl RaftNetworkV2<Types> for RaftClient {
             last: req.last_log_id().map(entry_id),
         };
         let read = |reply| matches!(reply, Reply::Transferred {}).then_some(Ok(()));
-        self.exchange(RPCTypes::TransferLeader, request, option.soft_ttl(), read).await
+        let (action, deadline) = (RPCTypes::TransferLeader, option.soft_ttl());
+        self.exchange(action, Class::Realtime, request, deadline, read).await
     }
 
     fn backoff(&self) -> Option<Backoff> {

@@ -50,21 +50,17 @@ impl Transport for MeshTransport {
         body: Bytes,
         deadline: Duration,
     ) -> TransportFuture {
-        let this = self.clone();
+        let Self { mesh, raft, client } = self.clone();
         let peer = peer.entity_id.node_id();
         Box::pin(async move {
-            let other;
             let service = match service {
-                service::RAFT => &this.raft,
-                service::CLIENT => &this.client,
-                name => {
-                    other = ServiceName::new(name)
-                        .map_err(|error| TransportError::Failed(error.to_string()))?;
-                    &other
-                }
+                service::RAFT => raft,
+                service::CLIENT => client,
+                name => ServiceName::new(name)
+                    .map_err(|error| TransportError::Failed(error.to_string()))?,
             };
             let options = CallOptions { deadline, class, codec: Codec::Raw, headers: Vec::new() };
-            let reply = this.mesh.call(peer, service, body, options).await;
+            let reply = mesh.call(peer, &service, body, options).await;
             reply.map(|reply| reply.body).map_err(error_of)
         })
     }

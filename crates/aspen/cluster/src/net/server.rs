@@ -18,7 +18,7 @@ use super::message::{Refusal, Reply, ReplyFrame, Request, RequestFrame, are_cons
 use super::peers::Peers;
 use super::standing::Standing;
 use super::trust::Trust;
-use crate::condition::Condition;
+use crate::condition::{Condition, ensure};
 use crate::runtime::Blocking;
 use crate::snapshot::{ReceiveError, Receiver, SnapshotData, SnapshotFile, SnapshotId};
 use crate::state::Progress;
@@ -157,13 +157,8 @@ impl RaftService {
     }
 
     fn may_vote(&self) -> Result<(), Refusal> {
-        if self.condition.is_damaged() {
-            return Err(Refusal::Storage);
-        }
-        match self.peers.clock.now() < self.votes_from {
-            true => Err(Refusal::TooEarly),
-            false => Ok(()),
-        }
+        ensure(!self.condition.is_damaged(), || Refusal::Storage)?;
+        ensure(self.peers.clock.now() >= self.votes_from, || Refusal::TooEarly)
     }
 
     async fn append(

@@ -57,7 +57,9 @@ impl AppliedState {
         let before = self.next_deadline_ms.swap(header.next_deadline_ms, Ordering::Relaxed);
         self.forgotten_revision.store(header.forgotten_revision.0, Ordering::Relaxed);
         self.revision.store(header.applied_revision.0, Ordering::Relaxed);
-        self.level.store(header.level.0, Ordering::Relaxed);
+        if self.level.swap(header.level.0, Ordering::Relaxed) != header.level.0 {
+            tracing::info!(level = %header.level, "the feature level of the cluster");
+        }
         if header.next_deadline_ms < before || maintenance(header, 0).is_some() {
             self.due.notify_one();
         }

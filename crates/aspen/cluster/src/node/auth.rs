@@ -15,12 +15,22 @@ use aspen_auth::{Rejection, TokenId, Verified, Verifier, revocation_key};
 use bytes::Bytes;
 use net_types::limits::MAX_REMEMBERED_TOKENS;
 use net_types::{EntityId, lock};
+use openraft::Raft;
+use openraft::async_runtime::watch::WatchReceiver;
 
-use super::consensus::Consensus;
+use crate::clock::Clock;
+use crate::condition::ensure;
+use crate::state::Store;
+use crate::storage::StateMachine;
+use crate::types::{Membership, Types};
 
 /// A call that is judged, and what the node knows.
 pub struct AuthContext<'n> {
-    pub(super) consensus: &'n Consensus,
+    pub(super) raft: &'n Raft<Types, StateMachine>,
+    pub(super) store: &'n Store,
+    pub(super) clock: &'n dyn Clock,
+    /// The node's own identity.
+    pub(super) own: EntityId,
     /// Where it comes from.
     pub origin: Origin,
     /// The token that it shows.
@@ -90,7 +100,7 @@ impl CheckTokens {
         caller: Option<EntityId>,
         record: &Bytes,
     ) -> Result<Verified, Rejection> {
-        let now = call.consensus.config.clock.wall().0 / 1_000;
+        let now = call.clock.wall().0 / 1_000;
         let roots = match self.roots.is_empty() {
             true => call.members_and_self(),
             false => self.roots.clone(),
@@ -104,22 +114,16 @@ impl CheckTokens {
             Some(known) => known,
             None => {
                 let verified = Verifier { roots: &roots, caller, now }.verify(record.clone())?;
-                self.remember(key, &verified);
+                let mut all = lock(&self.verified);
+                if all.len() >= MAX_REMEMBERED_TOKENS {
+                    all.clear();
+                }
+                all.insert(key, verified.clone());
                 verified
             }
         };
-        match verified.chain.iter().any(|token| call.is_revoked(token)) {
-            true => Err(Rejection::Revoked),
-            false => Ok(verified),
-        }
-    }
-
-    fn remember(&self, key: (TokenId, Option<EntityId>), verified: &Verified) {
-        let mut all = lock(&self.verified);
-        if all.len() >= MAX_REMEMBERED_TOKENS {
-            all.clear();
-        }
-        all.insert(key, verified.clone());
+        let is_revoked = verified.chain.iter().any(|token| call.is_revoked(token));
+        ensure(!is_revoked, || Rejection::Revoked).map(|()| verified)
     }
 }
 
@@ -131,7 +135,9 @@ impl Authorizer for CheckTokens {
     ) -> Result<(), ApiError> {
         let caller = match call.origin {
             Origin::Process => return Ok(()),
-            Origin::Mesh(caller) if call.consensus.is_member(caller) => return Ok(()),
+            Origin::Mesh(caller) if call.is_member(caller) => {
+                return Ok(());
+            }
             Origin::Mesh(caller) => Some(caller),
             Origin::Door(_) => None,
         };
@@ -139,7 +145,7 @@ impl Authorizer for CheckTokens {
         match (&needs, call.token) {
             (Needs::Open, _) => Ok(()),
             // A leader asks a node that is to join and knows no issuer yet.
-            (Needs::AnyToken, _) if !call.consensus.is_initialized() => Ok(()),
+            (Needs::AnyToken, _) if call.with_members(|all| all.nodes().next().is_none()) => Ok(()),
             (_, None) if self.is_required || caller.is_none() => {
                 Err(unauthorized("a token is required"))
             }
@@ -147,11 +153,8 @@ impl Authorizer for CheckTokens {
             (_, Some(record)) => {
                 let verified = self.verify(call, caller, record);
                 let verified = verified.map_err(|error| unauthorized(error.to_string()))?;
-                let lease_keys = |lease| call.lease_keys(lease);
-                verified
-                    .grant
-                    .permits(&needs, lease_keys)
-                    .map_err(|error| ApiError::new(ErrorCode::Forbidden, error.to_string()))
+                let permitted = verified.grant.permits(&needs, |lease| call.lease_keys(lease));
+                permitted.map_err(|error| ApiError::new(ErrorCode::Forbidden, error.to_string()))
             }
         }
     }
@@ -162,10 +165,17 @@ impl Authorizer for CheckTokens {
 }
 
 impl AuthContext<'_> {
+    fn with_members<T>(&self, look: impl FnOnce(&Membership) -> T) -> T {
+        look(self.raft.server_metrics().borrow_watched().membership_config.membership())
+    }
+
+    fn is_member(&self, entity: EntityId) -> bool {
+        self.with_members(|all| all.nodes().any(|(_, member)| member.0.entity_id == entity))
+    }
+
     fn members_and_self(&self) -> Vec<EntityId> {
-        self.consensus.members(|members| {
-            let members = members.nodes().map(|(_, member)| member.0.entity_id);
-            members.chain([self.consensus.config.addr.entity_id]).collect()
+        self.with_members(|all| {
+            all.nodes().map(|(_, member)| member.0.entity_id).chain([self.own]).collect()
         })
     }
 
@@ -173,22 +183,19 @@ impl AuthContext<'_> {
     fn is_revoked(&self, token: &TokenId) -> bool {
         let read =
             ReadKey { key: revocation_key(token), consistency: Consistency::Stale, revision: None };
-        let Ok(view) = self.consensus.store.view() else { return true };
+        let Ok(view) = self.store.view() else { return true };
         view.view().read(&read).map_or(true, |found| found.item.is_some())
     }
 
     /// The keys of a lease as this node has applied them; none of one that does not exist, and
     /// `None` if they are too many to list or cannot be read.
     fn lease_keys(&self, lease_id: LeaseId) -> Option<Vec<Key>> {
-        let view = self.consensus.store.view().ok()?;
+        let view = self.store.view().ok()?;
         let request = LeaseTimeToLive { lease_id, should_include_keys: true };
         match view.view().lease_time_to_live(&request) {
             Ok(lease) if lease.key_count == lease.keys.len() as u64 => Some(lease.keys),
             Ok(_) => None,
-            Err(error) => {
-                let is_absent = ApiError::from(error).code == ErrorCode::NotFound;
-                is_absent.then(Vec::new)
-            }
+            Err(error) => (ApiError::from(error).code == ErrorCode::NotFound).then(Vec::new),
         }
     }
 }

@@ -7,10 +7,11 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 
-use aspen_api::{ApiError, ErrorCode};
+use aspen_api::ApiError;
 use net_types::lock;
 use openraft::async_runtime::watch::{Watch, WatchReceiver, WatchSender};
 
+use crate::condition::stopped;
 use crate::runtime::watch::{OrderedWatch, Sender};
 
 type Outcome = Option<Result<(), ApiError>>;
@@ -45,10 +46,7 @@ impl Barrier {
         if should_start {
             tokio::spawn(self.clone().run(confirm));
         }
-        match round.wait_until(Option::is_some).await {
-            Ok(outcome) => outcome.unwrap_or(Ok(())),
-            Err(_) => Err(ApiError::new(ErrorCode::ServiceUnavailable, "the node is stopping")),
-        }
+        round.wait_until(Option::is_some).await.map_err(|_| stopped())?.unwrap_or(Ok(()))
     }
 
     /// Rounds begun so far.
@@ -80,6 +78,8 @@ impl Barrier {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
+
+    use aspen_api::ErrorCode;
 
     use super::*;
 

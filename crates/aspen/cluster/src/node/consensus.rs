@@ -17,7 +17,7 @@ use super::applied::AppliedState;
 use super::config::ClusterConfig;
 use super::errors::{not_leader, of_raft_write};
 use super::health::Leadership;
-use crate::condition::stopped;
+use crate::condition::{ensure, stopped};
 use crate::net::Peers;
 use crate::state::Store;
 use crate::storage::{RaftLog, StateMachine};
@@ -25,12 +25,12 @@ use crate::types::{Member, Membership, Types};
 
 /// A node's part in consensus, with the log and the state under it and the peers beside it.
 pub(crate) struct Consensus {
-    pub(super) config: ClusterConfig,
+    pub(crate) config: ClusterConfig,
     pub(super) raft: Raft<Types, StateMachine>,
     pub(super) log: RaftLog,
     pub(super) store: Arc<Store>,
     pub(super) applied: Arc<AppliedState>,
-    pub(super) peers: Arc<Peers>,
+    pub(crate) peers: Arc<Peers>,
     pub(super) started_at: Instant,
 }
 
@@ -88,7 +88,7 @@ impl Consensus {
         self.members(|members| members.nodes().next().is_some())
     }
 
-    pub(super) fn is_member(&self, entity: EntityId) -> bool {
+    pub(crate) fn is_member(&self, entity: EntityId) -> bool {
         self.members(|members| members.nodes().any(|(_, member)| member.0.entity_id == entity))
     }
 
@@ -147,20 +147,12 @@ impl Consensus {
         (term, applied.map(|id| id.committed_leader_id().term))
     }
 
-    /// Whether this node, if it leads, has applied all that the leaders before it wrote.
-    pub(super) fn has_applied_own_term(&self) -> bool {
-        let (term, applied_term) = self.terms();
-        applied_term == Some(term)
-    }
-
     /// `NOT_LEADER` unless this node leads and is a member. A leader that was removed leads on until
     /// its removal is known, but changes no members: openraft takes for granted that it is one.
     pub(super) fn ensure_leader(&self) -> Result<(), ApiError> {
         self.raft.as_leader().map(drop).map_err(|forward| not_leader(&forward))?;
-        match self.members(|members| members.get_node(&self.own().0).is_some()) {
-            true => Ok(()),
-            false => Err(ApiError::not_leader(None)),
-        }
+        let is_member = self.members(|members| members.get_node(&self.own().0).is_some());
+        ensure(is_member, || ApiError::not_leader(None))
     }
 
     /// Waits until consensus satisfies `condition`.
@@ -188,14 +180,11 @@ impl Consensus {
 
     /// Why consensus has ended, once it has.
     pub(super) async fn ended(&self) -> String {
-        let mut metrics = self.raft.metrics();
-        loop {
-            if let Err(reason) = &metrics.borrow_and_update().running_state {
-                return reason.to_string();
-            }
-            if metrics.changed().await.is_err() {
-                return "its task is gone".into();
-            }
-        }
+        // It ends as well when the task is gone.
+        let _ = self.wait_for(|metrics| metrics.running_state.is_err()).await;
+        self.metrics(|metrics| match &metrics.running_state {
+            Err(reason) => reason.to_string(),
+            Ok(()) => "its task is gone".into(),
+        })
     }
 }

@@ -1,16 +1,16 @@
 //! What callers hear when consensus fails: codes and hints, never the inner text.
 
 use aspen_api::{ApiError, ErrorCode};
+use aspen_log::LogError;
 use openraft::errors::{
     ChangeMembershipError, ClientWriteError, Fatal, ForwardToLeader, LinearizableReadError,
     RaftError,
 };
 use thiserror::Error;
 
-use crate::condition::stopped;
+use crate::condition::{stopped, unavailable};
 use crate::state::StoreError;
 use crate::types::Types;
-use aspen_log::LogError;
 
 /// Why a node did not start.
 #[derive(Debug, Error)]
@@ -92,7 +92,7 @@ pub(super) fn of_read(error: &RaftError<Types, LinearizableReadError<Types>>) ->
     match error {
         RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)) => not_leader(forward),
         RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)) => {
-            ApiError::new(ErrorCode::ServiceUnavailable, "no quorum confirms the leader")
+            unavailable("no quorum confirms the leader")
         }
         RaftError::Fatal(_) => stopped(),
     }

@@ -57,11 +57,7 @@ impl Gate {
             }
             rx
         };
-        match turn.await {
-            Ok(permit) => permit,
-            // Senders are only dropped by being used.
-            Err(_) => unreachable!("a gathered proposal was forgotten"),
-        }
+        turn.await.expect("a sender is dropped only by being used")
     }
 }
 

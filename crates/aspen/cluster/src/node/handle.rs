@@ -9,7 +9,7 @@ use aspen_api::{ApiError, ErrorCode, Kind, Level, MemberId, Needs, Revision};
 use aspen_kv::Store;
 use aspen_log::EntryId;
 use bytes::Bytes;
-use net_types::{EntityId, Instant, PeerAddr};
+use net_types::{EntityId, PeerAddr, lock};
 
 use super::auth::AuthContext;
 use super::consensus::{Consensus, MembersWatch};
@@ -17,7 +17,7 @@ use super::members::Members;
 use super::membership::Changed;
 use super::replica::{Forwarding, NodeStore, Replica};
 use super::upkeep::Upkeep;
-use crate::condition::Condition;
+use crate::condition::{Condition, ensure};
 use crate::net::RaftService;
 use crate::state::{StoreError, StoreView};
 
@@ -59,8 +59,7 @@ impl ClusterNode {
     /// `NOT_INITIALIZED` if the node belongs to no cluster.
     pub(crate) fn ensure_initialized(&self) -> Result<(), ApiError> {
         let text = "this node belongs to no cluster yet";
-        let error = || Err(ApiError::new(ErrorCode::NotInitialized, text));
-        if self.is_initialized() { Ok(()) } else { error() }
+        ensure(self.is_initialized(), || ApiError::new(ErrorCode::NotInitialized, text))
     }
 
     /// Whether the node leads, as far as it knows.
@@ -73,11 +72,6 @@ impl ClusterNode {
         self.0.consensus.leader_id()
     }
 
-    /// Whether an identity is that of a member.
-    pub(crate) fn is_member(&self, entity: EntityId) -> bool {
-        self.0.consensus.is_member(entity)
-    }
-
     /// Tells of changes of members, leader and term.
     pub fn watch_members(&self) -> MembersWatch {
         self.0.consensus.watch()
@@ -87,11 +81,6 @@ impl ClusterNode {
     /// is a defect. What was acknowledged is safe; the node can do nothing more but start again.
     pub async fn ended(&self) -> String {
         self.0.consensus.ended().await
-    }
-
-    /// The node's monotonic time.
-    pub(crate) fn now(&self) -> Instant {
-        self.0.consensus.config.clock.now()
     }
 
     /// The last entry whose effects the node shows.
@@ -106,13 +95,17 @@ impl ClusterNode {
 
     /// The replicated store, for services of this process.
     pub fn store(&self) -> NodeStore {
-        let peers = self.0.consensus.peers.clone();
-        Store(Forwarding { replica: self.0.replica.clone(), peers })
+        Store(Forwarding(self.0.replica.clone()))
     }
 
     /// The replicated store without forwarding.
     pub(crate) fn replica(&self) -> &Replica {
         &self.0.replica
+    }
+
+    /// What the node knows of consensus.
+    pub(crate) fn consensus(&self) -> &Consensus {
+        &self.0.consensus
     }
 
     /// Makes the state durable as it is and drops the log before it, but for what followers may
@@ -140,11 +133,6 @@ impl ClusterNode {
     /// identity, if it does not answer, if it has a cluster of its own, and if it was expunged.
     pub async fn add_learner(&self, id: MemberId, addr: PeerAddr) -> Changed {
         self.0.members.add_learner(id, addr).await
-    }
-
-    /// Tells the transport where a peer is.
-    pub(crate) fn add_peer(&self, addr: &PeerAddr) {
-        self.0.consensus.peers.transport.add_peer(addr);
     }
 
     /// Makes a learner a voter, and removes `replace` from the voters in the same change.
@@ -190,7 +178,8 @@ impl ClusterNode {
         if !self.0.condition.stop() {
             return;
         }
-        self.0.upkeep.stop().await;
+        let mut tasks = std::mem::take(&mut *lock(&self.0.upkeep.tasks));
+        tasks.shutdown().await;
         if let Err(error) = self.0.consensus.raft.shutdown().await {
             tracing::error!(%error, "consensus did not stop cleanly");
         }
@@ -208,8 +197,10 @@ impl Guard for ClusterNode {
         token: Option<&Bytes>,
         needs: &dyn Fn() -> Needs<'r>,
     ) -> Result<(), ApiError> {
-        let call = AuthContext { consensus: &self.0.consensus, origin, token };
-        call.consensus.config.authorizer.authorize(&call, needs)
+        let Consensus { config, raft, store, .. } = &*self.0.consensus;
+        let (clock, own) = (&*config.clock, config.addr.entity_id);
+        let call = AuthContext { raft, store, clock, own, origin, token };
+        config.authorizer.authorize(&call, needs)
     }
 
     fn admit(&self, kind: Kind) -> Result<(), ApiError> {
@@ -218,10 +209,8 @@ impl Guard for ClusterNode {
             Kind::Local | Kind::Node => Ok(()),
             Kind::Read(_) | Kind::Write | Kind::Membership => {
                 self.ensure_initialized()?;
-                match kind.is_for_leader() && !self.is_leader() {
-                    true => Err(ApiError::not_leader(self.leader_addr())),
-                    false => Ok(()),
-                }
+                let can_serve = !kind.is_for_leader() || self.is_leader();
+                ensure(can_serve, || ApiError::not_leader(self.leader_addr()))
             }
         }
     }

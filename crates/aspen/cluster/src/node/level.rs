@@ -7,6 +7,8 @@
 use aspen_api::{ApiError, ErrorCode, Level};
 use aspen_kv::Command;
 
+use crate::condition::ensure;
+
 /// `UNSUPPORTED` for a command above the `level` of the cluster.
 pub(super) fn ensure_level(command: &Command, level: Level) -> Result<(), ApiError> {
     let needed = command.level();
@@ -19,13 +21,10 @@ pub(super) fn ensure_level(command: &Command, level: Level) -> Result<(), ApiErr
         | Command::Compact { .. }
         | Command::Tick {} => needed <= level,
     };
-    match is_allowed {
-        true => Ok(()),
-        false => {
-            let text = format!("it needs feature level {needed}; the cluster is at {level}");
-            Err(ApiError::new(ErrorCode::Unsupported, text))
-        }
-    }
+    ensure(is_allowed, || {
+        let text = format!("it needs feature level {needed}; the cluster is at {level}");
+        ApiError::new(ErrorCode::Unsupported, text)
+    })
 }
 
 /// The level that the cluster may step to from `level`: the highest that every member understands.

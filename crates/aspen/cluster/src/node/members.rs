@@ -23,10 +23,10 @@ use super::consensus::{Consensus, in_time};
 use super::level::next_level;
 use super::membership::{
     self, Changed, Learner, UnfinishedChange, conflict, ensure_fits, ensure_no_other_cluster,
-    ensure_promotable, is_listed, moved, silent, taken,
+    ensure_promotable, moved, silent, taken,
 };
 use super::replica::Replica;
-use crate::condition::stopped;
+use crate::condition::{ensure, stopped};
 use crate::types::{Member, Membership, Types};
 
 /// Time for a new leader to show itself after leadership was handed on.
@@ -72,7 +72,7 @@ impl Members {
             }
             self.consensus.wait_for(|metrics| metrics.state == ServerState::Leader).await?;
             // The first write of the term is applied: reads and writes are served from here on.
-            self.replica.reader.barrier(Consistency::Linearizable).await
+            self.replica.reader.wait_until(Consistency::Linearizable).await
         })
         .await?;
         Ok(self.state())
@@ -129,10 +129,10 @@ impl Members {
             false => ChangeMembers::AddNodes(member),
         };
         self.consensus.change(change, true).await?;
-        match self.consensus.members(|members| is_listed(members, id, entity)) {
-            true => Ok(self.state()),
-            false => Err(taken(id)),
-        }
+        let is_listed =
+            |members: &Membership| members.get_node(&id.0).is_some_and(|m| m.0.entity_id == entity);
+        ensure(self.consensus.members(is_listed), || taken(id))?;
+        Ok(self.state())
     }
 
     async fn ensure_can_join(&self, id: MemberId, addr: &PeerAddr) -> Result<(), ApiError> {
@@ -204,12 +204,8 @@ impl Members {
     async fn ensure_not_expunged(&self, entity: &EntityId) -> Result<(), ApiError> {
         let read = ReadKey::newest(expunged_key(entity));
         let view = self.replica.reader.view(Consistency::Linearizable).await?;
-        match view.view().read(&read)?.item {
-            None => Ok(()),
-            Some(_) => Err(conflict(
-                "this identity was expunged; start the node with an empty data folder",
-            )),
-        }
+        let text = "this identity was expunged; start the node with an empty data folder";
+        ensure(view.view().read(&read)?.item.is_none(), || conflict(text))
     }
 
     pub(super) async fn transfer_leader(&self, wanted: Option<MemberId>) -> Result<(), ApiError> {
@@ -292,22 +288,11 @@ impl Members {
         }
     }
 
-    /// Tells the transport where members are.
-    pub(super) fn introduce(&self, members: &Membership) {
-        let own = self.consensus.own().0;
-        for (id, member) in members.nodes() {
-            if *id != own && !member.0.addrs.is_empty() {
-                self.consensus.peers.transport.add_peer(&member.0);
-            }
-        }
-    }
-
     /// Tells the transport where the members are, and follows changes of the members and the leader.
     pub(super) async fn follow(self: Arc<Self>) {
         let mut watch = self.consensus.watch();
-        let mut voters: Option<Vec<u64>> = None;
-        let mut leader = None;
-        let mut introduced = None;
+        let own = self.consensus.own().0;
+        let (mut voters, mut leader, mut introduced) = (Vec::new(), None, None);
         loop {
             let (members, now_leading) = self
                 .consensus
@@ -315,15 +300,19 @@ impl Members {
             // What an operator said meanwhile of where a peer is holds until the members change.
             if introduced != Some(*members.log_id()) {
                 introduced = Some(*members.log_id());
-                self.introduce(members.membership());
+                for (id, member) in members.nodes() {
+                    if *id != own && !member.0.addrs.is_empty() {
+                        self.consensus.peers.transport.add_peer(&member.0);
+                    }
+                }
             }
             let now_voting: Vec<u64> = members.voter_ids().collect();
             // The first voters of a cluster are no change after which it has to settle.
-            if voters.as_ref().is_some_and(|old| !old.is_empty() && *old != now_voting) {
+            if !voters.is_empty() && voters != now_voting {
                 tracing::info!(voters = ?now_voting, "voters changed");
                 *lock(&self.voters_changed_at) = Some(self.consensus.config.clock.now());
             }
-            voters = Some(now_voting);
+            voters = now_voting;
             if leader != now_leading {
                 tracing::info!(leader = ?now_leading, "leader changed");
                 leader = now_leading;
@@ -339,12 +328,9 @@ impl Members {
     pub(super) async fn finish_changes(self: Arc<Self>) {
         let mut watch = self.consensus.watch();
         loop {
-            let Some(UnfinishedChange { is_own, voters }) = self.unfinished_change() else {
-                match watch.changed().await {
-                    true => continue,
-                    false => return,
-                }
-            };
+            let change = self.unfinished_change();
+            let is_own = change.as_ref().is_some_and(|change| change.is_own);
+            let pause = if is_own { MEMBERSHIP_TIMEOUT } else { FINISH_PAUSE };
             tokio::select! {
                 biased;
                 // Term, leader or members are others now.
@@ -352,8 +338,9 @@ impl Members {
                     true => continue,
                     false => return,
                 },
-                () = tokio::time::sleep(if is_own { MEMBERSHIP_TIMEOUT } else { FINISH_PAUSE }) => {}
+                () = tokio::time::sleep(pause), if change.is_some() => {}
             }
+            let Some(UnfinishedChange { voters, .. }) = change else { continue };
             tracing::info!(?voters, "finishing a change of the voters");
             if let Err(error) = self.consensus.raft.change_membership(voters, false).await {
                 tracing::debug!(%error, "the change is not finished yet");

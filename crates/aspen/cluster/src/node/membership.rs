@@ -12,6 +12,7 @@ use net_types::limits::{
 };
 use net_types::{EntityId, PeerAddr};
 
+use crate::condition::ensure;
 use crate::types::{Member, Membership, StoredMembership};
 
 /// The members after a change.
@@ -29,20 +30,15 @@ fn not_found(text: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::NotFound, text)
 }
 
-/// Whether the membership holds a number with an identity.
-pub(super) fn is_listed(members: &Membership, id: MemberId, entity: EntityId) -> bool {
-    members.get_node(&id.0).is_some_and(|member| member.0.entity_id == entity)
-}
-
 /// Whether a node that is to be a learner is a member already, so that only its addresses change.
 pub(super) fn is_rejoin(
     members: &Membership,
     id: MemberId,
     addr: &PeerAddr,
 ) -> Result<bool, ApiError> {
-    if addr.addrs.is_empty() && addr.relays.is_empty() {
-        return Err(invalid("a learner needs an address: without one it can never catch up"));
-    }
+    let is_reachable = !addr.addrs.is_empty() || !addr.relays.is_empty();
+    let text = "a learner needs an address: without one it can never catch up";
+    ensure(is_reachable, || invalid(text))?;
     let has_either =
         |(other, member): &(&u64, &Member)| **other == id.0 || member.0.entity_id == addr.entity_id;
     match members.nodes().find(has_either) {
@@ -79,17 +75,14 @@ pub(super) fn ensure_fits(
     level: Level,
 ) -> Result<(), ApiError> {
     let own = info.raft_node_id;
-    if own != id {
-        return Err(invalid(format!("the node at this address is node {own}, not {id}")));
-    }
-    if info.top_level < level {
-        let (version, top) = (&info.version, info.top_level);
-        return Err(conflict(format!(
+    ensure(own == id, || invalid(format!("the node at this address is node {own}, not {id}")))?;
+    let (version, top) = (&info.version, info.top_level);
+    ensure(top >= level, || {
+        conflict(format!(
             "node {id} runs version {version}, which understands feature level {top}; this cluster \
              is at level {level}: start the node with the version that the members run"
-        )));
-    }
-    Ok(())
+        ))
+    })
 }
 
 /// What a node that is to join says of its cluster: two clusters' logs must not be mixed. A node that
@@ -125,10 +118,9 @@ fn bounded(voters: BTreeSet<u64>) -> Result<BTreeSet<u64>, ApiError> {
 }
 
 fn ensure_member(members: &Membership, id: u64) -> Result<(), ApiError> {
-    match members.get_node(&id) {
-        Some(_) => Ok(()),
-        None => Err(not_found(format!("node {id} is not a member; add it as a learner first"))),
-    }
+    ensure(members.get_node(&id).is_some(), || {
+        not_found(format!("node {id} is not a member; add it as a learner first"))
+    })
 }
 
 /// The voters once `id` votes, in the place of `replace` if there is one.
@@ -139,13 +131,9 @@ pub(super) fn promoted(
 ) -> Result<BTreeSet<u64>, ApiError> {
     ensure_member(members, id.0)?;
     let mut voters: BTreeSet<u64> = members.voter_ids().collect();
-    if !voters.insert(id.0) {
-        return Err(conflict(format!("node {id} votes already")));
-    }
-    if let Some(old) = replace
-        && !voters.remove(&old.0)
-    {
-        return Err(not_found(format!("node {old} is not a voter")));
+    ensure(voters.insert(id.0), || conflict(format!("node {id} votes already")))?;
+    if let Some(old) = replace {
+        ensure(voters.remove(&old.0), || not_found(format!("node {old} is not a voter")))?;
     }
     bounded(voters)
 }

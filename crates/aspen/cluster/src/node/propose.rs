@@ -16,7 +16,7 @@ use super::errors::{of_write, unknown};
 use super::gate::Gate;
 use super::level::ensure_level;
 use super::log_time::{LogTime, StampInput};
-use crate::condition::{Condition, stopped};
+use crate::condition::{Condition, stopped, unavailable};
 use crate::types::Proposed;
 
 /// Waits for a quorum to answer a leader: the first, doubled each time, and the one not reached.
@@ -29,18 +29,14 @@ pub(super) struct Proposer {
     condition: Arc<Condition>,
     gate: Gate,
     log_time: Mutex<LogTime>,
-    proposals: AtomicU64,
+    /// Commands proposed so far.
+    pub(super) proposals: AtomicU64,
 }
 
 impl Proposer {
     pub(super) fn new(consensus: Arc<Consensus>, condition: Arc<Condition>) -> Self {
         let (gate, log_time) = (Gate::default(), Mutex::default());
         Self { consensus, condition, gate, log_time, proposals: AtomicU64::new(0) }
-    }
-
-    /// Commands proposed so far.
-    pub(super) fn proposals(&self) -> u64 {
-        self.proposals.load(Ordering::Relaxed)
     }
 
     /// Log time now, as this node would stamp an entry.
@@ -111,8 +107,7 @@ impl Proposer {
                     if forward.reason == ForwardReason::LeaseExpired =>
                 {
                     if wait >= LAST_WAIT {
-                        let text = "no quorum answers the leader";
-                        return Err(ApiError::new(ErrorCode::ServiceUnavailable, text));
+                        return Err(unavailable("no quorum answers the leader"));
                     }
                     // It leads, but no quorum has answered it yet or for a while; nothing was
                     // written. A new leader is in this state for one exchange.

@@ -13,6 +13,7 @@ use openraft::errors::{LinearizableReadError, RaftError};
 use super::barrier::Barrier;
 use super::consensus::Consensus;
 use super::errors::of_read;
+use crate::condition::unavailable;
 use crate::state::StoreView;
 
 /// Confirmations tried for one round of reads.
@@ -24,9 +25,10 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads the state.
 pub(super) struct Reader {
-    consensus: Arc<Consensus>,
-    barrier: Barrier,
-    reads: AtomicU64,
+    pub(super) consensus: Arc<Consensus>,
+    pub(super) barrier: Barrier,
+    /// Reads so far.
+    pub(super) reads: AtomicU64,
 }
 
 impl Reader {
@@ -34,21 +36,11 @@ impl Reader {
         Self { consensus, barrier: Barrier::default(), reads: AtomicU64::new(0) }
     }
 
-    /// Reads so far.
-    pub(super) fn reads(&self) -> u64 {
-        self.reads.load(Ordering::Relaxed)
-    }
-
-    /// Confirmations of leadership so far.
-    pub(super) fn confirmations(&self) -> u64 {
-        self.barrier.rounds()
-    }
-
     /// Waits until the local state is as fresh as `consistency` asks. All linearizable reads that wait
     /// at the same time share one confirmation of leadership.
     ///
     /// Errors: `NOT_LEADER` with the leader, `SERVICE_UNAVAILABLE` without a quorum.
-    pub(super) async fn barrier(&self, consistency: Consistency) -> Result<(), ApiError> {
+    pub(super) async fn wait_until(&self, consistency: Consistency) -> Result<(), ApiError> {
         match consistency {
             Consistency::Stale => Ok(()),
             Consistency::Lease if self.lease_holds().await? => Ok(()),
@@ -74,7 +66,7 @@ impl Reader {
 
     /// The state, at least as fresh as `consistency` asks.
     pub(super) async fn view(&self, consistency: Consistency) -> Result<Arc<StoreView>, ApiError> {
-        self.barrier(consistency).await?;
+        self.wait_until(consistency).await?;
         self.consensus.store.view().map_err(|error| {
             // The inner text stays inside; it can name files.
             tracing::error!(%error, "the state cannot be read");
@@ -120,8 +112,6 @@ async fn confirm(consensus: Arc<Consensus>) -> Result<(), ApiError> {
             }
         }
     };
-    tokio::time::timeout(CONFIRM_TIMEOUT, confirm).await.unwrap_or_else(|_| {
-        let text = "leadership was not confirmed in time";
-        Err(ApiError::new(ErrorCode::ServiceUnavailable, text))
-    })
+    let late = |_| Err(unavailable("leadership was not confirmed in time"));
+    tokio::time::timeout(CONFIRM_TIMEOUT, confirm).await.unwrap_or_else(late)
 }

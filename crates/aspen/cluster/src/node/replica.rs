@@ -13,7 +13,6 @@ use net_wire::Class;
 
 use super::propose::Proposer;
 use super::read::Reader;
-use crate::net::Peers;
 
 /// The replicated store as this node holds it. Clones are handles of the same one.
 #[derive(Clone)]
@@ -34,10 +33,7 @@ impl Consensus for Replica {
 
 /// A replica that forwards requests to the leader, once.
 #[derive(Clone)]
-pub struct Forwarding {
-    pub(super) replica: Replica,
-    pub(super) peers: Arc<Peers>,
-}
+pub struct Forwarding(pub(super) Replica);
 
 /// The store as services of a node hold it.
 pub type NodeStore = Store<Forwarding>;
@@ -54,7 +50,7 @@ impl Forwarding {
         let Some(leader) = named else { return Err(error) };
         let body = RequestFrame::of(&request, id.unwrap_or(RequestId::NONE), None);
         let (service, class) = (aspen_api::service::CLIENT, Class::Foreground);
-        let transport = &self.peers.transport;
+        let transport = &self.0.reader.consensus.peers.transport;
         let call = transport.call(&leader, service, class, body, DEFAULT_REQUEST_DEADLINE);
         let answer = call.await.map_err(|error| {
             tracing::debug!(%error, "the leader did not answer");
@@ -66,11 +62,11 @@ impl Forwarding {
 
 impl Consensus for Forwarding {
     async fn propose(&self, command: Command, id: Option<RequestId>) -> Result<Reply, ApiError> {
-        self.replica.propose(command, id).await
+        self.0.propose(command, id).await
     }
 
     async fn query<Q: Query>(&self, at: Consistency, query: Q) -> Result<Q::Reply, ApiError> {
-        match self.replica.query(at, query.clone()).await {
+        match self.0.query(at, query.clone()).await {
             Err(error) => self.forward(error, None, query).await,
             answer => answer,
         }
@@ -81,7 +77,7 @@ impl Consensus for Forwarding {
         id: Option<RequestId>,
         request: M,
     ) -> Result<M::Reply, ApiError> {
-        match self.replica.mutate(id, request.clone()).await {
+        match self.0.mutate(id, request.clone()).await {
             Err(error) => self.forward(error, id, request).await,
             answer => answer,
         }

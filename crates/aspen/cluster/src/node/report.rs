@@ -1,6 +1,6 @@
 //! What a node says about itself and its cluster, and what it measures.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aspen_api::cluster::{
     HealthReason, HealthResult, HealthStatus, LeaderResult, Member as ApiMember, NodeInfoResult,
@@ -189,45 +189,48 @@ impl ClusterNode {
 
     fn collect_store(&self, out: &mut Families) {
         let Replica { proposer, reader, .. } = self.replica();
-        out.counter("aspen_kv_writes_total", "Commands proposed.", proposer.proposals());
-        out.counter("aspen_kv_reads_total", "Reads of the store.", reader.reads());
-        out.counter(
-            "aspen_read_confirmations_total",
-            "Confirmations of leadership, shared by reads.",
-            reader.confirmations(),
-        );
-        let checkpoints = self.0.upkeep.checkpoints.load(Ordering::Relaxed);
-        out.counter("aspen_checkpoints_total", "Checkpoints begun.", checkpoints);
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        for (name, help, count) in [
+            ("aspen_kv_writes_total", "Commands proposed.", count(&proposer.proposals)),
+            ("aspen_kv_reads_total", "Reads of the store.", count(&reader.reads)),
+            (
+                "aspen_read_confirmations_total",
+                "Confirmations of leadership, shared by reads.",
+                reader.barrier.rounds(),
+            ),
+            ("aspen_checkpoints_total", "Checkpoints begun.", count(&self.0.upkeep.checkpoints)),
+        ] {
+            out.counter(name, help, count);
+        }
         let memory = self.0.consensus.store.memory_bytes() as f64;
         out.gauge("aspen_state_memory_bytes", "Rows that no checkpoint holds yet.", memory);
-        if let Ok(view) = self.local_view() {
-            let header = view.header();
-            out.gauge("aspen_kv_keys", "Keys.", header.key_count as f64);
-            out.gauge("aspen_kv_leases", "Leases.", header.lease_count as f64);
-            out.gauge("aspen_kv_history_rows", "Superseded versions.", header.history_count as f64);
-            out.gauge("aspen_kv_history_bytes", "Bytes of them.", header.history_bytes as f64);
-            out.gauge(
-                "aspen_feature_level",
-                "Feature level of the cluster.",
-                header.level.0.into(),
-            );
+        let Ok(view) = self.local_view() else { return };
+        let header = view.header();
+        for (name, help, value) in [
+            ("aspen_kv_keys", "Keys.", header.key_count as f64),
+            ("aspen_kv_leases", "Leases.", header.lease_count as f64),
+            ("aspen_kv_history_rows", "Superseded versions.", header.history_count as f64),
+            ("aspen_kv_history_bytes", "Bytes of them.", header.history_bytes as f64),
+            ("aspen_feature_level", "Feature level of the cluster.", header.level.0.into()),
+        ] {
+            out.gauge(name, help, value);
         }
     }
 
     fn collect_consensus(&self, out: &mut Families) {
         let raft = self.raft_metrics();
         let index = |index: Option<u64>| index.map_or(-1.0, |index| index as f64);
-        out.gauge("aspen_raft_term", "Term.", raft.term as f64);
         let leads = f64::from(raft.state == RaftState::Leader);
-        out.gauge("aspen_raft_is_leader", "Whether the node leads.", leads);
-        out.gauge("aspen_raft_last_log_index", "End of the log.", index(raft.last_log_index));
-        out.gauge(
-            "aspen_raft_applied_index",
-            "Last applied entry.",
-            index(raft.last_applied_index),
-        );
-        out.gauge("aspen_raft_snapshot_index", "Last durable entry.", index(raft.snapshot_index));
-        out.gauge("aspen_raft_purged_index", "Last dropped entry.", index(raft.purged_index));
+        for (name, help, value) in [
+            ("aspen_raft_term", "Term.", raft.term as f64),
+            ("aspen_raft_is_leader", "Whether the node leads.", leads),
+            ("aspen_raft_last_log_index", "End of the log.", index(raft.last_log_index)),
+            ("aspen_raft_applied_index", "Last applied entry.", index(raft.last_applied_index)),
+            ("aspen_raft_snapshot_index", "Last durable entry.", index(raft.snapshot_index)),
+            ("aspen_raft_purged_index", "Last dropped entry.", index(raft.purged_index)),
+        ] {
+            out.gauge(name, help, value);
+        }
         let log = self.0.consensus.log.counters();
         out.counter("aspen_log_entries_total", "Entries appended.", log.entries);
         out.counter("aspen_log_bytes_total", "Bytes written to the log.", log.bytes);

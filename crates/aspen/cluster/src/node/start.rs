@@ -88,7 +88,9 @@ impl ClusterNode {
         let lease = Duration::from_millis(config.timing.raft().lease);
         let append_deadline = (2 * lease).max(MIN_APPEND_DEADLINE);
         let dialer = RaftDialer { peers: peers.clone(), spool, blocking, append_deadline };
-        let needs_patience = log.vote().is_some() && !is_only_voter(&store, id);
+        // A node that decides alone breaks no promise to another.
+        let is_alone = store.progress().membership.voter_ids().eq([id]);
+        let patience = (log.vote().is_some() && !is_alone).then_some(lease);
         let raft = Raft::build(id, raft_config, dialer, log_store, state.clone())
             .await
             .map_err(of_start)?;
@@ -102,7 +104,7 @@ impl ClusterNode {
             receiver: Arc::new(tokio::sync::Mutex::new(Receiver::new(snapshots))),
             top_level: config.top_level,
             blocking,
-            votes_from: if needs_patience { started_at + lease } else { started_at },
+            votes_from: started_at + patience.unwrap_or_default(),
             condition: condition.clone(),
         };
         let trigger = CheckpointTrigger::new(config.checkpoint, id, store.durable_next());
@@ -111,16 +113,6 @@ impl ClusterNode {
         store.listen(move |header, batch| listener.note(header, batch, clock.now()));
         let consensus =
             Arc::new(Consensus { config, raft, log, store, applied, peers, started_at });
-        let node = Self::of_parts(consensus, condition, service);
-        node.run(needs_patience.then_some(lease)).await?;
-        Ok(node)
-    }
-
-    fn of_parts(
-        consensus: Arc<Consensus>,
-        condition: Arc<Condition>,
-        service: RaftService,
-    ) -> Self {
         let proposer = Arc::new(Proposer::new(consensus.clone(), condition.clone()));
         let replica = Replica { proposer, reader: Arc::new(Reader::new(consensus.clone())) };
         let members = Arc::new(Members::new(consensus.clone(), replica.clone()));
@@ -132,22 +124,8 @@ impl ClusterNode {
             checkpoints: AtomicU64::new(0),
             tasks: Mutex::default(),
         });
-        Self(Arc::new(Parts { consensus, condition, replica, members, upkeep, service }))
-    }
-
-    /// Starts consensus and the node's own tasks. During `patience` it does not stand for election.
-    async fn run(&self, patience: Option<Duration>) -> Result<(), StartError> {
-        let Parts { consensus, members, upkeep, .. } = &*self.0;
-        members.introduce(consensus.store.progress().membership.membership());
-        if patience.is_some() {
-            // Standing for election would break the same promise as voting for another.
-            consensus.raft.runtime_config().elect(false);
-        }
-        consensus.raft.run();
-        // Once consensus answers, it has told what it found: members, term and vote.
-        consensus.raft.with_raft_state(|_| ()).await.map_err(of_start)?;
-        upkeep.start(patience);
-        Ok(())
+        upkeep.start(patience).await?;
+        Ok(Self(Arc::new(Parts { consensus, condition, replica, members, upkeep, service })))
     }
 }
 
@@ -165,9 +143,4 @@ fn open_storage(config: &ClusterConfig) -> Result<(RaftLog, Arc<Store>), StartEr
     };
     let store = Store::open(file, config.state_cache_bytes, config.top_level)?;
     Ok((log, store))
-}
-
-/// Whether the node decides alone, so that no promise to another can be broken.
-fn is_only_voter(store: &Store, id: u64) -> bool {
-    store.progress().membership.voter_ids().eq([id])
 }

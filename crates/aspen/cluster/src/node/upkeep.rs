@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use super::checkpoint::Backlog;
 use super::consensus::Consensus;
+use super::errors::{StartError, of_start};
 use super::members::Members;
 use super::replica::Replica;
 use crate::condition::{Condition, stopped};
@@ -43,8 +44,19 @@ pub(super) struct Upkeep {
 }
 
 impl Upkeep {
-    /// Starts the tasks. During `patience` the node does not stand for election.
-    pub(super) fn start(self: &Arc<Self>, patience: Option<Duration>) {
+    /// Starts consensus and the tasks. During `patience` the node does not stand for election.
+    pub(super) async fn start(
+        self: &Arc<Self>,
+        patience: Option<Duration>,
+    ) -> Result<(), StartError> {
+        let raft = self.consensus.raft.clone();
+        if patience.is_some() {
+            // Standing for election would break the same promise as voting for another.
+            raft.runtime_config().elect(false);
+        }
+        raft.run();
+        // Once consensus answers, it has told what it found: members, term and vote.
+        raft.with_raft_state(|_| ()).await.map_err(of_start)?;
         let mut tasks = lock(&self.tasks);
         tasks.spawn(self.clone().propose_due());
         tasks.spawn(self.clone().keep_durable());
@@ -52,18 +64,12 @@ impl Upkeep {
         tasks.spawn(self.members.clone().follow());
         tasks.spawn(self.members.clone().finish_changes());
         if let Some(patience) = patience {
-            let raft = self.consensus.raft.clone();
             tasks.spawn(async move {
                 tokio::time::sleep(patience).await;
                 raft.runtime_config().elect(true);
             });
         }
-    }
-
-    /// Ends the tasks.
-    pub(super) async fn stop(&self) {
-        let mut tasks = std::mem::take(&mut *lock(&self.tasks));
-        tasks.shutdown().await;
+        Ok(())
     }
 
     /// While leading, proposes what is due when it is due: the removal of what has ended, and steps
@@ -80,15 +86,17 @@ impl Upkeep {
                 () = self.consensus.applied.maintenance_due() => {}
                 () = self.consensus.peers.level_changed() => {}
                 is_running = watch.changed() => if !is_running { return },
-                () = sleep_or_forever(wait) => {}
+                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
             }
         }
     }
 
     /// Proposes what is due and returns when to look again.
     async fn maintain(&self) -> Option<Duration> {
-        if !self.consensus.has_applied_own_term() {
-            // It knows neither what is due nor what time it is.
+        let (term, applied_term) = self.consensus.terms();
+        if applied_term != Some(term) {
+            // What leaders before wrote is not all applied: neither is known what is due nor what
+            // time it is.
             return Some(RETRY);
         }
         let view = self.consensus.store.view().ok()?;
@@ -98,19 +106,10 @@ impl Upkeep {
             let due_ms = next_maintenance_ms(view.header())?;
             return Some(Duration::from_millis(due_ms.saturating_sub(now_ms)));
         };
-        let is_step = matches!(command, Command::Step { .. });
-        match self.replica.proposer.commit(command, None).await {
-            Ok(_) => {
-                if is_step {
-                    tracing::info!(level = %self.consensus.applied.level(), "the feature level has risen");
-                }
-                Some(Duration::ZERO)
-            }
-            Err(error) => {
-                tracing::debug!(%error, "what is due is not done yet");
-                Some(RETRY)
-            }
-        }
+        Some(match self.replica.proposer.commit(command, None).await {
+            Ok(_) => Duration::ZERO,
+            Err(_) => RETRY,
+        })
     }
 
     /// Makes the state durable by size, number and age, and drops the log before it.
@@ -203,12 +202,5 @@ impl Upkeep {
                 Err(_) => return,
             }
         }
-    }
-}
-
-async fn sleep_or_forever(wait: Option<Duration>) {
-    match wait {
-        Some(wait) => tokio::time::sleep(wait).await,
-        None => std::future::pending().await,
     }
 }

@@ -102,7 +102,7 @@ impl RequestServer {
         self.0.registry.dispatch(Origin::Mesh(from), body).await
     }
 
-    /// Lets a request of so many bytes in. `connected` tells which clients have a session with this node.
+    /// Lets a request in. `connected` tells which clients have a session with this node.
     ///
     /// `SERVICE_UNAVAILABLE` beyond the limits of clients, of requests and of bytes.
     fn admit(
@@ -111,9 +111,9 @@ impl RequestServer {
         bytes: usize,
         connected: impl FnOnce() -> HashSet<EntityId>,
     ) -> Result<Admitted, ApiError> {
-        let (admission, node) = (&self.0.admission, &self.0.node);
-        let client = match admission.enter(client, bytes, node.now(), connected) {
-            Err(_) if node.is_member(client) => admission.enter_member(bytes).map(|()| None),
+        let (admission, consensus) = (&self.0.admission, self.0.node.consensus());
+        let client = match admission.enter(client, bytes, consensus.config.clock.now(), connected) {
+            Err(_) if consensus.is_member(client) => admission.enter_member(bytes).map(|()| None),
             result => result.map(|()| Some(client)),
         };
         match client {
@@ -152,16 +152,21 @@ impl RequestServer {
         out.counters(name, help, "request", each(|c| c.errors()));
         let (clients, refused) = self.0.admission.counts();
         out.gauge("aspen_clients", "Clients with a place.", clients as f64);
-        let help = "Requests of clients beyond the places.";
-        out.counter("aspen_clients_refused_total", help, refused[Refusal::Clients as usize]);
-        let help = "Requests beyond a client's limit.";
-        out.counter(
-            "aspen_client_requests_refused_total",
-            help,
-            refused[Refusal::Requests as usize],
-        );
-        let help = "Requests beyond the memory.";
-        out.counter("aspen_request_bytes_refused_total", help, refused[Refusal::Bytes as usize]);
+        for (name, help, refusal) in [
+            (
+                "aspen_clients_refused_total",
+                "Requests of clients without a place.",
+                Refusal::Clients,
+            ),
+            (
+                "aspen_client_requests_refused_total",
+                "Requests beyond a client's limit.",
+                Refusal::Requests,
+            ),
+            ("aspen_request_bytes_refused_total", "Requests beyond the memory.", Refusal::Bytes),
+        ] {
+            out.counter(name, help, refused[refusal as usize]);
+        }
     }
 }
 

@@ -41,7 +41,7 @@ impl Service for MembersService {
                 |s, _, request: ExpungeNode| async move { s.0.expunge(request.node_id).await },
             )
             .on(&self, |s, _, request: AddPeer| async move {
-                s.0.add_peer(&request.addr);
+                s.0.consensus().peers.transport.add_peer(&request.addr);
                 Ok(Done {})
             })
             .on(&self, |s, _, request: TransferLeader| async move {

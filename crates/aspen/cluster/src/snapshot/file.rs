@@ -22,7 +22,7 @@ const MAX_CHUNK_BYTES: usize = SNAPSHOT_CHUNK_BYTES + (2 << 20);
 const HASH_RUN_BYTES: usize = 1 << 20;
 
 /// BLAKE3 of a snapshot file: names its content wherever it was made.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SnapshotId(pub [u8; 32]);
 
 impl Wire for SnapshotId {
@@ -42,12 +42,6 @@ impl Wire for SnapshotId {
 impl fmt::Display for SnapshotId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for SnapshotId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SnapshotId({:02x}{:02x}{:02x}..)", self.0[0], self.0[1], self.0[2])
     }
 }
 
@@ -117,7 +111,7 @@ pub(crate) fn hash_file(file: &dyn DiskFile, len: u64) -> io::Result<SnapshotId>
 pub(crate) struct Spool {
     disk: Arc<dyn Disk>,
     newest: Mutex<Option<SnapshotFile>>,
-    /// One file is written at a time; who comes second finds the first one's.
+    /// One file is written at a time; a second task finds the first one's.
     writing: Mutex<()>,
 }
 

@@ -21,6 +21,7 @@ use aspen_kv::snapshot::{Restore, SnapshotStream};
 pub(crate) use file::{SnapshotFile, SnapshotId, Spool};
 pub(crate) use receive::{ReceiveError, Receiver};
 
+use crate::condition::ensure;
 use crate::state::{FileWriter, StoreError, StoreView};
 
 /// A snapshot's content.
@@ -52,9 +53,6 @@ impl SnapshotData {
             }
             Self::File(file) => file.read_chunks(push)?,
         }
-        match is_whole {
-            true => Ok(()),
-            false => Err(StoreError::Damaged("the snapshot ends early".into())),
-        }
+        ensure(is_whole, || StoreError::Damaged("the snapshot ends early".into()))
     }
 }

@@ -56,7 +56,7 @@ impl Receiver {
         Self { disk, transfer: None }
     }
 
-    /// Begins or resumes the transfer of `len` bytes named `id`; returns the offset to go on from.
+    /// Begins or resumes the transfer of `len` bytes named `id`; returns the offset to continue from.
     pub(crate) fn offer(&mut self, id: SnapshotId, len: u64) -> Result<u64, ReceiveError> {
         if len > MAX_SNAPSHOT_BYTES {
             return Err(ReceiveError::TooLarge);
@@ -75,10 +75,7 @@ impl Receiver {
             }
         }
         let (file, received) = match self.disk.open(&name) {
-            Ok(file) => {
-                let received = file.len()?.min(len);
-                (file, received)
-            }
+            Ok(file) => (file.clone(), file.len()?.min(len)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 (self.disk.create(&name, 0)?, 0)
             }

@@ -11,7 +11,7 @@ use openraft::impls::EntryPayload;
 
 use super::error::StoreError;
 use super::progress::Progress;
-use super::store::{AppliedBatch, Current, Store};
+use super::store::{AppliedBatch, Store, StoreView};
 use super::tables::StoreTables;
 use crate::types::{Applied, RaftEntry, StoredMembership, entry_id};
 
@@ -40,14 +40,14 @@ impl Store {
             entries.iter().map(|entry| self.proposal_in(entry)).collect();
         let mut current = lock(&self.current);
         current.ensure_sound()?;
-        let Current { tables, progress, .. } = &mut *current;
+        let StoreView { tables, progress, .. } = &mut current.state;
         let applied =
             proposals.and_then(|proposals| apply_all(tables, progress, entries, &proposals));
         let (header, replies) =
             applied.inspect_err(|error| current.failure = Some(error.to_string()))?;
         let is_stamped = replies.iter().any(|reply| reply.0.is_some());
-        let batch = AppliedBatch { memory_bytes: current.tables.newest_bytes(), is_stamped };
-        current.header = header.clone();
+        let batch = AppliedBatch { memory_bytes: current.state.tables.newest_bytes(), is_stamped };
+        current.state.header = header.clone();
         current.view = None;
         if cfg!(debug_assertions) {
             current.check_invariants(self.durable_next());

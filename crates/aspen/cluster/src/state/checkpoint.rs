@@ -24,12 +24,12 @@ impl Store {
     /// Begins a checkpoint, unless the file holds everything. The caller holds `writing`.
     pub(crate) fn freeze(&self) -> Option<Frozen> {
         let mut current = lock(&self.current);
-        let is_written = self.durable_next() == next_of(current.progress.applied);
-        if is_written && current.tables.memory_bytes() == 0 {
+        let is_written = self.durable_next() == next_of(current.state.progress.applied);
+        if is_written && current.state.tables.memory_bytes() == 0 {
             return None;
         }
-        let layer = current.tables.freeze();
-        Some(Frozen { layer, progress: current.progress.clone() })
+        let layer = current.state.tables.freeze();
+        Some(Frozen { layer, progress: current.state.progress.clone() })
     }
 
     /// Writes a checkpoint and says how far it goes. Blocks on the medium. What cannot be written
@@ -39,14 +39,14 @@ impl Store {
         let mut current = lock(&self.current);
         match written {
             Ok(file) => {
-                current.tables.settle(file);
+                current.state.tables.settle(file);
                 current.view = None;
                 drop(current);
                 self.durable_next.fetch_max(next_of(frozen.progress.applied), Ordering::AcqRel);
                 Ok(frozen.progress.clone())
             }
             Err(error) => {
-                current.tables.thaw();
+                current.state.tables.thaw();
                 Err(error)
             }
         }
@@ -83,9 +83,9 @@ impl Store {
         drop(tables);
         let file = self.finish(transaction, &progress)?;
         let next = Current::new(StoreTables::of_file(file), progress)?;
-        let header = next.header.clone();
+        let header = next.state.header.clone();
         // Set and not raised: the state may have moved to another line of history.
-        self.durable_next.store(next_of(next.progress.applied), Ordering::Release);
+        self.durable_next.store(next_of(next.state.progress.applied), Ordering::Release);
         *lock(&self.current) = next;
         self.tell(&header, AppliedBatch { memory_bytes: 0, is_stamped: true });
         Ok(())

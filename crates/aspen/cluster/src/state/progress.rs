@@ -43,21 +43,18 @@ fn take_id(input: &mut Input) -> Result<Option<EntryId>, DecodeError> {
         .transpose()
 }
 
-/// Entry that holds a membership, and the membership.
-fn encode_membership(stored: &StoredMembership) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_id(stored.log_id().as_ref().map(entry_id), &mut out);
-    MembershipRecord(stored.membership().clone()).put(&mut out);
-    out
+fn take_membership(input: &mut Input) -> Result<StoredMembership, DecodeError> {
+    let id = take_id(input)?;
+    Ok(StoredMembership::new(id.map(log_id), MembershipRecord::take(input)?.0))
 }
 
-/// Reads what [`encode_membership`] wrote.
-fn decode_membership(bytes: Bytes) -> Result<StoredMembership, DecodeError> {
-    let mut input = Input::new(bytes);
-    let id = take_id(&mut input)?;
-    let record = MembershipRecord::take(&mut input)?;
-    input.finish()?;
-    Ok(StoredMembership::new(id.map(log_id), record.0))
+fn read_row<T>(
+    bytes: &[u8],
+    take: fn(&mut Input) -> Result<T, DecodeError>,
+) -> Result<T, StoreError> {
+    let mut input = Input::new(Bytes::copy_from_slice(bytes));
+    let value = take(&mut input).and_then(|value| input.finish().map(|()| value));
+    value.map_err(|_| StoreError::Damaged("unreadable progress".into()))
 }
 
 pub(super) fn read_progress(db: &Database) -> Result<Progress, StoreError> {
@@ -66,19 +63,12 @@ pub(super) fn read_progress(db: &Database) -> Result<Progress, StoreError> {
         Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Progress::default()),
         Err(error) => return Err(error.into()),
     };
-    let damaged = |_| StoreError::Damaged("unreadable progress".into());
-    let applied = match table.get(APPLIED)? {
-        Some(row) => {
-            let mut input = Input::new(Bytes::copy_from_slice(row.value()));
-            take_id(&mut input).and_then(|id| input.finish().map(|()| id)).map_err(damaged)?
-        }
-        None => None,
-    };
-    let membership = match table.get(MEMBERSHIP)? {
-        Some(row) => decode_membership(Bytes::copy_from_slice(row.value())).map_err(damaged)?,
-        None => StoredMembership::default(),
-    };
-    Ok(Progress { applied, membership })
+    let applied = table.get(APPLIED)?.map(|row| read_row(row.value(), take_id));
+    let membership = table.get(MEMBERSHIP)?.map(|row| read_row(row.value(), take_membership));
+    Ok(Progress {
+        applied: applied.transpose()?.flatten(),
+        membership: membership.transpose()?.unwrap_or_default(),
+    })
 }
 
 /// Writes how far the log is applied, and the members.
@@ -90,6 +80,10 @@ pub(super) fn write_progress(
     let mut row = Vec::with_capacity(20);
     put_id(progress.applied, &mut row);
     table.insert(APPLIED, row.as_slice())?;
-    table.insert(MEMBERSHIP, encode_membership(&progress.membership).as_slice())?;
+    let stored = &progress.membership;
+    let mut row = Vec::new();
+    put_id(stored.log_id().as_ref().map(entry_id), &mut row);
+    MembershipRecord(stored.membership().clone()).put(&mut row);
+    table.insert(MEMBERSHIP, row.as_slice())?;
     Ok(())
 }

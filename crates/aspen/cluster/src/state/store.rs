@@ -19,15 +19,17 @@ use super::error::StoreError;
 use super::file::{Backend, FileView};
 use super::progress::{Progress, read_progress};
 use super::tables::StoreTables;
+use crate::condition::ensure;
 
 /// Bytes of a state file up to which all of it is checked when it is opened: seconds.
 const MAX_CHECKED_BYTES: u64 = 8 << 30;
 
 /// The state at one moment. Shared by all readers until the next batch is applied.
+#[derive(Clone)]
 pub struct StoreView {
-    tables: StoreTables,
-    header: Header,
-    progress: Progress,
+    pub(super) tables: StoreTables,
+    pub(super) header: Header,
+    pub(super) progress: Progress,
 }
 
 impl StoreView {
@@ -72,9 +74,7 @@ type Listener = Box<dyn Fn(&Header, AppliedBatch) + Send + Sync>;
 
 /// The newest state.
 pub(super) struct Current {
-    pub(super) tables: StoreTables,
-    pub(super) header: Header,
-    pub(super) progress: Progress,
+    pub(super) state: StoreView,
     /// The same for readers, once one has asked for it.
     pub(super) view: Option<Arc<StoreView>>,
     /// Why a batch could not be applied. It may have left a part of itself behind, so nothing is
@@ -85,7 +85,7 @@ pub(super) struct Current {
 impl Current {
     pub(super) fn new(tables: StoreTables, progress: Progress) -> Result<Self, StoreError> {
         let header = load_header(&tables)?;
-        Ok(Self { tables, header, progress, view: None, failure: None })
+        Ok(Self { state: StoreView { tables, header, progress }, view: None, failure: None })
     }
 
     pub(super) fn ensure_sound(&self) -> Result<(), StoreError> {
@@ -97,9 +97,12 @@ impl Current {
 
     /// The header and the progress name the same entry, and no later one is durable.
     pub(super) fn check_invariants(&self, durable_next: u64) {
-        let index = self.progress.applied.map_or(0, |id| id.index);
-        assert_eq!(self.header.applied_revision.0, index, "header and progress differ");
-        assert!(durable_next <= next_of(self.progress.applied), "an entry is durable too early");
+        let index = self.state.progress.applied.map_or(0, |id| id.index);
+        assert_eq!(self.state.header.applied_revision.0, index, "header and progress differ");
+        assert!(
+            durable_next <= next_of(self.state.progress.applied),
+            "an entry is durable too early"
+        );
     }
 }
 
@@ -114,14 +117,6 @@ pub(crate) struct Store {
     writing: Arc<tokio::sync::Mutex<()>>,
     /// The highest feature level that this program understands.
     pub(super) top: Level,
-}
-
-/// Whether a program that understands levels up to `top` can serve a state of this level.
-fn ensure_level(level: Level, top: Level) -> Result<(), StoreError> {
-    match level <= top {
-        true => Ok(()),
-        false => Err(StoreError::TooNew { what: "the cluster's state".into(), level, top }),
-    }
 }
 
 pub(super) fn next_of(applied: Option<EntryId>) -> u64 {
@@ -141,7 +136,12 @@ impl Store {
         let tables = StoreTables::of_file(Arc::new(FileView::new(db.begin_read()?)));
         // Reading the header now tells a damaged or newer file before the node takes part.
         let current = Current::new(tables, progress)?;
-        ensure_level(current.header.level, top)?;
+        let level = current.state.header.level;
+        ensure(level <= top, || StoreError::TooNew {
+            what: "the cluster's state".into(),
+            level,
+            top,
+        })?;
         let (current, writing) = (Mutex::new(current), Arc::default());
         Ok(Arc::new(Self { db, current, durable_next, listener: OnceLock::new(), writing, top }))
     }
@@ -153,11 +153,7 @@ impl Store {
         if let Some(view) = &current.view {
             return Ok(view.clone());
         }
-        let view = Arc::new(StoreView {
-            tables: current.tables.clone(),
-            header: current.header.clone(),
-            progress: current.progress.clone(),
-        });
+        let view = Arc::new(current.state.clone());
         current.view = Some(view.clone());
         Ok(view)
     }
@@ -168,12 +164,12 @@ impl Store {
     }
 
     pub(crate) fn progress(&self) -> Progress {
-        lock(&self.current).progress.clone()
+        lock(&self.current).state.progress.clone()
     }
 
     /// The last applied entry.
     pub(crate) fn applied(&self) -> Option<EntryId> {
-        lock(&self.current).progress.applied
+        lock(&self.current).state.progress.applied
     }
 
     /// Index after the last entry that a crash cannot take back.
@@ -183,12 +179,12 @@ impl Store {
 
     /// Memory that a checkpoint begun now would free, about.
     pub(crate) fn newest_bytes(&self) -> usize {
-        lock(&self.current).tables.newest_bytes()
+        lock(&self.current).state.tables.newest_bytes()
     }
 
     /// Memory that the state takes until the next checkpoint, about.
     pub(crate) fn memory_bytes(&self) -> usize {
-        lock(&self.current).tables.memory_bytes()
+        lock(&self.current).state.tables.memory_bytes()
     }
 
     /// Tells `listener` of each batch from now on; the first call counts.

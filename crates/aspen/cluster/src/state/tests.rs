@@ -49,8 +49,8 @@ fn the_file_conforms() {
 
 #[test]
 fn memory_over_an_empty_file_conforms() {
-    check_tables(&mut lock(&open().1.current).tables);
-    assert!(check_store(&mut lock(&open().1.current).tables, 7, 400) > 20);
+    check_tables(&mut lock(&open().1.current).state.tables);
+    assert!(check_store(&mut lock(&open().1.current).state.tables, 7, 400) > 20);
 }
 
 #[derive(Clone, Debug)]
@@ -117,11 +117,11 @@ proptest! {
         for step in steps {
             match step {
                 Step::Insert(table, key, value) => {
-                    lock(&store.current).tables.insert(table, &[key], &[value]).unwrap();
+                    lock(&store.current).state.tables.insert(table, &[key], &[value]).unwrap();
                     model.insert(table, &[key], &[value]).unwrap();
                 }
                 Step::Remove(table, key) => {
-                    let was_there = lock(&store.current).tables.remove(table, &[key]).unwrap();
+                    let was_there = lock(&store.current).state.tables.remove(table, &[key]).unwrap();
                     prop_assert_eq!(was_there, model.remove(table, &[key]).unwrap());
                 }
                 Step::Freeze if frozen.is_none() => {
@@ -133,7 +133,7 @@ proptest! {
                     in_file = in_frozen.clone();
                 },
                 Step::GiveUp => if frozen.take().is_some() {
-                    lock(&store.current).tables.thaw();
+                    lock(&store.current).state.tables.thaw();
                 },
                 Step::Drop => frozen = None,
                 Step::Replace(rows) if frozen.is_none() => {
@@ -158,7 +158,7 @@ proptest! {
                 }
                 Step::Freeze | Step::Replace(_) => {}
             }
-            check_rows(&lock(&store.current).tables, &model);
+            check_rows(&lock(&store.current).state.tables, &model);
         }
     }
 }
@@ -166,7 +166,8 @@ proptest! {
 #[test]
 fn a_view_keeps_its_moment_through_later_writes_and_checkpoints() {
     let (_, store) = open();
-    let put = |key: &[u8]| lock(&store.current).tables.insert(TableId::Live, key, b"v").unwrap();
+    let put =
+        |key: &[u8]| lock(&store.current).state.tables.insert(TableId::Live, key, b"v").unwrap();
     let renew = || {
         lock(&store.current).view = None;
         store.view().unwrap()
@@ -188,15 +189,15 @@ fn rows_in_memory_are_counted_until_they_are_in_the_file() {
     let bytes = |store: &Store| store.memory_bytes();
     for n in 0..100u32 {
         let mut current = lock(&store.current);
-        current.tables.insert(TableId::Live, &n.to_be_bytes(), &[0; 1_000]).unwrap();
-        current.tables.insert(TableId::Live, &n.to_be_bytes(), &[0; 10]).unwrap();
+        current.state.tables.insert(TableId::Live, &n.to_be_bytes(), &[0; 1_000]).unwrap();
+        current.state.tables.insert(TableId::Live, &n.to_be_bytes(), &[0; 10]).unwrap();
     }
     assert!((1_400..30_000).contains(&bytes(&store)), "{}", bytes(&store));
     for n in 0..100u32 {
-        assert!(lock(&store.current).tables.remove(TableId::Live, &n.to_be_bytes()).unwrap());
+        assert!(lock(&store.current).state.tables.remove(TableId::Live, &n.to_be_bytes()).unwrap());
     }
     assert_eq!(bytes(&store), 0, "rows that came and went leave nothing to write");
-    lock(&store.current).tables.insert(TableId::Live, b"k", b"v").unwrap();
+    lock(&store.current).state.tables.insert(TableId::Live, b"k", b"v").unwrap();
     checkpoint(&store);
     assert_eq!(bytes(&store), 0);
     assert!(store.freeze().is_none(), "the file holds everything");
@@ -213,12 +214,16 @@ fn file_of(image: &[u8]) -> Arc<dyn DiskFile> {
 #[test]
 fn damage_anywhere_in_the_file_is_named_or_does_no_harm() {
     let (file, store) = open();
-    check_store(&mut lock(&store.current).tables, 7, 400);
+    check_store(&mut lock(&store.current).state.tables, 7, 400);
     for n in 0..1_000u32 {
-        lock(&store.current).tables.insert(TableId::Live, &n.to_be_bytes(), &[7; 100]).unwrap();
+        lock(&store.current)
+            .state
+            .tables
+            .insert(TableId::Live, &n.to_be_bytes(), &[7; 100])
+            .unwrap();
     }
     checkpoint(&store);
-    let rows = dump(&lock(&store.current).tables);
+    let rows = dump(&lock(&store.current).state.tables);
     drop(store);
     let mut image = vec![0; file.len().unwrap() as usize];
     file.read_at(&mut image, 0).unwrap();
@@ -229,7 +234,7 @@ fn damage_anywhere_in_the_file_is_named_or_does_no_harm() {
         let mut damaged = image.clone();
         damaged[*at] ^= 0x55;
         match Store::open(file_of(&damaged), CACHE, Level::TOP) {
-            Ok(store) => assert_eq!(dump(&lock(&store.current).tables), rows, "byte {at}"),
+            Ok(store) => assert_eq!(dump(&lock(&store.current).state.tables), rows, "byte {at}"),
             Err(StoreError::Damaged(_) | StoreError::Version(_)) => refused += 1,
             Err(other) => panic!("byte {at}: {other}"),
         }
@@ -241,7 +246,7 @@ type Rows = Vec<(TableId, Vec<u8>, Vec<u8>)>;
 
 fn held(store: &Store) -> (Option<EntryId>, Rows) {
     let current = lock(&store.current);
-    (current.progress.applied, dump(&current.tables))
+    (current.state.progress.applied, dump(&current.state.tables))
 }
 
 /// Sets every `step`th of some keys, as entry `index` would.
@@ -249,9 +254,9 @@ fn write(store: &Store, index: u64, step: usize) {
     let mut current = lock(&store.current);
     for n in (0..400u32).step_by(step) {
         let value = [index as u8; 60];
-        current.tables.insert(TableId::Live, &n.to_be_bytes(), &value).unwrap();
+        current.state.tables.insert(TableId::Live, &n.to_be_bytes(), &value).unwrap();
     }
-    current.progress.applied = Some(EntryId { term: 1, index });
+    current.state.progress.applied = Some(EntryId { term: 1, index });
 }
 
 /// Lets the power fail after `cut` operations of what makes a state durable, a checkpoint or a

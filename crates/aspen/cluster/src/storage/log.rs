@@ -146,7 +146,9 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn purge(&mut self, id: LogId) -> io::Result<()> {
-        self.state.checkpoint_through(id.index()).await?;
+        if self.state.store().durable_next() <= id.index() {
+            self.state.checkpoint().await?;
+        }
         self.log.purge(entry_id(&id)).map_err(LogError::into_io)
     }
 }

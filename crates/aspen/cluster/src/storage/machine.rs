@@ -85,14 +85,6 @@ impl StateMachine {
         }
         Ok(())
     }
-
-    /// Makes the state durable at least through entry `index`, if it is applied that far.
-    pub(crate) async fn checkpoint_through(&self, index: u64) -> io::Result<()> {
-        if self.store.durable_next() > index {
-            return Ok(());
-        }
-        self.checkpoint().await.map(drop)
-    }
 }
 
 impl RaftStateMachine<Types> for StateMachine {

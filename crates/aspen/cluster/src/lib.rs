@@ -5,7 +5,7 @@
 //! [`Transport`], and answers the requests of [`aspen_api`].
 //!
 //! What makes a write durable is one synced append to the log of each member of a quorum; the state
-//! is checkpointed now and then, so that the log before it can go. `docs/format-log.md` describes
+//! is checkpointed from time to time, so that the log before it can go. `docs/format-log.md` describes
 //! the log's bytes. Everything that touches time, randomness, the network or a disk is an argument,
 //! so that a whole cluster runs on one thread from one seed ([`seed_this_thread`]).
 

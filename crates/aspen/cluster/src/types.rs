@@ -1,4 +1,4 @@
-//! The types that consensus is made of here, and how memberships are written.
+//! The types that consensus is made of here, and how entries and memberships are written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,7 +15,7 @@ use openraft::impls::{Entry, EntryPayload, Vote, leader_id_std};
 use crate::runtime::ClusterRuntime;
 use aspen_log::{EntryId, LogEntry, RecordKind, StoredVote};
 
-/// A command as it stands in the log: the bytes of an [`aspen_kv::Proposal`].
+/// A command as the log holds it: the bytes of an [`aspen_kv::Proposal`].
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Proposed(pub Bytes);
 
@@ -35,7 +35,7 @@ impl fmt::Display for Proposed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Applied(pub Option<Reply>);
 
-/// A member: who it is and where it can be reached.
+/// A member: its identity and its addresses.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Member(pub PeerAddr);
 
@@ -73,7 +73,7 @@ pub(crate) type LogId = openraft::alias::LogIdOf<Types>;
 pub(crate) type RaftEntry = openraft::alias::EntryOf<Types>;
 /// Members and voters.
 pub(crate) type Membership = openraft::Membership<u64, Member>;
-/// A membership and the entry it stands in.
+/// A membership and the entry that holds it.
 pub(crate) type StoredMembership = openraft::alias::StoredMembershipOf<Types>;
 /// What a snapshot covers.
 pub(crate) type SnapshotMeta = openraft::alias::SnapshotMetaOf<Types>;
@@ -135,7 +135,7 @@ pub(crate) fn raft_entry(entry: LogEntry) -> io::Result<RaftEntry> {
 /// Voter sets of one membership: the old and the new one while they change.
 const MAX_VOTER_SETS: usize = 2;
 
-/// A membership as it stands in the log and in snapshots.
+/// A membership as the log and snapshots hold it.
 ///
 /// ```text
 /// count of voter sets, each a list of numbers · list of members, each a number and a peer address

@@ -1,4 +1,5 @@
-//! The asking end: openraft's calls to one member, turned into messages.
+//! The asking end: openraft's calls to one member, turned into messages. Messages leave in the order in
+//! which their futures are first polled.
 
 use std::future::Future;
 use std::pin::pin;
@@ -35,7 +36,7 @@ use crate::types::{
     Member, MembershipRecord, RaftVote, Types, entry_id, log_entry, log_id, raft_vote, stored_vote,
 };
 
-/// Time for the checks and the installation of a snapshot, beside what its size takes.
+/// Time for the checks and the installation of a snapshot, in addition to what its size takes.
 const INSTALL_DEADLINE: Duration = Duration::from_secs(60);
 /// Slowest installation that is waited for, bytes a second.
 const INSTALL_BYTES_PER_SECOND: u64 = 4 << 20;

@@ -21,8 +21,8 @@ use crate::types::MembershipRecord;
 use aspen_log::{EntryId, LogEntry, StoredVote};
 
 const VERSION: u8 = 1;
-/// Bytes of the payloads that one append carries together: what the longest message holds beside
-/// the ids and lengths of as many entries as there may be.
+/// Bytes of the payloads that one append carries together: the longest message, less the ids and
+/// lengths of the largest number of entries.
 pub(crate) const MAX_ENTRIES_BYTES: usize = MAX_RAFT_MESSAGE_BYTES - 32 * MAX_APPEND_ENTRIES - 256;
 
 const _: () = assert!(MAX_ENTRY_BYTES <= MAX_ENTRIES_BYTES);
@@ -92,7 +92,7 @@ choice! {
         Transfer {
             /// The leader's vote.
             vote: StoredVote,
-            /// Who shall lead.
+            /// The node that is to lead.
             to: u64,
             /// The end of the leader's log.
             last: Option<EntryId>,
@@ -147,7 +147,7 @@ choice! {
 numbers! {
     /// Why a member did not act on a message.
     pub enum Refusal {
-        /// The sender is not who it says it is.
+        /// The sender is not the member that it names.
         NotMember = 1,
         /// The receiver started less than one leader lease ago, and may have forgotten a promise.
         TooEarly = 2,
@@ -166,7 +166,7 @@ numbers! {
     }
 }
 
-/// A message with who sent it and when.
+/// A message with its sender and the time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequestFrame {
     pub sender: u64,

@@ -87,10 +87,8 @@ impl Peers {
 
     /// Whether the leader spoke to this node less than `limit` ago.
     pub(crate) fn has_heard_leader(&self, limit: Duration) -> bool {
-        match self.leader_heard.load(Ordering::Relaxed) {
-            0 => false,
-            at => self.clock.now().since(Instant::from_nanos(at)) < limit,
-        }
+        let at = self.leader_heard.load(Ordering::Relaxed);
+        at > 0 && self.clock.now().since(Instant::from_nanos(at)) < limit
     }
 }
 

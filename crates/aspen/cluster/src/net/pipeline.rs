@@ -1,9 +1,9 @@
 //! Appends under way to one member, answered in the order they were sent.
 //!
-//! openraft sends a follower each advance of the commit point, in an append without entries if no
-//! entry is at hand. While writes flow, entries that carry it along are a moment away, so such an
-//! append is held back for that moment. When an append that follows it has succeeded, so has it:
-//! it asked for less.
+//! openraft sends a follower each advance of the commit point, in an append without entries if there
+//! are none to send. While writes flow, entries that can carry the commit point follow soon, so an
+//! append without entries is held back for up to [`COMMIT_HOLD`]. When an append that follows it has
+//! succeeded, so has it: it asked for less.
 //!
 //! An append that overtakes the one before it on the way finds its predecessor missing. openraft
 //! would take that for a follower that has lost entries; here it counts as a failed call, after

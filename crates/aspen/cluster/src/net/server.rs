@@ -1,4 +1,5 @@
-//! The answering end: messages of other members, turned into calls of openraft.
+//! The answering end: messages of other members, turned into calls of openraft. Invariant: openraft
+//! hears only of members, and only what a correct member can send.
 
 use std::io;
 use std::sync::Arc;
@@ -45,7 +46,7 @@ pub(crate) struct RaftService {
 /// Farthest that a message's term may be ahead: thousands of years of elections.
 const MAX_TERM_STEP: u64 = 1 << 32;
 
-/// The vote that a message stands on: that of the leader or candidate who sends it.
+/// The vote of the leader or candidate that sends a message; `None` if the message needs none.
 fn vote_of(request: &Request) -> Option<StoredVote> {
     match request {
         Request::Append { vote, .. }
@@ -64,12 +65,6 @@ impl From<ReceiveError> for Refusal {
             ReceiveError::Unknown => Self::NoTransfer,
             ReceiveError::Damaged | ReceiveError::Mismatch => Self::Damaged,
         }
-    }
-}
-
-impl From<io::Error> for Refusal {
-    fn from(_: io::Error) -> Self {
-        Self::Storage
     }
 }
 
@@ -123,14 +118,12 @@ impl RaftService {
                 self.may_vote()?;
                 let mut rpc = VoteRequest::new(raft_vote(vote), last.map(log_id));
                 rpc.leadership_transfer = is_transfer;
-                let answer = self.raft.vote(rpc).await.map_err(|_| Refusal::Stopped)?;
-                Ok(vote_reply(&answer))
+                self.raft.vote(rpc).await.map(vote_reply).map_err(|_| Refusal::Stopped)
             }
             Request::PreVote { vote, last } => {
                 self.may_vote()?;
                 let rpc = VoteRequest::new(raft_vote(vote), last.map(log_id));
-                let answer = self.raft.pre_vote(rpc).await.map_err(|_| Refusal::Stopped)?;
-                Ok(vote_reply(&answer))
+                self.raft.pre_vote(rpc).await.map(vote_reply).map_err(|_| Refusal::Stopped)
             }
             Request::SnapshotOffer { id, len } => {
                 let offset = self.receiver.lock().await.offer(id, len)?;
@@ -211,19 +204,17 @@ impl RaftService {
         }
         let mut receiver = self.receiver.clone().lock_owned().await;
         let finish = move || receiver.finish(id, progress);
-        let file: SnapshotFile = self.blocking.run(finish).await??;
+        let file: SnapshotFile =
+            self.blocking.run(finish).await.map_err(|_| Refusal::Storage)??;
         let meta = file.progress.meta();
         let snapshot = Snapshot { meta, snapshot: SnapshotData::File(file) };
-        let answer = self
-            .raft
-            .install_full_snapshot(raft_vote(vote), snapshot)
-            .await
-            .map_err(|_| Refusal::Stopped)?;
+        let installed = self.raft.install_full_snapshot(raft_vote(vote), snapshot).await;
+        let answer = installed.map_err(|_| Refusal::Stopped)?;
         Ok(Reply::Installed { vote: stored_vote(&answer.vote) })
     }
 }
 
-fn vote_reply(answer: &openraft::raft::VoteResponse<Types>) -> Reply {
+fn vote_reply(answer: openraft::raft::VoteResponse<Types>) -> Reply {
     Reply::Vote {
         vote: stored_vote(&answer.vote),
         is_granted: answer.vote_granted,

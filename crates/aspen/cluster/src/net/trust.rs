@@ -1,4 +1,4 @@
-//! Who may speak for which member: asking the members about senders that are not listed.
+//! Which sender may speak for which member: asking the members about senders that are not listed.
 //!
 //! Consensus believes what a member says, so only members are heard: their number must come from the
 //! identity that the membership holds for it. The membership that a node knows can be old, though,
@@ -7,7 +7,7 @@
 //! is refused if a majority of the voters, this node included, does not.
 //!
 //! Where fewer answer, the mesh's secret is enough: without this rule, members that together form a
-//! quorum would wait for ever to be introduced by one that is gone. Where clients need tokens it is
+//! quorum could wait without end to be introduced by one that is gone. Where clients need tokens it is
 //! not enough, since a client that holds the secret alone could keep the voters from answering, and
 //! lead. A node that belongs to no cluster yet follows the first leader that finds it: it has nothing
 //! to lose.
@@ -38,7 +38,7 @@ pub(crate) struct Trust {
     questions: Mutex<Questions>,
 }
 
-/// Takes a question back that was not answered because its sender gave up.
+/// Withdraws a question when the call that asks it is dropped without an answer.
 struct Asking<'a> {
     trust: &'a Trust,
     from: EntityId,

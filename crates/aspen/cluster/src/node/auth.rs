@@ -187,8 +187,8 @@ impl AuthContext<'_> {
         view.view().read(&read).map_or(true, |found| found.item.is_some())
     }
 
-    /// The keys of a lease as this node has applied them; none of one that does not exist, and
-    /// `None` if they are too many to list or cannot be read.
+    /// The keys of a lease as this node has applied them, empty if there is no such lease; `None` if
+    /// they are too many to list or cannot be read.
     fn lease_keys(&self, lease_id: LeaseId) -> Option<Vec<Key>> {
         let view = self.store.view().ok()?;
         let request = LeaseTimeToLive { lease_id, should_include_keys: true };

@@ -23,7 +23,7 @@ use crate::state::Store;
 use crate::storage::{RaftLog, StateMachine};
 use crate::types::{Member, Membership, Types};
 
-/// A node's part in consensus, with the log and the state under it and the peers beside it.
+/// A node's part in consensus, with its log, its state and its peers.
 pub(crate) struct Consensus {
     pub(crate) config: ClusterConfig,
     pub(super) raft: Raft<Types, StateMachine>,

@@ -27,7 +27,7 @@ pub(super) struct LogTime {
     deadline_proposed_at: Option<Instant>,
 }
 
-/// What the stamp of an entry depends on, beside the clock of the term.
+/// What the stamp of an entry depends on, apart from the clock of the term.
 #[derive(Clone, Copy)]
 pub(super) struct StampInput {
     pub(super) term: u64,

@@ -1,5 +1,6 @@
 //! The members of the cluster: starting it, adding, promoting and removing members, handing leadership
-//! on, and following what others change. What is allowed is decided in [`super::membership`].
+//! on, and following what others change. What is allowed is decided in [`super::membership`]. Only a
+//! leader that is a member changes the members.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -125,7 +126,7 @@ impl Members {
         let member = BTreeMap::from([(id.0, Member(addr))]);
         let change = match is_rejoin {
             true => ChangeMembers::SetNodes(member),
-            // Another node may have been given the number while this one was asked who it is.
+            // Another node may have been given the number while this one was asked for its own.
             false => ChangeMembers::AddNodes(member),
         };
         self.consensus.change(change, true).await?;

@@ -17,6 +17,10 @@ use crate::types::{Member, Membership, StoredMembership};
 
 /// The members after a change.
 pub(super) type Changed = Result<ClusterStateResult, ApiError>;
+/// Why a change is refused, or nothing.
+type Allowed = Result<(), ApiError>;
+/// The voters that a change leads to.
+type Voters = Result<BTreeSet<u64>, ApiError>;
 
 pub(super) fn conflict(text: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::Conflict, text)
@@ -31,23 +35,19 @@ fn not_found(text: impl Into<String>) -> ApiError {
 }
 
 /// Whether a node that is to be a learner is a member already, so that only its addresses change.
-pub(super) fn is_rejoin(
-    members: &Membership,
-    id: MemberId,
-    addr: &PeerAddr,
-) -> Result<bool, ApiError> {
+pub(super) fn is_rejoin(all: &Membership, id: MemberId, addr: &PeerAddr) -> Result<bool, ApiError> {
     let is_reachable = !addr.addrs.is_empty() || !addr.relays.is_empty();
     let text = "a learner needs an address: without one it can never catch up";
     ensure(is_reachable, || invalid(text))?;
     let has_either =
         |(other, member): &(&u64, &Member)| **other == id.0 || member.0.entity_id == addr.entity_id;
-    match members.nodes().find(has_either) {
+    match all.nodes().find(has_either) {
         Some((other, member)) if *other == id.0 && member.0.entity_id == addr.entity_id => Ok(true),
         Some((other, _)) if *other == id.0 => Err(taken(id)),
         Some((other, _)) => {
             Err(conflict(format!("this identity is a member already, as node {other}")))
         }
-        None if members.nodes().count() >= MAX_CLUSTER_PEERS => {
+        None if all.nodes().count() >= MAX_CLUSTER_PEERS => {
             Err(conflict(format!("a cluster has at most {MAX_CLUSTER_PEERS} members")))
         }
         None => Ok(false),
@@ -59,7 +59,7 @@ pub(super) fn taken(id: MemberId) -> ApiError {
     conflict(format!("node {id} is another member"))
 }
 
-/// A node that is to join does not say who it is.
+/// A node that is to join does not answer.
 pub(super) fn silent(id: MemberId) -> ApiError {
     conflict(format!(
         "node {id} does not answer at its address: is it running, was it started with this \
@@ -69,11 +69,7 @@ pub(super) fn silent(id: MemberId) -> ApiError {
 
 /// What a node that is to join as `id` says of itself. With a number that is not its own it could
 /// never lead, and below the cluster's level it could not read the log.
-pub(super) fn ensure_fits(
-    id: MemberId,
-    info: &NodeInfoResult,
-    level: Level,
-) -> Result<(), ApiError> {
+pub(super) fn ensure_fits(id: MemberId, info: &NodeInfoResult, level: Level) -> Allowed {
     let own = info.raft_node_id;
     ensure(own == id, || invalid(format!("the node at this address is node {own}, not {id}")))?;
     let (version, top) = (&info.version, info.top_level);
@@ -92,7 +88,7 @@ pub(super) fn ensure_no_other_cluster(
     id: MemberId,
     entity: EntityId,
     state: Option<Changed>,
-) -> Result<(), ApiError> {
+) -> Allowed {
     let is_known = |state: &ClusterStateResult| {
         let own: BTreeSet<_> = members.nodes().map(|(_, member)| member.0.entity_id).collect();
         let mut others = state.nodes.iter().map(|node| node.addr.entity_id);
@@ -109,41 +105,33 @@ pub(super) fn ensure_no_other_cluster(
     }
 }
 
-fn bounded(voters: BTreeSet<u64>) -> Result<BTreeSet<u64>, ApiError> {
-    match voters.len() {
-        0 => Err(invalid("a cluster needs at least one voter")),
-        1..=MAX_VOTERS => Ok(voters),
-        _ => Err(invalid(format!("a cluster has at most {MAX_VOTERS} voters"))),
-    }
+fn bounded(voters: BTreeSet<u64>) -> Voters {
+    ensure(!voters.is_empty(), || invalid("a cluster needs at least one voter"))?;
+    let is_small = voters.len() <= MAX_VOTERS;
+    ensure(is_small, || invalid(format!("a cluster has at most {MAX_VOTERS} voters")))?;
+    Ok(voters)
 }
 
-fn ensure_member(members: &Membership, id: u64) -> Result<(), ApiError> {
-    ensure(members.get_node(&id).is_some(), || {
+fn ensure_member(all: &Membership, id: MemberId) -> Allowed {
+    ensure(all.get_node(&id.0).is_some(), || {
         not_found(format!("node {id} is not a member; add it as a learner first"))
     })
 }
 
-/// The voters once `id` votes, in the place of `replace` if there is one.
-pub(super) fn promoted(
-    members: &Membership,
-    id: MemberId,
-    replace: Option<MemberId>,
-) -> Result<BTreeSet<u64>, ApiError> {
-    ensure_member(members, id.0)?;
-    let mut voters: BTreeSet<u64> = members.voter_ids().collect();
+/// The voters once `id` votes, in the place of `old` if there is one.
+pub(super) fn promoted(all: &Membership, id: MemberId, old: Option<MemberId>) -> Voters {
+    ensure_member(all, id)?;
+    let mut voters: BTreeSet<u64> = all.voter_ids().collect();
     ensure(voters.insert(id.0), || conflict(format!("node {id} votes already")))?;
-    if let Some(old) = replace {
+    if let Some(old) = old {
         ensure(voters.remove(&old.0), || not_found(format!("node {old} is not a voter")))?;
     }
     bounded(voters)
 }
 
-/// The voters that are wished for.
-pub(super) fn replaced(
-    members: &Membership,
-    wanted: &[MemberId],
-) -> Result<BTreeSet<u64>, ApiError> {
-    wanted.iter().try_for_each(|id| ensure_member(members, id.0))?;
+/// The voters that are asked for.
+pub(super) fn replaced(all: &Membership, wanted: &[MemberId]) -> Voters {
+    wanted.iter().try_for_each(|id| ensure_member(all, *id))?;
     bounded(wanted.iter().map(|id| id.0).collect())
 }
 
@@ -159,7 +147,7 @@ pub(super) struct Learner {
 }
 
 /// `CONFLICT` if the vote of `id` would endanger a majority now.
-pub(super) fn ensure_promotable(id: MemberId, learner: Learner) -> Result<(), ApiError> {
+pub(super) fn ensure_promotable(id: MemberId, learner: Learner) -> Allowed {
     let text = if learner.since_change.is_some_and(|since| since < MEMBERSHIP_COOLDOWN) {
         let seconds = MEMBERSHIP_COOLDOWN.as_secs();
         format!("the voters changed less than {seconds} s ago; wait or force it")
@@ -173,23 +161,22 @@ pub(super) fn ensure_promotable(id: MemberId, learner: Learner) -> Result<(), Ap
     Err(conflict(text))
 }
 
-/// The identity of a member that is to be removed by the leader `own`.
+/// The identity of a member that the leader `own` is to remove for good.
 pub(super) fn expunged(
-    members: &Membership,
+    all: &Membership,
     own: MemberId,
     id: MemberId,
 ) -> Result<EntityId, ApiError> {
-    match members.get_node(&id.0) {
-        None => Err(not_found(format!("node {id} is not a member"))),
-        Some(_) if id == own => Err(conflict(format!(
-            "node {id} leads; let another lead first (cluster transfer-leader)"
-        ))),
-        Some(member) => Ok(member.0.entity_id),
-    }
+    let member = all.get_node(&id.0);
+    let member = member.ok_or_else(|| not_found(format!("node {id} is not a member")))?;
+    ensure(id != own, || {
+        conflict(format!("node {id} leads; let another lead first (cluster transfer-leader)"))
+    })?;
+    Ok(member.0.entity_id)
 }
 
-/// The voter that shall lead in the place of `own`: the one that is asked for, or that whose log is
-/// longest. `matched` is the last entry that a member is known to have.
+/// The next leader after `own`: the voter that is asked for, or the one with the longest log.
+/// `matched` is the last entry that a member is known to have.
 pub(super) fn next_leader(
     members: &Membership,
     own: MemberId,

@@ -23,6 +23,8 @@ mod read;
 mod replica;
 mod report;
 mod start;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 pub use auth::{AuthContext, Authorizer, CheckTokens, TrustMesh};

@@ -1,4 +1,5 @@
-//! Proposing commands: admitted, stamped, grouped, and answered once they are applied.
+//! Proposing commands: admitted, stamped, grouped, and answered once they are applied. Invariant: only
+//! an error with the code `TIMEOUT` leaves open whether a command is applied.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

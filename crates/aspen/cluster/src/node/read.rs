@@ -1,4 +1,5 @@
-//! Reading: how fresh the state must be, and how that is known.
+//! Reading: how fresh the state must be, and how that is known. Invariant: a linearizable read sees all
+//! that was acknowledged before it began.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

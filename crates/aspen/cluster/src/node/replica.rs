@@ -1,5 +1,5 @@
 //! The store on this node: commands through the log, reads from the state, and a form that forwards
-//! what only the leader can answer.
+//! what only the leader can answer. Invariant: a request is forwarded once at most.
 
 use std::sync::Arc;
 

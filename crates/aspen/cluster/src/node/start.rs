@@ -31,6 +31,9 @@ const SNAPSHOT_FOLDER: &str = "snapshots";
 /// Shortest time for an append; a disk that is busy needs tens of milliseconds.
 const MIN_APPEND_DEADLINE: Duration = Duration::from_secs(1);
 
+const BAD_TIMING: &str = "the heartbeat interval must be shorter than half of the longest election \
+                          timeout, and the shortest election timeout shorter than the longest";
+
 /// Names a node's log, so that the log of another node is never taken for it.
 fn log_id(config: &ClusterConfig) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new_derive_key("aspen log 2026 identity");
@@ -58,13 +61,7 @@ fn raft_config(config: &ClusterConfig) -> Result<Config, StartError> {
         enable_leader_restore: Some(false),
         ..Config::default()
     };
-    raft.validate().map_err(|_| {
-        StartError::Config(
-            "the heartbeat interval must be shorter than half of the longest election timeout, \
-             and the shortest election timeout shorter than the longest"
-                .into(),
-        )
-    })
+    raft.validate().map_err(|_| StartError::Config(BAD_TIMING.into()))
 }
 
 impl ClusterNode {

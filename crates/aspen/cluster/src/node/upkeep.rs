@@ -154,7 +154,7 @@ impl Upkeep {
         }
     }
 
-    /// Makes the state durable as it is, and drops the log before it.
+    /// Makes the newest state durable, and drops the log before it.
     pub(super) async fn snapshot(&self) -> Result<SnapshotResult, ApiError> {
         let wanted = self.consensus.store.applied().map(|id| id.index);
         self.consensus.raft.trigger().snapshot().await.map_err(|_| stopped())?;

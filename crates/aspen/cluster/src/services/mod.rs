@@ -1,4 +1,4 @@
-//! The services of a node that stand on consensus itself: the node and its membership.
+//! The services of a node that see consensus itself: the node and its membership.
 
 mod members;
 mod node;

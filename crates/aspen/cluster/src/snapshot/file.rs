@@ -1,4 +1,4 @@
-//! Snapshot files and the folder that holds them.
+//! Snapshot files and the folder that holds them. Invariant: a file with its final name is whole.
 
 use std::fmt;
 use std::io;

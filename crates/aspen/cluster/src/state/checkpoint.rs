@@ -1,4 +1,5 @@
-//! Writing the state to its file: checkpoints, and snapshots that replace it.
+//! Writing the state to its file: checkpoints, and snapshots that replace it. Invariant: one task writes
+//! at a time, and the file holds the state as of one entry.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

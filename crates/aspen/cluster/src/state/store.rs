@@ -60,7 +60,7 @@ impl StoreView {
     }
 }
 
-/// What a batch brought, beside the store's header.
+/// What a batch changed, apart from the store's header.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AppliedBatch {
     /// Memory that a checkpoint begun now frees, about.
@@ -201,7 +201,7 @@ impl Store {
 
 /// Opens a file and makes sure that it holds what was written to it.
 ///
-/// Its pages carry checksums, but reads do not look at them: a damaged page would be served as it is,
+/// Its pages carry checksums, but reads do not look at them: a damaged page would be served,
 /// or end the task that reads it. So all pages are checked here.
 fn open_sound(
     file: Arc<dyn DiskFile>,

@@ -1,7 +1,7 @@
 //! The store's tables: changes in memory over the file of the last checkpoint.
 //!
 //! The newest layer takes the writes. While a checkpoint is being written, the layer that goes to
-//! the file stands between the two.
+//! the file is between the two. Invariant: no row is before the first row that is remembered.
 
 use std::iter::Peekable;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ fn is_queue(table: TableId) -> bool {
     matches!(table, TableId::Expiry | TableId::Marks | TableId::ClientAges)
 }
 
-/// The tables at one moment. A copy is cheap and keeps its moment.
+/// The tables at one moment. A copy is cheap and does not change.
 #[derive(Clone)]
 pub struct StoreTables {
     newest: Layer,
@@ -53,7 +53,7 @@ impl StoreTables {
         self.newest.bytes()
     }
 
-    /// Begins a checkpoint: what was written so far stands still, for the file.
+    /// Begins a checkpoint: what was written so far is frozen, for the file.
     pub(super) fn freeze(&mut self) -> Layer {
         self.thaw();
         let frozen = std::mem::take(&mut self.newest);
@@ -69,7 +69,7 @@ impl StoreTables {
         }
     }
 
-    /// Ends a checkpoint: `file` holds what stood still.
+    /// Ends a checkpoint: `file` holds what was frozen.
     pub(super) fn settle(&mut self, file: Arc<FileView>) {
         self.frozen = None;
         self.file = file;

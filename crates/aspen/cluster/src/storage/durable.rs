@@ -1,4 +1,4 @@
-//! The log of a node, and who waits for its disk.
+//! The log of a node, and what waits for its disk. Invariant: each append is completed once.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::types::Types;
 
-/// Who waits for the disk.
+/// What waits for the disk.
 pub(crate) enum Durable {
     /// openraft, for entries.
     Flushed(IOFlushed<Types>),

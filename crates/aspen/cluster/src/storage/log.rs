@@ -1,4 +1,4 @@
-//! The log as openraft's storage.
+//! The log as openraft's storage. Invariant: no entry is purged that the state's file does not hold.
 
 use std::fmt::Debug;
 use std::io;

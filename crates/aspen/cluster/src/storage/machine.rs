@@ -159,7 +159,7 @@ impl RaftStateMachine<Types> for StateMachine {
     }
 
     /// The file that is being sent to followers while the log still continues it, so that a
-    /// transfer can resume; else the state as it is.
+    /// transfer can resume; else the newest state.
     async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
         if let Some(file) = self.spool.newest()
             && file.progress.applied >= self.log.purged()

@@ -98,7 +98,7 @@ impl ClusterNode {
             .collect()
     }
 
-    /// The state of self.0.consensus.
+    /// The state of consensus.
     pub fn raft_metrics(&self) -> RaftMetricsResult {
         let leader = self.0.consensus.live_leader();
         let own = self.0.consensus.own();

@@ -128,9 +128,10 @@ impl ClusterNode {
 
     /// Adds a node that receives the log without voting, or changes a learner's addresses.
     ///
-    /// A new one is asked for its number and its cluster first. `INVALID_REQUEST` without an address, since it could not
-    /// be reached, and if it has another number; `CONFLICT` if another member has its number or its
-    /// identity, if it does not answer, if it has a cluster of its own, and if it was expunged.
+    /// A new one is asked for its number and its cluster first. `INVALID_REQUEST` without an address,
+    /// since it could not be reached, and if it has another number; `CONFLICT` if another member has
+    /// its number or its identity, if it does not answer, if it has a cluster of its own, and if it
+    /// was expunged.
     pub async fn add_learner(&self, id: MemberId, addr: PeerAddr) -> Changed {
         self.0.members.add_learner(id, addr).await
     }

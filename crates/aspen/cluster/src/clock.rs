@@ -86,10 +86,10 @@ impl Drift {
             tracing::error!(
                 peer,
                 offset_ms = offset,
-                "clock of a peer is far off; leases are not used"
+                "a peer's clock is far off; leases are not used"
             );
         } else if crossed(CLOCK_DRIFT_WARN) {
-            tracing::warn!(peer, offset_ms = offset, "clock of a peer is off");
+            tracing::warn!(peer, offset_ms = offset, "a peer's clock is off");
         }
     }
 

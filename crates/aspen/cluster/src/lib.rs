@@ -5,31 +5,30 @@
 //! [`Transport`], and answers the requests of [`aspen_api`].
 //!
 //! What makes a write durable is one synced append to the log of each member of a quorum; the state
-//! is checkpointed now and then, so that the log before it can go. `docs/format-log.md` describes
+//! is checkpointed from time to time, so that the log before it can go. `docs/format-log.md` describes
 //! the log's bytes. Everything that touches time, randomness, the network or a disk is an argument,
 //! so that a whole cluster runs on one thread from one seed ([`seed_this_thread`]).
 
 pub mod clock;
+mod condition;
 mod net;
 mod node;
-mod raft_log;
 mod runtime;
 mod server;
 mod services;
 mod snapshot;
 mod state;
+mod storage;
 mod types;
 
 pub use aspen_log as log;
 pub use aspen_log::disk;
-pub use net::{
-    ClusterServices, MeshTransport, Transport, TransportError, TransportFuture, decode_anything,
-};
+pub use net::{MeshTransport, Transport, TransportError, TransportFuture, decode_anything};
 pub use node::{
-    Authorizer, CheckTokens, CheckpointPolicy, ClusterConfig, ClusterNode, Forwarding,
+    AuthContext, Authorizer, CheckTokens, CheckpointPolicy, ClusterConfig, ClusterNode, Forwarding,
     MembersWatch, NodeStore, StartError, Timing, TrustMesh,
 };
-pub use runtime::seed_this_thread;
-pub use server::RequestServer;
+pub use runtime::{Blocking, seed_this_thread};
+pub use server::{ClusterServices, RequestServer};
 pub use services::{MembersService, NodeService, core_services};
-pub use state::{Blocking, Rows, Slice, StoreError, StoreTables, StoreView};
+pub use state::{Rows, Slice, StoreError, StoreTables, StoreView};

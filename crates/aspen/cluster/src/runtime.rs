@@ -1,16 +1,17 @@
 //! The runtime that consensus runs on: tokio, with three differences.
 //!
-//! Watch channels wake who waits in a fixed order ([`watch`]). Sleeps shorter than tokio's timer
+//! Watch channels wake their waiters in a fixed order ([`watch`]). Sleeps shorter than tokio's timer
 //! can tell apart end in the next turn instead of a millisecond later; consensus asks for one
 //! microsecond to gather disk completions. And random numbers come from a seed once
 //! [`seed_this_thread`] was called, so that a cluster on one thread with a paused clock behaves
-//! the same on every run.
+//! the same on every run. Work that blocks goes where [`Blocking`] says.
 
 pub(crate) mod watch;
 
 use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -32,6 +33,28 @@ thread_local! {
 /// Makes all randomness of consensus on this thread follow from `seed`.
 pub fn seed_this_thread(seed: u64) {
     SEEDED.with(|rng| *rng.borrow_mut() = Some(SmallRng::seed_from_u64(seed)));
+}
+
+/// Where work that blocks on the medium runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocking {
+    /// On tokio's pool of blocking threads.
+    Pool,
+    /// In the calling task, for simulations on one thread.
+    Inline,
+}
+
+impl Blocking {
+    /// Runs `work`, which may block.
+    pub(crate) async fn run<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<T> {
+        match self {
+            Self::Inline => Ok(work()),
+            Self::Pool => tokio::task::spawn_blocking(work).await.map_err(io::Error::other),
+        }
+    }
 }
 
 /// tokio as openraft's runtime.

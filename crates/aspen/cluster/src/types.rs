@@ -1,19 +1,21 @@
-//! The types that consensus is made of here, and how memberships are written.
+//! The types that consensus is made of here, and how entries and memberships are written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io;
 
 use aspen_api::codec::{DecodeError, Input, Wire, put_varint};
 use aspen_kv::Reply;
 use bytes::Bytes;
 use net_types::limits::{MAX_CLUSTER_PEERS, MAX_VOTERS};
 use net_types::{EntityId, PeerAddr};
-use openraft::impls::{EntryPayload, Vote, leader_id_std};
+use openraft::entry::RaftEntry as _;
+use openraft::impls::{Entry, EntryPayload, Vote, leader_id_std};
 
-use crate::log::{EntryId, StoredVote};
 use crate::runtime::ClusterRuntime;
+use aspen_log::{EntryId, LogEntry, RecordKind, StoredVote};
 
-/// A command as it stands in the log: the bytes of an [`aspen_kv::Proposal`].
+/// A command as the log holds it: the bytes of an [`aspen_kv::Proposal`].
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Proposed(pub Bytes);
 
@@ -33,7 +35,7 @@ impl fmt::Display for Proposed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Applied(pub Option<Reply>);
 
-/// A member: who it is and where it can be reached.
+/// A member: its identity and its addresses.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Member(pub PeerAddr);
 
@@ -67,9 +69,11 @@ openraft::declare_raft_types!(
 pub(crate) type RaftVote = Vote<leader_id_std::LeaderId<u64, u64>>;
 /// Term and index of an entry.
 pub(crate) type LogId = openraft::alias::LogIdOf<Types>;
+/// An entry of the log.
+pub(crate) type RaftEntry = openraft::alias::EntryOf<Types>;
 /// Members and voters.
 pub(crate) type Membership = openraft::Membership<u64, Member>;
-/// A membership and the entry it stands in.
+/// A membership and the entry that holds it.
 pub(crate) type StoredMembership = openraft::alias::StoredMembershipOf<Types>;
 /// What a snapshot covers.
 pub(crate) type SnapshotMeta = openraft::alias::SnapshotMetaOf<Types>;
@@ -98,10 +102,40 @@ pub(crate) fn raft_vote(vote: StoredVote) -> RaftVote {
     }
 }
 
+/// The log's form of an entry.
+pub(crate) fn log_entry(entry: RaftEntry) -> LogEntry {
+    let id = entry_id(&entry.log_id());
+    let (kind, payload) = match entry.payload {
+        EntryPayload::Blank => (RecordKind::Blank, Bytes::new()),
+        EntryPayload::Normal(Proposed(bytes)) => (RecordKind::Command, bytes),
+        EntryPayload::Membership(membership) => {
+            (RecordKind::Membership, MembershipRecord(membership).to_bytes())
+        }
+    };
+    LogEntry { id, kind, payload }
+}
+
+/// openraft's form of an entry.
+pub(crate) fn raft_entry(entry: LogEntry) -> io::Result<RaftEntry> {
+    let payload = match entry.kind {
+        RecordKind::Blank => EntryPayload::Blank,
+        RecordKind::Command => EntryPayload::Normal(Proposed(entry.payload)),
+        RecordKind::Membership => {
+            let record = MembershipRecord::from_bytes(entry.payload)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            EntryPayload::Membership(record.0)
+        }
+        RecordKind::Vote | RecordKind::Truncate | RecordKind::Purge => {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not a log entry"));
+        }
+    };
+    Ok(Entry::new(log_id(entry.id), payload))
+}
+
 /// Voter sets of one membership: the old and the new one while they change.
 const MAX_VOTER_SETS: usize = 2;
 
-/// A membership as it stands in the log and in snapshots.
+/// A membership as the log and snapshots hold it.
 ///
 /// ```text
 /// count of voter sets, each a list of numbers · list of members, each a number and a peer address

@@ -1,18 +1,17 @@
-//! The asking end: openraft's calls to one member, turned into messages.
+//! The asking end: openraft's calls to one member, turned into messages. Messages leave in the order in
+//! which their futures are first polled.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use aspen_api::Level;
 use aspen_api::codec::Wire;
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use futures_util::stream::Stream;
 use net_types::limits::SNAPSHOT_PART_BYTES;
-use net_types::{PeerAddr, UnixMillis, lock};
+use net_types::{PeerAddr, UnixMillis};
 use net_wire::Class;
 use openraft::alias::SnapshotOf;
 use openraft::base::{BoxFuture, BoxStream};
@@ -26,19 +25,18 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, RPCTypes};
 
-use super::message::{Hash, Refusal, Reply, ReplyFrame, Request, RequestFrame};
-use super::pipeline::Pipeline;
-use super::server::install_request;
-use super::{Transport, TransportError};
-use crate::clock::{Clock, Drift};
-use crate::raft_log::to_log;
+use super::message::{Refusal, Reply, ReplyFrame, Request, RequestFrame};
+use super::peers::Peers;
+use super::pipeline::{Pipeline, RpcError};
+use super::transport::TransportError;
+use crate::runtime::Blocking;
 use crate::snapshot::{SnapshotData, SnapshotFile, Spool};
-use crate::state::{Blocking, StoreError};
-use crate::types::{Member, RaftVote, Types, entry_id, log_id, raft_vote, stored_vote};
+use crate::state::StoreError;
+use crate::types::{
+    Member, MembershipRecord, RaftVote, Types, entry_id, log_entry, log_id, raft_vote, stored_vote,
+};
 
-pub(super) type RpcError = RPCError<Types>;
-
-/// Time for the checks and the installation of a snapshot, beside what its size takes.
+/// Time for the checks and the installation of a snapshot, in addition to what its size takes.
 const INSTALL_DEADLINE: Duration = Duration::from_secs(60);
 /// Slowest installation that is waited for, bytes a second.
 const INSTALL_BYTES_PER_SECOND: u64 = 4 << 20;
@@ -49,45 +47,28 @@ const MAX_PART_RETRIES: u32 = 8;
 /// Waits before an unreachable peer is tried again.
 const BACKOFF_MS: [u64; 5] = [50, 100, 200, 300, 500];
 
-/// What all calls of a node share.
-pub(crate) struct Dialing {
-    pub transport: Arc<dyn Transport>,
-    pub local: u64,
-    pub clock: Arc<dyn Clock>,
-    pub drift: Drift,
+/// Makes the clients of a node.
+#[derive(Clone)]
+pub(crate) struct RaftDialer {
+    pub peers: Arc<Peers>,
     pub spool: Arc<Spool>,
     pub blocking: Blocking,
-    /// The highest feature level that each peer has reported.
-    pub top_levels: Mutex<BTreeMap<u64, Level>>,
-    /// Whether the last refusal was that of a member that does not know this node.
-    pub was_disowned: AtomicBool,
     /// Time for one append: long enough for a slow disk, short enough to notice a dead peer.
     pub append_deadline: Duration,
 }
-
-impl Dialing {
-    fn note_level(&self, peer: u64, level: Level) {
-        let mut levels = lock(&self.top_levels);
-        levels.insert(peer, level);
-    }
-}
-
-/// Makes the clients of a node.
-#[derive(Clone)]
-pub(crate) struct RaftDialer(pub Arc<Dialing>);
 
 impl RaftNetworkFactory<Types> for RaftDialer {
     type Network = RaftClient;
 
     async fn new_client(&mut self, target: u64, node: &Member) -> RaftClient {
-        RaftClient { dialing: self.0.clone(), target, peer: node.0.clone() }
+        RaftClient { dialer: self.clone(), target, peer: node.0.clone() }
     }
 }
 
 /// Calls one member.
 #[derive(Clone)]
 pub(crate) struct RaftClient {
-    dialing: Arc<Dialing>,
+    dialer: RaftDialer,
     target: u64,
     peer: PeerAddr,
 }
@@ -100,14 +81,12 @@ enum CallError {
 }
 
 impl CallError {
-    fn into_rpc(self, action: RPCTypes, client: &RaftClient, deadline: Duration) -> RpcError {
+    /// For openraft: the error of a call of `id` to `target`.
+    fn into_rpc(self, action: RPCTypes, (id, target): (u64, u64), timeout: Duration) -> RpcError {
         match self {
-            Self::Transport(TransportError::Timeout) => RPCError::Timeout(Timeout {
-                action,
-                id: client.dialing.local,
-                target: client.target,
-                timeout: deadline,
-            }),
+            Self::Transport(TransportError::Timeout) => {
+                RPCError::Timeout(Timeout { action, id, target, timeout })
+            }
             Self::Transport(TransportError::Unreachable(text)) => {
                 RPCError::Unreachable(Unreachable::from_string(text))
             }
@@ -129,6 +108,11 @@ impl CallError {
 }
 
 impl RaftClient {
+    /// The numbers of the caller and the called.
+    fn ends(&self) -> (u64, u64) {
+        (self.dialer.peers.local, self.target)
+    }
+
     /// Sends a request. The transport's part happens when the future is first polled.
     fn call(
         &self,
@@ -136,64 +120,59 @@ impl RaftClient {
         class: Class,
         deadline: Duration,
     ) -> impl Future<Output = Result<Reply, CallError>> + Send + use<> {
-        let dialing = self.dialing.clone();
-        let (target, sent_at, sent) = (self.target, dialing.clock.now(), dialing.clock.wall());
-        let frame = RequestFrame { sender: dialing.local, wall_ms: sent.0, request };
+        let (peers, target) = (self.dialer.peers.clone(), self.target);
+        let (sent_at, sent) = (peers.clock.now(), peers.clock.wall());
+        let frame = RequestFrame { sender: peers.local, wall_ms: sent.0, request };
         let body = frame.to_bytes();
         let call =
-            dialing.transport.call(&self.peer, aspen_api::service::RAFT, class, body, deadline);
+            peers.transport.call(&self.peer, aspen_api::service::RAFT, class, body, deadline);
         async move {
             let bytes = call.await.map_err(CallError::Transport)?;
             let frame = ReplyFrame::from_bytes(bytes).map_err(|_| CallError::Malformed)?;
-            let took = dialing.clock.now().since(sent_at);
-            let theirs = UnixMillis(frame.wall_ms);
-            dialing.drift.observe(target, took, sent, dialing.clock.wall(), theirs);
-            dialing.note_level(target, frame.top_level);
-            match frame.reply {
-                Reply::Refused { reason } => {
-                    let is_new =
-                        !dialing.was_disowned.swap(reason == Refusal::NotMember, Ordering::Relaxed);
-                    if reason == Refusal::NotMember && is_new {
-                        tracing::warn!(
-                            "node {target} does not count this node among the members; if it was \
-                             removed or expunged, stop it: it comes back with an empty data folder"
-                        );
-                    }
-                    Err(CallError::Refused(reason))
-                }
-                reply => Ok(reply),
+            let (took, theirs) = (peers.clock.now().since(sent_at), UnixMillis(frame.wall_ms));
+            peers.drift.observe(target, took, sent, peers.clock.wall(), theirs);
+            peers.note_level(target, frame.top_level);
+            let Reply::Refused { reason } = frame.reply else { return Ok(frame.reply) };
+            let is_disowned = reason == Refusal::NotMember;
+            if peers.note_refusal(is_disowned) && is_disowned {
+                tracing::warn!(
+                    "node {target} does not count this node among the members; if it was removed \
+                     or expunged, stop it: it comes back with an empty data folder"
+                );
             }
+            Err(CallError::Refused(reason))
         }
     }
 
-    pub(super) fn append(
+    /// Sends a request of consensus; `read` takes what was asked for from the reply.
+    fn exchange<T: 'static>(
+        &self,
+        action: RPCTypes,
+        class: Class,
+        request: Request,
+        deadline: Duration,
+        read: fn(Reply) -> Option<T>,
+    ) -> impl Future<Output = Result<T, RpcError>> + Send + use<T> {
+        let call = self.call(request, class, deadline);
+        let ends = self.ends();
+        async move {
+            let answer = call.await.and_then(|reply| read(reply).ok_or(CallError::Malformed));
+            answer.map_err(|error| error.into_rpc(action, ends, deadline))
+        }
+    }
+
+    fn append(
         &self,
         rpc: AppendEntriesRequest<Types>,
     ) -> impl Future<Output = Result<AppendEntriesResponse<Types>, RpcError>> + Send + use<> {
-        let deadline = self.dialing.append_deadline;
         let request = Request::Append {
             vote: stored_vote(&rpc.vote),
             previous: rpc.prev_log_id.as_ref().map(entry_id),
             committed: rpc.leader_commit.as_ref().map(entry_id),
-            entries: rpc.entries.into_iter().map(to_log).collect(),
+            entries: rpc.entries.into_iter().map(log_entry).collect(),
         };
-        let call = self.call(request, Class::Realtime, deadline);
-        let client = self.clone();
-        async move {
-            match call.await {
-                Ok(Reply::Appended {}) => Ok(AppendEntriesResponse::Success),
-                Ok(Reply::AppendedUpTo { last }) => {
-                    Ok(AppendEntriesResponse::PartialSuccess(last.map(log_id)))
-                }
-                Ok(Reply::Conflict {}) => Ok(AppendEntriesResponse::Conflict),
-                Ok(Reply::HigherVote { vote }) => {
-                    Ok(AppendEntriesResponse::HigherVote(raft_vote(vote)))
-                }
-                Ok(_) => Err(CallError::Malformed),
-                Err(error) => Err(error),
-            }
-            .map_err(|error| error.into_rpc(RPCTypes::AppendEntries, &client, deadline))
-        }
+        let deadline = self.dialer.append_deadline;
+        self.exchange(RPCTypes::AppendEntries, Class::Realtime, request, deadline, append_answer)
     }
 
     async fn ask_vote(
@@ -201,14 +180,13 @@ impl RaftClient {
         request: Request,
         deadline: Duration,
     ) -> Result<VoteResponse<Types>, RpcError> {
-        match self.call(request, Class::Realtime, deadline).await {
-            Ok(Reply::Vote { vote, is_granted, last }) => {
-                Ok(VoteResponse::new(raft_vote(vote), last.map(log_id), is_granted))
+        let read = |reply| match reply {
+            Reply::Vote { vote, is_granted, last } => {
+                Some(VoteResponse::new(raft_vote(vote), last.map(log_id), is_granted))
             }
-            Ok(_) => Err(CallError::Malformed),
-            Err(error) => Err(error),
-        }
-        .map_err(|error| error.into_rpc(RPCTypes::Vote, self, deadline))
+            _ => None,
+        };
+        self.exchange(RPCTypes::Vote, Class::Realtime, request, deadline, read).await
     }
 
     async fn send_snapshot(
@@ -219,8 +197,8 @@ impl RaftClient {
         let file = match data {
             SnapshotData::File(file) => file,
             SnapshotData::View(view) => {
-                let spool = self.dialing.spool.clone();
-                let written = self.dialing.blocking.run(move || spool.file_of(&view)).await;
+                let spool = self.dialer.spool.clone();
+                let written = self.dialer.blocking.run(move || spool.file_of(&view)).await;
                 // The state itself is sound: a file that cannot be written, for want of room or
                 // because it is too large, must not end the leader, but be tried again later.
                 written.map_err(StoreError::from).and_then(|written| written).map_err(|error| {
@@ -229,29 +207,22 @@ impl RaftClient {
                 })?
             }
         };
-        let fail = |error: CallError, deadline| {
-            StreamingError::from(error.into_rpc(RPCTypes::InstallSnapshot, self, deadline))
-        };
-        self.send_parts(&file).await.map_err(|error| fail(error, PART_DEADLINE))?;
-        let request = install_request(stored_vote(&vote), &file)
-            .ok_or_else(|| fail(CallError::Malformed, PART_DEADLINE))?;
+        let action = RPCTypes::InstallSnapshot;
+        let fail = |error: CallError| error.into_rpc(action, self.ends(), PART_DEADLINE);
+        self.send_parts(&file).await.map_err(fail)?;
+        let request = install_request(&vote, &file).ok_or_else(|| fail(CallError::Malformed))?;
         let deadline = INSTALL_DEADLINE + Duration::from_secs(file.len / INSTALL_BYTES_PER_SECOND);
-        match self.call(request, Class::Background, deadline).await {
-            Ok(Reply::Installed { vote }) => Ok(SnapshotResponse::new(raft_vote(vote))),
-            Ok(_) => Err(fail(CallError::Malformed, deadline)),
-            Err(error) => Err(fail(error, deadline)),
-        }
+        let read = |reply| match reply {
+            Reply::Installed { vote } => Some(SnapshotResponse::new(raft_vote(vote))),
+            _ => None,
+        };
+        Ok(self.exchange(action, Class::Background, request, deadline, read).await?)
     }
 
     async fn send_parts(&self, file: &SnapshotFile) -> Result<(), CallError> {
-        let id = Hash(file.id.0);
-        let offer = || {
-            self.call(
-                Request::SnapshotOffer { id, len: file.len },
-                Class::Background,
-                PART_DEADLINE,
-            )
-        };
+        let id = file.id;
+        let send = |request| self.call(request, Class::Background, PART_DEADLINE);
+        let offer = || send(Request::SnapshotOffer { id, len: file.len });
         let mut at = offset_of(offer().await?)?;
         let mut retries = 0;
         while at < file.len {
@@ -260,10 +231,9 @@ impl RaftClient {
             file.file
                 .read_at(&mut part, at)
                 .map_err(|error| CallError::Transport(TransportError::Failed(error.to_string())))?;
-            let crc = crc32fast::hash(&part);
-            let bytes = Bytes::from(part);
+            let (crc, bytes) = (crc32fast::hash(&part), Bytes::from(part));
             let request = Request::SnapshotPart { id, offset: at, crc, bytes };
-            match self.call(request, Class::Background, PART_DEADLINE).await.and_then(offset_of) {
+            match send(request).await.and_then(offset_of) {
                 Ok(next) => at = next,
                 Err(CallError::Refused(Refusal::NoTransfer | Refusal::Damaged))
                     if retries < MAX_PART_RETRIES =>
@@ -276,6 +246,31 @@ impl RaftClient {
         }
         Ok(())
     }
+}
+
+/// openraft's answer to an append; `None` if the reply is not one to an append.
+fn append_answer(reply: Reply) -> Option<AppendEntriesResponse<Types>> {
+    match reply {
+        Reply::Appended {} => Some(AppendEntriesResponse::Success),
+        Reply::AppendedUpTo { last } => {
+            Some(AppendEntriesResponse::PartialSuccess(last.map(log_id)))
+        }
+        Reply::Conflict {} => Some(AppendEntriesResponse::Conflict),
+        Reply::HigherVote { vote } => Some(AppendEntriesResponse::HigherVote(raft_vote(vote))),
+        _ => None,
+    }
+}
+
+/// Has the receiver install a snapshot of which it has every part; `None` for one of an empty state.
+fn install_request(vote: &RaftVote, file: &SnapshotFile) -> Option<Request> {
+    let membership = &file.progress.membership;
+    Some(Request::SnapshotInstall {
+        vote: stored_vote(vote),
+        id: file.id,
+        applied: file.progress.applied?,
+        membership_at: membership.log_id().as_ref().map(entry_id),
+        membership: MembershipRecord(membership.membership().clone()),
+    })
 }
 
 fn offset_of(reply: Reply) -> Result<u64, CallError> {
@@ -304,7 +299,8 @@ impl RaftNetworkV2<Types> for RaftClient {
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
-        let pipeline = Pipeline::new(self.clone(), input);
+        let client = self.clone();
+        let pipeline = Pipeline::new(move |rpc| client.append(rpc), input);
         Box::pin(async move {
             let stream: BoxStream<'s, _> = Box::pin(pipeline);
             Ok(stream)
@@ -345,9 +341,9 @@ impl RaftNetworkV2<Types> for RaftClient {
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let cancel = pin!(cancel);
         let send = pin!(self.send_snapshot(vote, snapshot.snapshot));
-        match futures_util::future::select(cancel, send).await {
-            futures_util::future::Either::Left((closed, _)) => Err(closed.into()),
-            futures_util::future::Either::Right((result, _)) => result,
+        match select(cancel, send).await {
+            Either::Left((closed, _)) => Err(closed.into()),
+            Either::Right((result, _)) => result,
         }
     }
 
@@ -361,13 +357,9 @@ impl RaftNetworkV2<Types> for RaftClient {
             to: *req.to_node_id(),
             last: req.last_log_id().map(entry_id),
         };
-        let deadline = option.soft_ttl();
-        match self.call(request, Class::Realtime, deadline).await {
-            Ok(Reply::Transferred {}) => Ok(Ok(())),
-            Ok(_) => Err(CallError::Malformed),
-            Err(error) => Err(error),
-        }
-        .map_err(|error| error.into_rpc(RPCTypes::TransferLeader, self, deadline))
+        let read = |reply| matches!(reply, Reply::Transferred {}).then_some(Ok(()));
+        let (action, deadline) = (RPCTypes::TransferLeader, option.soft_ttl());
+        self.exchange(action, Class::Realtime, request, deadline, read).await
     }
 
     fn backoff(&self) -> Option<Backoff> {

@@ -16,33 +16,16 @@ use net_types::limits::{
     MAX_APPEND_ENTRIES, MAX_ENTRY_BYTES, MAX_RAFT_MESSAGE_BYTES, SNAPSHOT_PART_BYTES,
 };
 
-use crate::log::{EntryId, LogEntry, StoredVote};
+use crate::snapshot::SnapshotId;
 use crate::types::MembershipRecord;
+use aspen_log::{EntryId, LogEntry, StoredVote};
 
 const VERSION: u8 = 1;
-/// Bytes of the payloads that one append carries together: what the longest message holds beside
-/// the ids and lengths of as many entries as there may be.
+/// Bytes of the payloads that one append carries together: the longest message, less the ids and
+/// lengths of the largest number of entries.
 pub(crate) const MAX_ENTRIES_BYTES: usize = MAX_RAFT_MESSAGE_BYTES - 32 * MAX_APPEND_ENTRIES - 256;
 
 const _: () = assert!(MAX_ENTRY_BYTES <= MAX_ENTRIES_BYTES);
-
-/// A BLAKE3 hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Hash(pub [u8; 32]);
-
-impl Wire for Hash {
-    fn put(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.0);
-    }
-
-    fn take(input: &mut Input) -> Result<Self, DecodeError> {
-        input.array().map(Self)
-    }
-
-    fn size_hint(&self) -> usize {
-        32
-    }
-}
 
 choice! {
     /// What a member asks of another.
@@ -77,14 +60,14 @@ choice! {
         /// Say from which offset on a snapshot is needed.
         SnapshotOffer {
             /// Its hash.
-            id: Hash,
+            id: SnapshotId,
             /// Its length.
             len: u64,
         } = 4,
         /// Take a part of a snapshot.
         SnapshotPart {
             /// Its hash.
-            id: Hash,
+            id: SnapshotId,
             /// Where the part begins.
             offset: u64,
             /// CRC-32 of the part.
@@ -97,7 +80,7 @@ choice! {
             /// The leader's vote.
             vote: StoredVote,
             /// Its hash.
-            id: Hash,
+            id: SnapshotId,
             /// The last entry in it.
             applied: EntryId,
             /// The entry that holds the membership.
@@ -109,7 +92,7 @@ choice! {
         Transfer {
             /// The leader's vote.
             vote: StoredVote,
-            /// Who shall lead.
+            /// The node that is to lead.
             to: u64,
             /// The end of the leader's log.
             last: Option<EntryId>,
@@ -164,7 +147,7 @@ choice! {
 numbers! {
     /// Why a member did not act on a message.
     pub enum Refusal {
-        /// The sender is not who it says it is.
+        /// The sender is not the member that it names.
         NotMember = 1,
         /// The receiver started less than one leader lease ago, and may have forgotten a promise.
         TooEarly = 2,
@@ -183,7 +166,7 @@ numbers! {
     }
 }
 
-/// A message with who sent it and when.
+/// A message with its sender and the time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequestFrame {
     pub sender: u64,
@@ -274,7 +257,7 @@ pub fn decode_anything(bytes: Bytes) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::RecordKind;
+    use aspen_log::RecordKind;
     use proptest::prelude::*;
 
     fn id(term: u64, index: u64) -> EntryId {
@@ -292,7 +275,7 @@ mod tests {
             payload: Bytes::from_static(payload),
         };
         let entries = vec![entry(5, RecordKind::Blank, b""), entry(6, RecordKind::Command, b"abc")];
-        let hash = Hash([9; 32]);
+        let hash = SnapshotId([9; 32]);
         vec![
             (
                 "0107e80701020301010104010103020205010002060203616263",

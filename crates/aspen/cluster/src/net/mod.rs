@@ -3,59 +3,19 @@
 mod client;
 mod mesh;
 mod message;
+mod peers;
 mod pipeline;
 mod server;
+mod standing;
+mod transport;
 mod trust;
 
-use std::future::Future;
-use std::pin::Pin;
-use std::time::Duration;
-
-use bytes::Bytes;
-use net_types::PeerAddr;
-use net_wire::Class;
-use thiserror::Error;
-
-pub(crate) use client::{Dialing, RaftDialer};
-pub use mesh::{ClusterServices, MeshTransport};
+pub(crate) use client::RaftDialer;
+pub use mesh::MeshTransport;
+pub(crate) use mesh::service_name;
 pub(crate) use message::MAX_ENTRIES_BYTES;
 pub use message::decode_anything;
-pub(crate) use server::{LastHeard, RaftService};
+pub(crate) use peers::Peers;
+pub(crate) use server::RaftService;
+pub use transport::{Transport, TransportError, TransportFuture};
 pub(crate) use trust::Trust;
-
-/// Why a call to another node has no answer.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum TransportError {
-    /// The peer cannot be reached now; trying at once is useless.
-    #[error("peer is unreachable: {0}")]
-    Unreachable(String),
-    /// The deadline passed. The peer may have acted on the call.
-    #[error("no answer in time")]
-    Timeout,
-    /// The peer refused or failed.
-    #[error("peer failed: {0}")]
-    Failed(String),
-}
-
-/// The answer to a call.
-pub type TransportFuture = Pin<Box<dyn Future<Output = Result<Bytes, TransportError>> + Send>>;
-
-/// Carries messages between nodes whose identity it has authenticated.
-///
-/// Calls to one peer, and their answers, may overtake each other; a call may be carried out though
-/// nothing comes back. Calls that nothing overtakes arrive in the order in which their futures were
-/// first polled. Dropping a future gives the call up.
-pub trait Transport: Send + Sync + 'static {
-    /// Calls `service` (see [`aspen_api::service`]) of `peer` and waits at most `deadline`.
-    fn call(
-        &self,
-        peer: &PeerAddr,
-        service: &'static str,
-        class: Class,
-        body: Bytes,
-        deadline: Duration,
-    ) -> TransportFuture;
-
-    /// Tells the transport where a peer is.
-    fn add_peer(&self, peer: &PeerAddr);
-}

@@ -1,9 +1,9 @@
 //! Appends under way to one member, answered in the order they were sent.
 //!
-//! openraft sends a follower each advance of the commit point, in an append without entries if no
-//! entry is at hand. While writes flow, entries that carry it along are a moment away, so such an
-//! append is held back for that moment. When an append that follows it has succeeded, so has it:
-//! it asked for less.
+//! openraft sends a follower each advance of the commit point, in an append without entries if there
+//! are none to send. While writes flow, entries that can carry the commit point follow soon, so an
+//! append without entries is held back for up to [`COMMIT_HOLD`]. When an append that follows it has
+//! succeeded, so has it: it asked for less.
 //!
 //! An append that overtakes the one before it on the way finds its predecessor missing. openraft
 //! would take that for a follower that has lost entries; here it counts as a failed call, after
@@ -23,13 +23,14 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, StreamAppendResult,
 };
 
-use super::client::{RaftClient, RpcError};
 use crate::types::{LogId, Types};
 
 /// Longest time that a commit point waits for entries to ride on. Followers show writes this much
 /// later when none follow.
 const COMMIT_HOLD: Duration = Duration::from_millis(5);
 
+/// Why an append has no answer.
+pub(super) type RpcError = RPCError<Types>;
 /// An answer for openraft.
 type Answer = Result<StreamAppendResult<Types>, RpcError>;
 
@@ -40,9 +41,11 @@ struct Answered {
     more_follow: bool,
 }
 
-/// See the module.
-pub(super) struct Pipeline<S> {
-    client: RaftClient,
+/// See the module. Invariant: at most [`MAX_PIPELINED_APPENDS`] calls are under way, and one append
+/// more is held.
+pub(super) struct Pipeline<S, F> {
+    /// Sends one append.
+    append: F,
     input: Option<S>,
     /// An append without entries, and when it goes at the latest.
     held: Option<(AppendEntriesRequest<Types>, Pin<Box<tokio::time::Sleep>>)>,
@@ -54,11 +57,16 @@ pub(super) struct Pipeline<S> {
     is_over: bool,
 }
 
-impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<S> {
-    /// Sends what `input` gives through `client`.
-    pub(super) fn new(client: RaftClient, input: S) -> Self {
+impl<S, F, C> Pipeline<S, F>
+where
+    S: Stream<Item = AppendEntriesRequest<Types>> + Unpin,
+    F: Fn(AppendEntriesRequest<Types>) -> C,
+    C: Future<Output = Result<AppendEntriesResponse<Types>, RpcError>> + Send + 'static,
+{
+    /// Sends what `input` gives by `append`.
+    pub(super) fn new(append: F, input: S) -> Self {
         Self {
-            client,
+            append,
             input: Some(input),
             held: None,
             calls: FuturesOrdered::new(),
@@ -70,7 +78,7 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<S> {
     }
 
     fn take(&mut self, rpc: AppendEntriesRequest<Types>) {
-        // The first append of a stream is a probe or a sign of life, which somebody waits for.
+        // The first append of a stream is a probe or a heartbeat, for which openraft waits.
         if rpc.entries.is_empty() && self.has_sent && self.held.is_none() {
             self.held = Some((rpc, Box::pin(tokio::time::sleep(COMMIT_HOLD))));
             return;
@@ -83,7 +91,7 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<S> {
         let held = self.held.take().map(|(held, _)| held.prev_log_id);
         let previous = rpc.prev_log_id;
         let last = rpc.entries.last().map(|entry| entry.log_id()).or(previous);
-        let call = self.client.append(rpc);
+        let call = (self.append)(rpc);
         self.calls.push_back(Box::pin(async move {
             let (result, more_follow) = of_call(call.await, previous, last);
             Answered { held, result, more_follow }
@@ -132,7 +140,12 @@ fn of_call(
     (Ok(answer.into_stream_result(previous, last)), is_whole)
 }
 
-impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Stream for Pipeline<S> {
+impl<S, F, C> Stream for Pipeline<S, F>
+where
+    S: Stream<Item = AppendEntriesRequest<Types>> + Unpin,
+    F: Fn(AppendEntriesRequest<Types>) -> C + Unpin,
+    C: Future<Output = Result<AppendEntriesResponse<Types>, RpcError>> + Send + 'static,
+{
     type Item = Answer;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -171,49 +184,14 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Stream for Pipeline<
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
-    use aspen_api::Level;
-    use aspen_api::codec::Wire;
+    use aspen_log::{EntryId, LogEntry, RecordKind, StoredVote};
     use bytes::Bytes;
     use futures_util::stream;
-    use net_types::{EntityId, PeerAddr};
-    use net_wire::Class;
 
-    use openraft::network::RaftNetworkFactory;
-
-    use super::super::client::{Dialing, RaftDialer};
-    use super::super::message::{Reply, ReplyFrame};
-    use super::super::{Transport, TransportFuture};
     use super::*;
-    use crate::clock::{Drift, SystemClock};
-    use crate::disk::MemoryDisk;
-    use crate::log::{EntryId, LogEntry, RecordKind, StoredVote};
-    use crate::raft_log::from_log;
-    use crate::snapshot::Spool;
-    use crate::state::Blocking;
-    use crate::types::{Member, log_id, raft_vote};
-
-    /// Answers calls one after another.
-    struct Script(Mutex<VecDeque<Reply>>);
-
-    impl Transport for Script {
-        fn call(
-            &self,
-            _: &PeerAddr,
-            _: &'static str,
-            _: Class,
-            _: Bytes,
-            _: Duration,
-        ) -> TransportFuture {
-            let reply = self.0.lock().unwrap().pop_front().expect("an answer for each call");
-            Box::pin(async {
-                Ok(ReplyFrame { wall_ms: 1, top_level: Level::TOP, reply }.to_bytes())
-            })
-        }
-
-        fn add_peer(&self, _: &PeerAddr) {}
-    }
+    use crate::types::{log_id, raft_entry, raft_vote};
 
     fn append_after(index: u64) -> AppendEntriesRequest<Types> {
         let id = |index| EntryId { term: 1, index };
@@ -221,34 +199,24 @@ mod tests {
         AppendEntriesRequest {
             vote: raft_vote(StoredVote { term: 1, node: 1, committed: true }),
             prev_log_id: Some(log_id(id(index))),
-            entries: vec![from_log(entry).unwrap()],
+            entries: vec![raft_entry(entry).unwrap()],
             leader_commit: None,
         }
     }
 
     /// What openraft hears of appends that follow each other when they are answered so.
-    async fn answers(replies: impl IntoIterator<Item = Reply>) -> Vec<Answer> {
-        let replies: VecDeque<_> = replies.into_iter().collect();
-        let input = stream::iter((1..).map(append_after).take(replies.len()));
-        let peer = PeerAddr { entity_id: EntityId([2; 32]), addrs: vec![], relays: vec![] };
-        let dialing = Arc::new(Dialing {
-            transport: Arc::new(Script(Mutex::new(replies))),
-            local: 1,
-            clock: Arc::new(SystemClock::new()),
-            drift: Drift::default(),
-            spool: Arc::new(Spool::open(Arc::new(MemoryDisk::new())).unwrap()),
-            blocking: Blocking::Inline,
-            was_disowned: std::sync::atomic::AtomicBool::new(false),
-            top_levels: Mutex::default(),
-            append_deadline: Duration::from_secs(1),
-        });
-        let client = RaftDialer(dialing).new_client(2, &Member(peer)).await;
-        Pipeline::new(client, input).collect().await
+    async fn answers<const N: usize>(replies: [AppendEntriesResponse<Types>; N]) -> Vec<Answer> {
+        let replies = Mutex::new(VecDeque::from(replies));
+        let reply = |_| {
+            let reply = replies.lock().unwrap().pop_front().expect("an answer for each call");
+            std::future::ready(Ok(reply))
+        };
+        Pipeline::new(reply, stream::iter((1..).map(append_after).take(N))).collect().await
     }
 
     #[tokio::test]
     async fn a_follower_that_lacks_the_first_predecessor_conflicts() {
-        let answers = answers([Reply::Conflict {}]).await;
+        let answers = answers([AppendEntriesResponse::Conflict]).await;
         let [Ok(Err(StreamAppendError::Conflict(_)))] = answers.as_slice() else {
             panic!("{answers:?}");
         };
@@ -256,9 +224,24 @@ mod tests {
 
     #[tokio::test]
     async fn an_append_that_overtook_another_is_a_failed_call() {
-        let answers = answers([Reply::Appended {}, Reply::Conflict {}, Reply::Appended {}]).await;
+        use AppendEntriesResponse::{Conflict, Success};
+        let answers = answers([Success, Conflict, Success]).await;
         let [Ok(Ok(_)), Err(RPCError::Network(_))] = answers.as_slice() else {
             panic!("{answers:?}");
         };
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_commit_point_rides_on_entries_or_goes_alone_after_its_hold() {
+        let empty = |index| AppendEntriesRequest { entries: vec![], ..append_after(index) };
+        let lens = Mutex::new(Vec::new());
+        let append = |rpc: AppendEntriesRequest<Types>| {
+            lens.lock().unwrap().push(rpc.entries.len());
+            std::future::ready(Ok(AppendEntriesResponse::Success))
+        };
+        let input = [append_after(1), empty(2), append_after(2), empty(3)];
+        let answers: Vec<_> = Pipeline::new(append, stream::iter(input)).collect().await;
+        assert_eq!(answers.len(), 4, "each is answered");
+        assert_eq!(*lens.lock().unwrap(), [1, 1, 0], "the first commit point rode along");
     }
 }

@@ -1,15 +1,13 @@
-//! The answering end: messages of other members, turned into calls of openraft.
+//! The answering end: messages of other members, turned into calls of openraft. Invariant: openraft
+//! hears only of members, and only what a correct member can send.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use aspen_api::Level;
 use aspen_api::codec::Wire;
 use bytes::Bytes;
 use net_types::{EntityId, Instant};
-use openraft::alias::SnapshotOf;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest,
@@ -17,58 +15,38 @@ use openraft::raft::{
 use openraft::{Raft, Snapshot};
 use tokio::sync::Mutex;
 
-use super::message::{Hash, Refusal, Reply, ReplyFrame, Request, RequestFrame, are_consecutive};
-use super::trust::{Standing, Trust};
-use crate::clock::Clock;
-use crate::log::{EntryId, LogEntry, StoredVote};
-use crate::raft_log::from_log;
+use super::message::{Refusal, Reply, ReplyFrame, Request, RequestFrame, are_consecutive};
+use super::peers::Peers;
+use super::standing::Standing;
+use super::trust::Trust;
+use crate::condition::{Condition, ensure};
+use crate::runtime::Blocking;
 use crate::snapshot::{ReceiveError, Receiver, SnapshotData, SnapshotFile, SnapshotId};
-use crate::state::{Blocking, Progress, StateMachine};
-use crate::types::{
-    MembershipRecord, SnapshotMeta, StoredMembership, Types, entry_id, log_id, raft_vote,
-    stored_vote,
-};
+use crate::state::Progress;
+use crate::storage::StateMachine;
+use crate::types::{StoredMembership, Types, entry_id, log_id, raft_entry, raft_vote, stored_vote};
+use aspen_log::{EntryId, LogEntry, StoredVote};
 
 /// Answers the service `raft`.
 pub(crate) struct RaftService {
     pub raft: Raft<Types, StateMachine>,
+    pub peers: Arc<Peers>,
     pub trust: Trust,
     pub state: StateMachine,
     pub receiver: Arc<Mutex<Receiver>>,
-    pub clock: Arc<dyn Clock>,
     /// The highest feature level that this node understands.
     pub top_level: Level,
     pub blocking: Blocking,
     /// Until then no vote is given: before a restart this node may have promised a leader not to.
     pub votes_from: Instant,
-    /// Whether votes are given at all.
-    pub is_voting: AtomicBool,
-    pub leader_heard: LastHeard,
-}
-
-/// When the leader last spoke to this node.
-#[derive(Default)]
-pub(crate) struct LastHeard(AtomicU64);
-
-impl LastHeard {
-    fn note(&self, now: Instant) {
-        // Zero is for never.
-        self.0.store(now.as_nanos().max(1), Ordering::Relaxed);
-    }
-
-    /// Whether that is less than `limit` ago.
-    pub(crate) fn is_within(&self, limit: Duration, now: Instant) -> bool {
-        match self.0.load(Ordering::Relaxed) {
-            0 => false,
-            at => now.since(Instant::from_nanos(at)) < limit,
-        }
-    }
+    /// No vote is given once the log, on which votes depend, is damaged.
+    pub condition: Arc<Condition>,
 }
 
 /// Farthest that a message's term may be ahead: thousands of years of elections.
 const MAX_TERM_STEP: u64 = 1 << 32;
 
-/// The vote that a message stands on: that of the leader or candidate who sends it.
+/// The vote of the leader or candidate that sends a message; `None` if the message needs none.
 fn vote_of(request: &Request) -> Option<StoredVote> {
     match request {
         Request::Append { vote, .. }
@@ -78,10 +56,6 @@ fn vote_of(request: &Request) -> Option<StoredVote> {
         | Request::Transfer { vote, .. } => Some(*vote),
         Request::SnapshotOffer { .. } | Request::SnapshotPart { .. } => None,
     }
-}
-
-fn term_of(request: &Request) -> u64 {
-    vote_of(request).map_or(0, |vote| vote.term)
 }
 
 impl From<ReceiveError> for Refusal {
@@ -94,23 +68,18 @@ impl From<ReceiveError> for Refusal {
     }
 }
 
-impl From<io::Error> for Refusal {
-    fn from(_: io::Error) -> Self {
-        Self::Storage
-    }
-}
-
 impl RaftService {
     /// Answers one message of `from`, whose identity the transport has authenticated.
     pub(crate) async fn handle(&self, from: EntityId, body: Bytes) -> Bytes {
         let reply = match RequestFrame::from_bytes(body) {
-            Ok(frame) if !self.is_within_reach(term_of(&frame.request)) => Err(Refusal::Malformed),
+            Ok(frame) if !self.is_within_reach(&frame.request) => Err(Refusal::Malformed),
             Ok(frame) if !self.is_heard(&frame, from).await => Err(Refusal::NotMember),
             Ok(frame) => self.answer(frame.request).await,
             Err(_) => Err(Refusal::Malformed),
         };
         let reply = reply.unwrap_or_else(|reason| Reply::Refused { reason });
-        ReplyFrame { wall_ms: self.clock.wall().0, top_level: self.top_level, reply }.to_bytes()
+        ReplyFrame { wall_ms: self.peers.clock.wall().0, top_level: self.top_level, reply }
+            .to_bytes()
     }
 
     /// Whether the sender is a member, and speaks for no other.
@@ -132,9 +101,10 @@ impl RaftService {
         }
     }
 
-    /// Whether elections can have led to a term. Terms must not run out, as they would after one
-    /// message with the last of them.
-    fn is_within_reach(&self, term: u64) -> bool {
+    /// Whether elections can have led to the term of a request. Terms must not run out, as they would
+    /// after one message with the last of them.
+    fn is_within_reach(&self, request: &Request) -> bool {
+        let term = vote_of(request).map_or(0, |vote| vote.term);
         let own = self.raft.server_metrics().borrow_watched().vote.leader_id.term;
         term <= own.saturating_add(MAX_TERM_STEP)
     }
@@ -148,22 +118,19 @@ impl RaftService {
                 self.may_vote()?;
                 let mut rpc = VoteRequest::new(raft_vote(vote), last.map(log_id));
                 rpc.leadership_transfer = is_transfer;
-                let answer = self.raft.vote(rpc).await.map_err(|_| Refusal::Stopped)?;
-                Ok(vote_reply(&answer))
+                self.raft.vote(rpc).await.map(vote_reply).map_err(|_| Refusal::Stopped)
             }
             Request::PreVote { vote, last } => {
                 self.may_vote()?;
                 let rpc = VoteRequest::new(raft_vote(vote), last.map(log_id));
-                let answer = self.raft.pre_vote(rpc).await.map_err(|_| Refusal::Stopped)?;
-                Ok(vote_reply(&answer))
+                self.raft.pre_vote(rpc).await.map(vote_reply).map_err(|_| Refusal::Stopped)
             }
             Request::SnapshotOffer { id, len } => {
-                let offset = self.receiver.lock().await.offer(SnapshotId(id.0), len)?;
+                let offset = self.receiver.lock().await.offer(id, len)?;
                 Ok(Reply::SnapshotAt { offset })
             }
             Request::SnapshotPart { id, offset, crc, bytes } => {
-                let mut receiver = self.receiver.lock().await;
-                let offset = receiver.part(SnapshotId(id.0), offset, crc, &bytes)?;
+                let offset = self.receiver.lock().await.part(id, offset, crc, &bytes)?;
                 Ok(Reply::SnapshotAt { offset })
             }
             Request::SnapshotInstall { vote, id, applied, membership_at, membership } => {
@@ -182,19 +149,9 @@ impl RaftService {
         }
     }
 
-    /// Gives no votes any more: the log that they depend on is damaged.
-    pub(crate) fn stop_voting(&self) {
-        self.is_voting.store(false, Ordering::Relaxed);
-    }
-
     fn may_vote(&self) -> Result<(), Refusal> {
-        if !self.is_voting.load(Ordering::Relaxed) {
-            return Err(Refusal::Storage);
-        }
-        match self.clock.now() < self.votes_from {
-            true => Err(Refusal::TooEarly),
-            false => Ok(()),
-        }
+        ensure(!self.condition.is_damaged(), || Refusal::Storage)?;
+        ensure(self.peers.clock.now() >= self.votes_from, || Refusal::TooEarly)
     }
 
     async fn append(
@@ -209,7 +166,7 @@ impl RaftService {
         if !vote.committed || !fits || !are_consecutive(previous, &entries) {
             return Err(Refusal::Malformed);
         }
-        let entries: io::Result<Vec<_>> = entries.into_iter().map(from_log).collect();
+        let entries: io::Result<Vec<_>> = entries.into_iter().map(raft_entry).collect();
         let rpc = AppendEntriesRequest {
             vote: raft_vote(vote),
             prev_log_id: previous.map(log_id),
@@ -218,7 +175,7 @@ impl RaftService {
         };
         let answer = self.raft.append_entries(rpc).await.map_err(|_| Refusal::Stopped)?;
         if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
-            self.leader_heard.note(self.clock.now());
+            self.peers.note_leader(self.peers.clock.now());
         }
         Ok(match answer {
             AppendEntriesResponse::Success => Reply::Appended {},
@@ -235,7 +192,7 @@ impl RaftService {
     async fn install(
         &self,
         vote: StoredVote,
-        id: Hash,
+        id: SnapshotId,
         applied: EntryId,
         progress: Progress,
     ) -> Result<Reply, Refusal> {
@@ -246,38 +203,21 @@ impl RaftService {
             return Err(Refusal::Malformed);
         }
         let mut receiver = self.receiver.clone().lock_owned().await;
-        let finish = move || receiver.finish(SnapshotId(id.0), progress);
-        let file: SnapshotFile = self.blocking.run(finish).await??;
-        let meta = SnapshotMeta {
-            last_log_id: file.progress.applied.map(log_id),
-            last_membership: file.progress.membership.clone(),
-        };
-        let snapshot: SnapshotOf<Types, SnapshotData> =
-            Snapshot { meta, snapshot: SnapshotData::File(file) };
-        let answer = self
-            .raft
-            .install_full_snapshot(raft_vote(vote), snapshot)
-            .await
-            .map_err(|_| Refusal::Stopped)?;
+        let finish = move || receiver.finish(id, progress);
+        let file: SnapshotFile =
+            self.blocking.run(finish).await.map_err(|_| Refusal::Storage)??;
+        let meta = file.progress.meta();
+        let snapshot = Snapshot { meta, snapshot: SnapshotData::File(file) };
+        let installed = self.raft.install_full_snapshot(raft_vote(vote), snapshot).await;
+        let answer = installed.map_err(|_| Refusal::Stopped)?;
         Ok(Reply::Installed { vote: stored_vote(&answer.vote) })
     }
 }
 
-fn vote_reply(answer: &openraft::raft::VoteResponse<Types>) -> Reply {
+fn vote_reply(answer: openraft::raft::VoteResponse<Types>) -> Reply {
     Reply::Vote {
         vote: stored_vote(&answer.vote),
         is_granted: answer.vote_granted,
         last: answer.last_log_id.as_ref().map(entry_id),
     }
-}
-
-/// Encodes the members for the wire.
-pub(crate) fn install_request(vote: StoredVote, file: &SnapshotFile) -> Option<Request> {
-    Some(Request::SnapshotInstall {
-        vote,
-        id: Hash(file.id.0),
-        applied: file.progress.applied?,
-        membership_at: file.progress.membership.log_id().as_ref().map(entry_id),
-        membership: MembershipRecord(file.progress.membership.membership().clone()),
-    })
 }

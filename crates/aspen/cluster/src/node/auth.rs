@@ -1,8 +1,8 @@
-//! Who may do what, decided before anything is done.
+//! Which caller may do what, decided before anything is done.
 //!
-//! Members are trusted in each other's requests by the identity of their sessions. Everybody else
+//! Members are trusted in each other's requests by the identity of their sessions. Any other caller
 //! shows a capability token (`aspen-auth`), or is trusted for holding the mesh's secret where tokens
-//! are not required.
+//! are not required. Invariant: a token is remembered only for the identity that it was checked for.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -15,17 +15,34 @@ use aspen_auth::{Rejection, TokenId, Verified, Verifier, revocation_key};
 use bytes::Bytes;
 use net_types::limits::MAX_REMEMBERED_TOKENS;
 use net_types::{EntityId, lock};
+use openraft::Raft;
+use openraft::async_runtime::watch::WatchReceiver;
 
-use super::ClusterNode;
+use crate::clock::Clock;
+use crate::condition::ensure;
+use crate::state::Store;
+use crate::storage::StateMachine;
+use crate::types::{Membership, Types};
+
+/// A call that is judged, and what the node knows.
+pub struct AuthContext<'n> {
+    pub(super) raft: &'n Raft<Types, StateMachine>,
+    pub(super) store: &'n Store,
+    pub(super) clock: &'n dyn Clock,
+    /// The node's own identity.
+    pub(super) own: EntityId,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// The token that it shows.
+    pub token: Option<&'n Bytes>,
+}
 
 /// Decides whether a caller may do what it asks, before anything is done.
 pub trait Authorizer: Send + Sync + 'static {
     /// `needs` is asked only if it matters.
     fn authorize<'r>(
         &self,
-        node: &ClusterNode,
-        origin: Origin,
-        token: Option<&Bytes>,
+        call: &AuthContext<'_>,
         needs: &dyn Fn() -> Needs<'r>,
     ) -> Result<(), ApiError>;
 
@@ -33,19 +50,17 @@ pub trait Authorizer: Send + Sync + 'static {
     fn trusts_mesh(&self) -> bool;
 }
 
-/// Trusts everyone who holds the mesh's secret, reserved prefixes included.
+/// Trusts every caller that holds the mesh's secret, reserved prefixes included.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TrustMesh;
 
 impl Authorizer for TrustMesh {
     fn authorize<'r>(
         &self,
-        _: &ClusterNode,
-        origin: Origin,
-        _: Option<&Bytes>,
+        call: &AuthContext<'_>,
         needs: &dyn Fn() -> Needs<'r>,
     ) -> Result<(), ApiError> {
-        match origin {
+        match call.origin {
             Origin::Process | Origin::Mesh(_) => Ok(()),
             Origin::Door(_) if needs() == Needs::Open => Ok(()),
             Origin::Door(_) => Err(unauthorized("this node checks no tokens")),
@@ -81,17 +96,17 @@ impl CheckTokens {
 
     fn verify(
         &self,
-        node: &ClusterNode,
+        call: &AuthContext<'_>,
         caller: Option<EntityId>,
         record: &Bytes,
     ) -> Result<Verified, Rejection> {
-        let now = node.0.config.clock.wall().0 / 1_000;
+        let now = call.clock.wall().0 / 1_000;
         let roots = match self.roots.is_empty() {
-            true => node.members_and_self(),
+            true => call.members_and_self(),
             false => self.roots.clone(),
         };
-        let name = (TokenId::of(record), caller);
-        let known = lock(&self.verified).get(&name).cloned();
+        let key = (TokenId::of(record), caller);
+        let known = lock(&self.verified).get(&key).cloned();
         let holds = |known: &Verified| {
             (known.valid.0..=known.valid.1).contains(&now) && roots.contains(&known.root)
         };
@@ -99,56 +114,47 @@ impl CheckTokens {
             Some(known) => known,
             None => {
                 let verified = Verifier { roots: &roots, caller, now }.verify(record.clone())?;
-                self.remember(name, &verified);
+                let mut all = lock(&self.verified);
+                if all.len() >= MAX_REMEMBERED_TOKENS {
+                    all.clear();
+                }
+                all.insert(key, verified.clone());
                 verified
             }
         };
-        match verified.chain.iter().any(|token| node.is_revoked(token)) {
-            true => Err(Rejection::Revoked),
-            false => Ok(verified),
-        }
-    }
-
-    fn remember(&self, name: (TokenId, Option<EntityId>), verified: &Verified) {
-        let mut all = lock(&self.verified);
-        if all.len() >= MAX_REMEMBERED_TOKENS {
-            all.clear();
-        }
-        all.insert(name, verified.clone());
+        let is_revoked = verified.chain.iter().any(|token| call.is_revoked(token));
+        ensure(!is_revoked, || Rejection::Revoked).map(|()| verified)
     }
 }
 
 impl Authorizer for CheckTokens {
     fn authorize<'r>(
         &self,
-        node: &ClusterNode,
-        origin: Origin,
-        token: Option<&Bytes>,
+        call: &AuthContext<'_>,
         needs: &dyn Fn() -> Needs<'r>,
     ) -> Result<(), ApiError> {
-        let caller = match origin {
+        let caller = match call.origin {
             Origin::Process => return Ok(()),
-            Origin::Mesh(caller) if node.is_member(caller) => return Ok(()),
+            Origin::Mesh(caller) if call.is_member(caller) => {
+                return Ok(());
+            }
             Origin::Mesh(caller) => Some(caller),
             Origin::Door(_) => None,
         };
         let needs = needs();
-        match (&needs, token) {
+        match (&needs, call.token) {
             (Needs::Open, _) => Ok(()),
-            // A leader asks a node that is to join, which knows no issuer yet.
-            (Needs::AnyToken, _) if !node.is_initialized() => Ok(()),
+            // A leader asks a node that is to join and knows no issuer yet.
+            (Needs::AnyToken, _) if call.with_members(|all| all.nodes().next().is_none()) => Ok(()),
             (_, None) if self.is_required || caller.is_none() => {
                 Err(unauthorized("a token is required"))
             }
             (_, None) => Ok(()),
             (_, Some(record)) => {
-                let verified = self.verify(node, caller, record);
+                let verified = self.verify(call, caller, record);
                 let verified = verified.map_err(|error| unauthorized(error.to_string()))?;
-                let lease_keys = |lease| node.lease_keys(lease);
-                verified
-                    .grant
-                    .permits(&needs, lease_keys)
-                    .map_err(|error| ApiError::new(ErrorCode::Forbidden, error.to_string()))
+                let permitted = verified.grant.permits(&needs, |lease| call.lease_keys(lease));
+                permitted.map_err(|error| ApiError::new(ErrorCode::Forbidden, error.to_string()))
             }
         }
     }
@@ -158,12 +164,18 @@ impl Authorizer for CheckTokens {
     }
 }
 
-impl ClusterNode {
+impl AuthContext<'_> {
+    fn with_members<T>(&self, look: impl FnOnce(&Membership) -> T) -> T {
+        look(self.raft.server_metrics().borrow_watched().membership_config.membership())
+    }
+
+    fn is_member(&self, entity: EntityId) -> bool {
+        self.with_members(|all| all.nodes().any(|(_, member)| member.0.entity_id == entity))
+    }
+
     fn members_and_self(&self) -> Vec<EntityId> {
-        let own = self.0.config.addr.entity_id;
-        self.with_membership(|membership| {
-            let members = membership.nodes().map(|(_, member)| member.0.entity_id);
-            members.chain([own]).collect()
+        self.with_members(|all| {
+            all.nodes().map(|(_, member)| member.0.entity_id).chain([self.own]).collect()
         })
     }
 
@@ -171,22 +183,19 @@ impl ClusterNode {
     fn is_revoked(&self, token: &TokenId) -> bool {
         let read =
             ReadKey { key: revocation_key(token), consistency: Consistency::Stale, revision: None };
-        let Ok(view) = self.local_view() else { return true };
+        let Ok(view) = self.store.view() else { return true };
         view.view().read(&read).map_or(true, |found| found.item.is_some())
     }
 
-    /// The keys of a lease as this node has applied them; none of one that does not exist, and
-    /// `None` if they are too many to list or cannot be read.
+    /// The keys of a lease as this node has applied them, empty if there is no such lease; `None` if
+    /// they are too many to list or cannot be read.
     fn lease_keys(&self, lease_id: LeaseId) -> Option<Vec<Key>> {
-        let view = self.local_view().ok()?;
+        let view = self.store.view().ok()?;
         let request = LeaseTimeToLive { lease_id, should_include_keys: true };
         match view.view().lease_time_to_live(&request) {
             Ok(lease) if lease.key_count == lease.keys.len() as u64 => Some(lease.keys),
             Ok(_) => None,
-            Err(error) => {
-                let is_absent = ApiError::from(error).code == ErrorCode::NotFound;
-                is_absent.then(Vec::new)
-            }
+            Err(error) => (ApiError::from(error).code == ErrorCode::NotFound).then(Vec::new),
         }
     }
 }

@@ -2,34 +2,37 @@
 //!
 //! A linearizable read must see everything that was committed when it came, so it needs a
 //! confirmation that began after it came. All reads that come while one confirmation is under way
-//! share the next.
+//! share the next. Invariant: at most one round runs, and one more waits for its end.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 
-use aspen_api::{ApiError, ErrorCode};
+use aspen_api::ApiError;
 use net_types::lock;
 use openraft::async_runtime::watch::{Watch, WatchReceiver, WatchSender};
 
+use crate::condition::stopped;
 use crate::runtime::watch::{OrderedWatch, Sender};
 
 type Outcome = Option<Result<(), ApiError>>;
 
 #[derive(Default)]
 struct State {
-    /// The round that has not begun, if someone waits for it.
+    /// The round that has not begun, if a read waits for it.
     next: Option<Sender<Outcome>>,
     is_running: bool,
+    /// Rounds begun.
+    rounds: u64,
 }
 
 /// Gathers reads into rounds.
 #[derive(Clone, Default)]
-pub(crate) struct Barrier(Arc<Mutex<State>>);
+pub(super) struct Barrier(Arc<Mutex<State>>);
 
 impl Barrier {
     /// Waits for a round that begins after this call. `confirm` is what a round does; it runs in a
-    /// task of its own, so that a reader who gives up does not take the others along.
-    pub(crate) async fn wait<F, R>(&self, confirm: F) -> Result<(), ApiError>
+    /// task of its own, so that a read that is given up does not end it for the others.
+    pub(super) async fn wait<F, R>(&self, confirm: F) -> Result<(), ApiError>
     where
         F: Fn() -> R + Send + Sync + 'static,
         R: Future<Output = Result<(), ApiError>> + Send + 'static,
@@ -43,10 +46,12 @@ impl Barrier {
         if should_start {
             tokio::spawn(self.clone().run(confirm));
         }
-        match round.wait_until(Option::is_some).await {
-            Ok(outcome) => outcome.unwrap_or(Ok(())),
-            Err(_) => Err(ApiError::new(ErrorCode::ServiceUnavailable, "the node is stopping")),
-        }
+        round.wait_until(Option::is_some).await.map_err(|_| stopped())?.unwrap_or(Ok(()))
+    }
+
+    /// Rounds begun so far.
+    pub(super) fn rounds(&self) -> u64 {
+        lock(&self.0).rounds
     }
 
     async fn run<F, R>(self, confirm: F)
@@ -59,11 +64,12 @@ impl Barrier {
                 let mut state = lock(&self.0);
                 let round = state.next.take();
                 state.is_running = round.is_some();
+                state.rounds += u64::from(state.is_running);
                 round
             };
             let Some(round) = round else { return };
             let outcome = confirm().await;
-            // Everyone who waited for it may have given up.
+            // All reads that waited for it may have been given up.
             let _ = round.send(Some(outcome));
         }
     }
@@ -72,6 +78,8 @@ impl Barrier {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
+
+    use aspen_api::ErrorCode;
 
     use super::*;
 
@@ -109,11 +117,11 @@ mod tests {
         for read in late {
             read.await.unwrap().unwrap();
         }
-        assert_eq!(rounds.load(Ordering::SeqCst), 2);
+        assert_eq!((rounds.load(Ordering::SeqCst), barrier.rounds()), (2, 2));
     }
 
     #[tokio::test]
-    async fn all_readers_of_a_round_hear_of_its_failure() {
+    async fn all_reads_of_a_round_hear_of_its_failure() {
         let barrier = Barrier::default();
         let fail = || async { Err(ApiError::not_leader(None)) };
         let (a, b) = tokio::join!(barrier.wait(fail), barrier.wait(fail));

@@ -8,9 +8,9 @@ use net_types::PeerAddr;
 
 use super::auth::{Authorizer, TrustMesh};
 use crate::clock::{Clock, SystemClock};
-use crate::disk::Disk;
-use crate::log::{LogOptions, WriterDrive};
-use crate::state::Blocking;
+use crate::runtime::Blocking;
+use aspen_log::disk::Disk;
+use aspen_log::{LogOptions, WriterDrive};
 
 /// How long members wait for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,13 +105,13 @@ pub struct ClusterConfig {
     pub state_cache_bytes: usize,
     /// When the state is made durable.
     pub checkpoint: CheckpointPolicy,
-    /// Who runs the log's writer.
+    /// What runs the log's writer.
     pub writer: WriterDrive,
     /// Where work that blocks on the medium runs.
     pub blocking: Blocking,
     /// The clocks.
     pub clock: Arc<dyn Clock>,
-    /// Who may do what.
+    /// What decides which caller may do what.
     pub authorizer: Arc<dyn Authorizer>,
 }
 

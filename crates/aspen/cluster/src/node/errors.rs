@@ -1,13 +1,14 @@
 //! What callers hear when consensus fails: codes and hints, never the inner text.
 
 use aspen_api::{ApiError, ErrorCode};
+use aspen_log::LogError;
 use openraft::errors::{
     ChangeMembershipError, ClientWriteError, Fatal, ForwardToLeader, LinearizableReadError,
     RaftError,
 };
 use thiserror::Error;
 
-use crate::log::LogError;
+use crate::condition::{stopped, unavailable};
 use crate::state::StoreError;
 use crate::types::Types;
 
@@ -31,25 +32,20 @@ pub enum StartError {
     Inconsistent(String),
 }
 
-/// The node has stopped, by request or after a storage error.
-pub(crate) fn stopped() -> ApiError {
-    ApiError::new(ErrorCode::ServiceUnavailable, "the node has stopped")
-}
-
 /// A write or a change of the members that was proposed and may still be carried out, by this node
 /// or another. The other codes say that it was not proposed, so this is the only one for it, also if
 /// it may be repeated.
-pub(crate) fn unknown() -> ApiError {
+pub(super) fn unknown() -> ApiError {
     ApiError::new(ErrorCode::Timeout, "the outcome is unknown: it was proposed, and not confirmed")
 }
 
 /// The answer of a node that does not lead.
-pub(crate) fn not_leader(forward: &ForwardToLeader<Types>) -> ApiError {
+pub(super) fn not_leader(forward: &ForwardToLeader<Types>) -> ApiError {
     ApiError::not_leader(forward.leader_node.as_ref().map(|member| member.0.clone()))
 }
 
 /// What a failed write means to the caller.
-pub(crate) fn of_write(error: ClientWriteError<Types>) -> ApiError {
+pub(super) fn of_write(error: ClientWriteError<Types>) -> ApiError {
     match error {
         ClientWriteError::ForwardToLeader(forward) => not_leader(&forward),
         ClientWriteError::LogEntryDiscarded(_) => unknown(),
@@ -83,7 +79,7 @@ fn of_membership(
 }
 
 /// What a failed change of the members means to the caller.
-pub(crate) fn of_raft_write(error: RaftError<Types, ClientWriteError<Types>>) -> ApiError {
+pub(super) fn of_raft_write(error: RaftError<Types, ClientWriteError<Types>>) -> ApiError {
     match error {
         RaftError::APIError(error) => of_write(error),
         // Consensus may have ended with the change in its log.
@@ -92,17 +88,17 @@ pub(crate) fn of_raft_write(error: RaftError<Types, ClientWriteError<Types>>) ->
 }
 
 /// What a failed confirmation of leadership means to the caller.
-pub(crate) fn of_read(error: &RaftError<Types, LinearizableReadError<Types>>) -> ApiError {
+pub(super) fn of_read(error: &RaftError<Types, LinearizableReadError<Types>>) -> ApiError {
     match error {
         RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)) => not_leader(forward),
         RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)) => {
-            ApiError::new(ErrorCode::ServiceUnavailable, "no quorum confirms the leader")
+            unavailable("no quorum confirms the leader")
         }
         RaftError::Fatal(_) => stopped(),
     }
 }
 
 /// Why openraft did not start.
-pub(crate) fn of_start(error: Fatal<Types>) -> StartError {
+pub(super) fn of_start(error: Fatal<Types>) -> StartError {
     StartError::Inconsistent(error.to_string())
 }

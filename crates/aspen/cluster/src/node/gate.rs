@@ -3,6 +3,8 @@
 //! A proposal that finds a free slot goes at once. While all slots are taken, proposals gather;
 //! when a slot comes free, all that have gathered go together as one group. So a lone client
 //! does not wait, and many clients share appends, messages and syncs.
+//!
+//! Invariant: while a proposal waits, all slots are taken.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -18,15 +20,22 @@ const GROUP_LIMIT: usize = 1_024;
 #[derive(Default)]
 struct State {
     slots_taken: usize,
-    waiting: VecDeque<oneshot::Sender<Member>>,
+    waiting: VecDeque<oneshot::Sender<SlotPermit>>,
+}
+
+impl State {
+    fn check_invariants(&self) {
+        assert!(self.slots_taken <= SLOTS, "more slots are taken than there are");
+        assert!(self.waiting.is_empty() || self.slots_taken == SLOTS, "a proposal waits for none");
+    }
 }
 
 /// Lets proposals through in groups.
 #[derive(Clone, Default)]
-pub(crate) struct Gate(Arc<Mutex<State>>);
+pub(super) struct Gate(Arc<Mutex<State>>);
 
-/// Membership in a group that is under way. The slot is free again once all members are dropped.
-pub(crate) struct Member {
+/// A share of the slot of a group under way. The slot is free again once all shares are dropped.
+pub(super) struct SlotPermit {
     _slot: Arc<Slot>,
 }
 
@@ -34,22 +43,21 @@ struct Slot(Gate);
 
 impl Gate {
     /// Waits for a slot. Proposals pass in the order in which they came.
-    pub(crate) async fn enter(&self) -> Member {
+    pub(super) async fn enter(&self) -> SlotPermit {
         let turn = {
             let mut state = lock(&self.0);
             if state.slots_taken < SLOTS {
                 state.slots_taken += 1;
-                return Member { _slot: Arc::new(Slot(self.clone())) };
+                return SlotPermit { _slot: Arc::new(Slot(self.clone())) };
             }
             let (tx, rx) = oneshot::channel();
             state.waiting.push_back(tx);
+            if cfg!(debug_assertions) {
+                state.check_invariants();
+            }
             rx
         };
-        match turn.await {
-            Ok(member) => member,
-            // Senders are only dropped by being used.
-            Err(_) => unreachable!("a gathered proposal was forgotten"),
-        }
+        turn.await.expect("a sender is dropped only by being used")
     }
 }
 
@@ -66,8 +74,8 @@ impl Drop for Slot {
         };
         let slot = Arc::new(Slot(self.0.clone()));
         for turn in group {
-            // Who gave up waiting drops its share of the slot here.
-            let _ = turn.send(Member { _slot: slot.clone() });
+            // A proposal that was given up drops its share of the slot here.
+            let _ = turn.send(SlotPermit { _slot: slot.clone() });
         }
     }
 }
@@ -79,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn those_who_gather_pass_together_and_in_order() {
+    fn proposals_that_gather_pass_together_and_in_order() {
         let gate = Gate::default();
         let mut slots: Vec<_> = (0..SLOTS).map(|_| gate.enter().now_or_never().unwrap()).collect();
         let mut waiting: Vec<_> = (0..5).map(|_| Box::pin(gate.enter())).collect();
@@ -94,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_whose_members_all_gave_up_frees_its_slot() {
+    fn a_group_of_proposals_that_were_given_up_frees_its_slot() {
         let gate = Gate::default();
         let slots: Vec<_> = (0..SLOTS).map(|_| gate.enter().now_or_never().unwrap()).collect();
         for _ in 0..3 {

@@ -1,90 +1,69 @@
-//! The upgrade gate: the feature level of the cluster and who holds it back.
+//! The upgrade gate: which feature level the cluster may step to, and what the present one allows.
 //!
 //! Members report the highest level that they understand with each answer to the leader. The leader
 //! proposes the next level once every member, voter or learner, has reported one at least as high.
 //! Nothing above the level that is applied is proposed, so no member meets what it cannot read.
 
-use std::time::Duration;
-
 use aspen_api::{ApiError, ErrorCode, Level};
 use aspen_kv::Command;
-use net_types::lock;
-use openraft::async_runtime::watch::WatchReceiver;
 
-use super::ClusterNode;
+use crate::condition::ensure;
 
-/// Time between two looks at what the members report, while the level can rise.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// `UNSUPPORTED` for a command above the `level` of the cluster.
+pub(super) fn ensure_level(command: &Command, level: Level) -> Result<(), ApiError> {
+    let needed = command.level();
+    let is_allowed = match command {
+        Command::Step { .. } => true,
+        Command::Transact { .. }
+        | Command::LeaseGrant { .. }
+        | Command::LeaseRevoke { .. }
+        | Command::LeaseKeepalive { .. }
+        | Command::Compact { .. }
+        | Command::Tick {} => needed <= level,
+    };
+    ensure(is_allowed, || {
+        let text = format!("it needs feature level {needed}; the cluster is at {level}");
+        ApiError::new(ErrorCode::Unsupported, text)
+    })
+}
 
-impl ClusterNode {
-    /// The highest level that a member understands, as far as this node knows.
-    pub(super) fn top_level_of(&self, id: u64) -> Option<Level> {
-        if id == self.0.config.member_id.0 {
-            return Some(self.0.config.top_level);
-        }
-        let levels = lock(&self.0.dialing.top_levels);
-        levels.get(&id).copied()
-    }
+/// The level that the cluster may step to from `level`: the highest that every member understands.
+/// `None` while a member has not reported (`None` in `members`), and if that is no step up.
+pub(super) fn next_level(
+    level: Level,
+    members: impl IntoIterator<Item = Option<Level>>,
+) -> Option<Level> {
+    let reported: Option<Vec<Level>> = members.into_iter().collect();
+    reported?.into_iter().min().filter(|common| *common > level)
+}
 
-    /// `UNSUPPORTED` for a command above the level of the cluster.
-    pub(super) fn ensure_level(&self, command: &Command) -> Result<(), ApiError> {
-        let (needed, level) = (command.level(), self.0.upkeep.level());
-        let is_allowed = match command {
-            Command::Step { .. } => true,
-            Command::Transact { .. }
-            | Command::LeaseGrant { .. }
-            | Command::LeaseRevoke { .. }
-            | Command::LeaseKeepalive { .. }
-            | Command::Compact { .. }
-            | Command::Tick {} => needed <= level,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_level_rises_as_far_as_all_members_understand() {
+        let next = |level, members: &[Option<u32>]| {
+            next_level(Level(level), members.iter().map(|top| top.map(Level))).map(|next| next.0)
         };
-        match is_allowed {
-            true => Ok(()),
-            false => {
-                let text = format!("it needs feature level {needed}; the cluster is at {level}");
-                Err(ApiError::new(ErrorCode::Unsupported, text))
-            }
+        for (level, members, expected) in [
+            (1, &[Some(2), Some(3), Some(2)][..], Some(2)),
+            (1, &[Some(3), Some(3)], Some(3)),
+            (2, &[Some(2), Some(3)], None),
+            (2, &[Some(1), Some(3)], None),
+            (1, &[Some(3), None, Some(3)], None),
+            (1, &[], None),
+        ] {
+            assert_eq!(next(level, members), expected, "{level} {members:?}");
         }
     }
 
-    /// The level that every member understands; `None` while one of them has not reported.
-    fn common_level(&self) -> Option<Level> {
-        let members: Vec<u64> = self.with_membership(|m| m.nodes().map(|(id, _)| *id).collect());
-        let levels: Option<Vec<Level>> = members.iter().map(|id| self.top_level_of(*id)).collect();
-        levels?.into_iter().min()
-    }
-
-    /// While leading, raises the level as far as all members understand.
-    pub(super) async fn keep_level(self) {
-        let mut server = self.0.raft.server_metrics();
-        loop {
-            drop(server.borrow_and_update());
-            let can_rise = self.is_leader() && self.0.upkeep.level() < self.0.config.top_level;
-            if can_rise && self.has_applied_own_term() {
-                self.raise_level().await;
-            }
-            let look_again = async {
-                match can_rise {
-                    true => tokio::time::sleep(LOOK_INTERVAL).await,
-                    false => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                changed = server.changed() => if changed.is_err() { return },
-                () = look_again => {}
-            }
-        }
-    }
-
-    async fn raise_level(&self) {
-        let (level, Some(common)) = (self.0.upkeep.level(), self.common_level()) else { return };
-        if common <= level {
-            return;
-        }
-        match self.commit(Command::Step { level: common }, None).await {
-            Ok(_) => tracing::info!(from = %level, to = %common, "the feature level has risen"),
-            Err(error) => tracing::debug!(%error, "the feature level has not risen yet"),
-        }
+    #[test]
+    fn a_step_is_proposed_above_the_level_and_nothing_else() {
+        let step = Command::Step { level: Level::TOP };
+        assert_eq!(ensure_level(&step, Level(0)), Ok(()));
+        let refused = ensure_level(&Command::Tick {}, Level(0)).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Unsupported);
+        assert_eq!(ensure_level(&Command::Tick {}, Level::FIRST), Ok(()));
     }
 }

@@ -1,24 +1,23 @@
-//! What a node says about itself.
+//! What a node says about itself and its cluster, and what it measures.
 
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aspen_api::cluster::{
     HealthReason, HealthResult, HealthStatus, LeaderResult, Member as ApiMember, NodeInfoResult,
     RaftMetricsResult, RaftState, ReplicationProgress, TicketResult,
 };
 use aspen_api::{ApiError, ClusterId, ClusterTicket, ErrorCode, MemberId};
+use net_metrics::{Families, collector};
 use net_types::PeerAddr;
 use net_types::limits::{MAX_CLUSTER_PEERS, MAX_HEALTH_REASONS, MAX_TICKET_PEERS};
 use net_wire::MeshTicket;
-use openraft::async_runtime::watch::WatchReceiver;
-use openraft::{Instant, RaftMetrics, ServerState};
+use openraft::{Instant as _, RaftMetrics, ServerState};
+use prometheus::core::Collector;
 
-use super::ClusterNode;
-use crate::types::Types;
-
-/// Entries that a healthy follower may lag behind what it knows to be committed.
-const HEALTHY_LAG: u64 = 1_000;
+use super::handle::ClusterNode;
+use super::health::{Observed, judge};
+use super::replica::Replica;
+use crate::types::{LogId, Types};
 
 fn state_of(state: ServerState) -> RaftState {
     match state {
@@ -30,10 +29,19 @@ fn state_of(state: ServerState) -> RaftState {
     }
 }
 
+fn index(id: &Option<LogId>) -> Option<u64> {
+    id.as_ref().map(|id| id.index())
+}
+
+/// Index after an entry.
+fn next(id: &Option<LogId>) -> u64 {
+    index(id).map_or(0, |index| index + 1)
+}
+
 impl ClusterNode {
     /// How the node judges its cluster.
     pub fn health(&self) -> HealthResult {
-        let config = &self.0.config;
+        let config = &self.0.consensus.config;
         let (status, mut reasons) = self.judge();
         reasons.truncate(MAX_HEALTH_REASONS);
         HealthResult {
@@ -41,144 +49,82 @@ impl ClusterNode {
             node_id: config.addr.entity_id.node_id(),
             raft_node_id: config.member_id,
             entity_id: config.addr.entity_id,
-            uptime_seconds: config.clock.now().since(self.0.started_at).as_secs(),
+            uptime_seconds: config.clock.now().since(self.0.consensus.started_at).as_secs(),
             is_initialized: self.is_initialized(),
             is_alive: self.is_alive(),
             is_ready: self.is_initialized() && status != HealthStatus::Unhealthy,
-            membership_node_count: self.with_membership(|m| m.nodes().count() as u32),
+            membership_node_count: self.0.consensus.members(|m| m.nodes().count() as u32),
             reasons: reasons.into_iter().map(|text| HealthReason { text }).collect(),
         }
     }
 
-    fn status(&self) -> HealthStatus {
-        self.judge().0
-    }
-
-    /// The judgement, and what speaks against health.
-    fn judge(&self) -> (HealthStatus, Vec<String>) {
-        let metrics = self.0.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let mut broken = Vec::new();
-        if self.0.is_damaged.load(Ordering::Relaxed) {
-            broken.push("the log is damaged: this node no longer votes".to_owned());
-        }
-        if self.0.log.has_failed() {
-            broken.push("the log takes no more writes: see the node's own log".to_owned());
-        }
-        if metrics.running_state.is_err() {
-            broken.push("consensus has ended: see the node's own log".to_owned());
-        } else {
-            broken.extend(self.lack_of_leader(&metrics));
-        }
-        let mut hampered = self.lags(&metrics);
-        if self.0.is_disk_full.load(Ordering::Relaxed) {
-            hampered.push("the data disk is almost full: writes are refused".to_owned());
-        }
-        let status = match (broken.is_empty(), hampered.is_empty()) {
-            (false, _) => HealthStatus::Unhealthy,
-            (true, false) => HealthStatus::Degraded,
-            (true, true) => HealthStatus::Healthy,
-        };
-        broken.extend(hampered);
-        (status, broken)
-    }
-
-    /// This node's lag and, if it leads, the members that lag or do not answer.
-    fn lags(&self, metrics: &RaftMetrics<Types>) -> Vec<String> {
-        let mut found = Vec::new();
-        let index = |id: &Option<crate::types::LogId>| id.as_ref().map_or(0, |id| id.index() + 1);
-        let lag = index(&metrics.cluster_committed).saturating_sub(index(&metrics.last_applied));
-        if lag > HEALTHY_LAG {
-            found.push(format!("{lag} committed entries are not applied here yet"));
-        }
-        let last = metrics.last_log_index.map_or(0, |index| index + 1);
-        for (id, matched) in metrics.replication.iter().flatten() {
-            let lag = last.saturating_sub(index(matched));
-            if lag > HEALTHY_LAG {
-                found.push(format!("node {id} is {lag} entries behind"));
-            }
-        }
-        let own = self.0.config.member_id.0;
-        for (id, answered) in metrics.heartbeat.iter().flatten() {
-            if *id != own && answered.is_none_or(|at| at.elapsed() >= self.patience()) {
-                found.push(format!("node {id} does not answer"));
-            }
-        }
-        found
-    }
-
-    /// For how long someone who does not answer counts as alive: a leader's lease.
-    fn patience(&self) -> Duration {
-        Duration::from_millis(self.0.config.timing.raft().lease)
-    }
-
-    /// Why there is no leader that can act: one that this node has heard of within a lease or, if it
-    /// leads itself, one that a quorum has answered within a lease.
-    fn lack_of_leader(&self, metrics: &RaftMetrics<Types>) -> Option<String> {
-        let own = self.0.config.member_id.0;
-        match metrics.current_leader {
-            None if !self.is_initialized() => {
-                Some("this node belongs to no cluster yet".to_owned())
-            }
-            None => Some("no leader is known".to_owned()),
-            Some(leader) if leader == own => {
-                let is_alone = metrics.membership_config.voter_ids().eq([own]);
-                let answered = metrics.last_quorum_acked;
-                let leads = is_alone || answered.is_some_and(|at| at.elapsed() < self.patience());
-                (!leads).then(|| "no majority of the voters answers this leader".to_owned())
-            }
-            Some(leader) => {
-                let heard = &self.0.service.leader_heard;
-                let is_near = heard.is_within(self.patience(), self.0.config.clock.now());
-                (!is_near).then(|| format!("the leader, node {leader}, is not heard of"))
-            }
-        }
-    }
-
-    /// The leader, if it can act as far as this node knows; see [`ClusterNode::leader_id`] for one that
-    /// may be gone.
-    pub(super) fn live_leader(&self) -> Option<MemberId> {
-        let metrics = self.0.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        self.leader_id().filter(|_| self.lack_of_leader(&metrics).is_none())
-    }
-
-    /// Whether the node serves: it runs, belongs to a cluster and follows a leader that
-    /// can act.
+    /// Whether the node serves: it runs, belongs to a cluster and follows a leader that can act.
     pub fn is_ready(&self) -> bool {
-        self.is_initialized() && self.status() != HealthStatus::Unhealthy
+        self.is_initialized() && self.judge().0 != HealthStatus::Unhealthy
+    }
+
+    /// Whether the node can do its work at all: consensus runs and its log takes writes.
+    pub fn is_alive(&self) -> bool {
+        self.0.consensus.metrics(|metrics| metrics.running_state.is_ok())
+            && !self.0.consensus.log.has_failed()
+    }
+
+    fn judge(&self) -> (HealthStatus, Vec<String>) {
+        let observed = self.0.consensus.metrics(|metrics| Observed {
+            is_damaged: self.0.condition.is_damaged(),
+            has_log_failed: self.0.consensus.log.has_failed(),
+            is_disk_full: self.0.condition.is_disk_full(),
+            is_running: metrics.running_state.is_ok(),
+            leadership: self.0.consensus.leadership(metrics),
+            lag: next(&metrics.cluster_committed).saturating_sub(next(&metrics.last_applied)),
+            followers: self.followers(metrics),
+        });
+        judge(&observed)
+    }
+
+    /// A leader's followers: entries that each lacks, and whether it answers.
+    fn followers(&self, metrics: &RaftMetrics<Types>) -> Vec<(u64, u64, bool)> {
+        let last = metrics.last_log_index.map_or(0, |index| index + 1);
+        let is_silent = |id: &u64| {
+            let Some(answered) = metrics.heartbeat.as_ref().and_then(|all| all.get(id)) else {
+                return false;
+            };
+            let is_late = answered.is_none_or(|at| at.elapsed() >= self.0.consensus.patience());
+            *id != self.0.consensus.own().0 && is_late
+        };
+        let followers = metrics.replication.iter().flatten();
+        followers
+            .map(|(id, matched)| (*id, last.saturating_sub(next(matched)), !is_silent(id)))
+            .collect()
     }
 
     /// The state of consensus.
     pub fn raft_metrics(&self) -> RaftMetricsResult {
-        let metrics = self.0.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let index = |id: &Option<crate::types::LogId>| id.as_ref().map(|id| id.index());
-        let followers = metrics.replication.iter().flatten();
-        let own = self.0.config.member_id.0;
-        RaftMetricsResult {
-            node_id: self.0.config.member_id,
+        let leader = self.0.consensus.live_leader();
+        let own = self.0.consensus.own();
+        self.0.consensus.metrics(|metrics| RaftMetricsResult {
+            node_id: own,
             state: state_of(metrics.state),
-            leader: self.live_leader(),
+            leader,
             term: metrics.current_term,
             last_log_index: metrics.last_log_index,
             last_applied_index: index(&metrics.last_applied),
             snapshot_index: index(&metrics.snapshot),
             purged_index: index(&metrics.purged),
-            replication: followers
-                .filter(|(id, _)| **id != own)
+            replication: (metrics.replication.iter().flatten())
+                .filter(|(id, _)| **id != own.0)
                 .take(MAX_CLUSTER_PEERS)
                 .map(|(id, matched)| ReplicationProgress {
                     node_id: MemberId(*id),
                     matched_index: index(matched),
                 })
                 .collect(),
-        }
+        })
     }
 
-    /// Who the node is.
+    /// The node's number, identity, addresses and version.
     pub fn info(&self) -> NodeInfoResult {
-        let config = &self.0.config;
+        let config = &self.0.consensus.config;
         NodeInfoResult {
             node_id: config.addr.entity_id.node_id(),
             raft_node_id: config.member_id,
@@ -190,7 +136,7 @@ impl ClusterNode {
 
     /// The leader that the node knows, and where it is.
     pub fn leader(&self) -> LeaderResult {
-        let leader = self.live_leader().and_then(|id| {
+        let leader = self.0.consensus.live_leader().and_then(|id| {
             let addr = self.member_addr(id)?;
             Some(ApiMember { node_id: id, addr })
         });
@@ -199,27 +145,27 @@ impl ClusterNode {
 
     /// Where the leader is, as far as this node knows.
     pub(super) fn leader_addr(&self) -> Option<PeerAddr> {
-        self.leader_id().and_then(|id| self.member_addr(id))
+        self.0.consensus.leader_id().and_then(|id| self.member_addr(id))
     }
 
     fn member_addr(&self, id: MemberId) -> Option<PeerAddr> {
-        if id == self.0.config.member_id {
-            return Some(self.0.config.addr.clone());
+        match id == self.0.consensus.own() {
+            true => Some(self.0.consensus.config.addr.clone()),
+            false => self.0.consensus.member_addr(id),
         }
-        self.with_membership(|m| m.get_node(&id.0).map(|member| member.0.clone()))
     }
 
     /// The cluster's ticket: this node first, then the members it knows.
     ///
     /// `FEATURE_DISABLED` if the node was started without the mesh's secret.
     pub fn ticket(&self) -> Result<ClusterTicket, ApiError> {
-        let mesh_key = self.0.config.mesh_key.clone().ok_or_else(|| {
+        let mesh_key = self.0.consensus.config.mesh_key.clone().ok_or_else(|| {
             ApiError::new(ErrorCode::FeatureDisabled, "this node holds no mesh secret")
         })?;
-        let own = self.0.config.addr.clone();
+        let own = self.0.consensus.config.addr.clone();
         let mut peers = vec![own.clone()];
-        self.with_membership(|membership| {
-            let others = membership.nodes().map(|(_, member)| &member.0);
+        self.0.consensus.members(|members| {
+            let others = members.nodes().map(|(_, member)| &member.0);
             peers.extend(others.filter(|peer| peer.entity_id != own.entity_id).cloned());
         });
         peers.truncate(MAX_TICKET_PEERS);
@@ -230,6 +176,69 @@ impl ClusterNode {
     /// The ticket as its text.
     pub fn ticket_text(&self) -> Result<TicketResult, ApiError> {
         Ok(TicketResult { ticket: self.ticket()?.to_text() })
+    }
+
+    /// What the node measures.
+    pub fn collector(&self) -> Box<dyn Collector> {
+        let node = self.clone();
+        collector("node", move |out| {
+            node.collect_store(out);
+            node.collect_consensus(out);
+        })
+    }
+
+    fn collect_store(&self, out: &mut Families) {
+        let Replica { proposer, reader, .. } = self.replica();
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        for (name, help, count) in [
+            ("aspen_kv_writes_total", "Commands proposed.", count(&proposer.proposals)),
+            ("aspen_kv_reads_total", "Reads of the store.", count(&reader.reads)),
+            (
+                "aspen_read_confirmations_total",
+                "Confirmations of leadership, shared by reads.",
+                reader.barrier.rounds(),
+            ),
+            ("aspen_checkpoints_total", "Checkpoints begun.", count(&self.0.upkeep.checkpoints)),
+        ] {
+            out.counter(name, help, count);
+        }
+        let memory = self.0.consensus.store.memory_bytes() as f64;
+        out.gauge("aspen_state_memory_bytes", "Rows that no checkpoint holds yet.", memory);
+        let Ok(view) = self.local_view() else { return };
+        let header = view.header();
+        for (name, help, value) in [
+            ("aspen_kv_keys", "Keys.", header.key_count as f64),
+            ("aspen_kv_leases", "Leases.", header.lease_count as f64),
+            ("aspen_kv_history_rows", "Superseded versions.", header.history_count as f64),
+            ("aspen_kv_history_bytes", "Bytes of them.", header.history_bytes as f64),
+            ("aspen_feature_level", "Feature level of the cluster.", header.level.0.into()),
+        ] {
+            out.gauge(name, help, value);
+        }
+    }
+
+    fn collect_consensus(&self, out: &mut Families) {
+        let raft = self.raft_metrics();
+        let index = |index: Option<u64>| index.map_or(-1.0, |index| index as f64);
+        let leads = f64::from(raft.state == RaftState::Leader);
+        for (name, help, value) in [
+            ("aspen_raft_term", "Term.", raft.term as f64),
+            ("aspen_raft_is_leader", "Whether the node leads.", leads),
+            ("aspen_raft_last_log_index", "End of the log.", index(raft.last_log_index)),
+            ("aspen_raft_applied_index", "Last applied entry.", index(raft.last_applied_index)),
+            ("aspen_raft_snapshot_index", "Last durable entry.", index(raft.snapshot_index)),
+            ("aspen_raft_purged_index", "Last dropped entry.", index(raft.purged_index)),
+        ] {
+            out.gauge(name, help, value);
+        }
+        let log = self.0.consensus.log.counters();
+        out.counter("aspen_log_entries_total", "Entries appended.", log.entries);
+        out.counter("aspen_log_bytes_total", "Bytes written to the log.", log.bytes);
+        out.counter("aspen_log_syncs_total", "Syncs of the log.", log.syncs);
+        let seconds = log.sync_us as f64 / 1e6;
+        out.seconds("aspen_log_sync_seconds_total", "Time spent in syncs.", seconds);
+        let drift = self.0.consensus.peers.drift.max().as_secs_f64();
+        out.gauge("aspen_clock_drift_seconds", "Distance of the farthest peer's clock.", drift);
     }
 }
 

@@ -1,33 +1,38 @@
 //! Opening a node's storage and starting consensus on it.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aspen_log::Log;
 use net_types::limits::MAX_APPEND_ENTRIES;
-use net_types::lock;
 use openraft::{Config, Raft, SnapshotPolicy};
-use tokio::sync::Notify;
 
-use super::barrier::Barrier;
-use super::errors::of_start;
-use super::gate::Gate;
+use super::applied::AppliedState;
+use super::checkpoint::CheckpointTrigger;
+use super::config::ClusterConfig;
+use super::consensus::Consensus;
+use super::errors::{StartError, of_start};
+use super::handle::{ClusterNode, Parts};
+use super::members::Members;
+use super::propose::Proposer;
+use super::read::Reader;
+use super::replica::Replica;
 use super::upkeep::Upkeep;
-use super::write::LogTime;
-use super::{ClusterConfig, ClusterNode, Counters, Inner, StartError};
-use crate::clock::Drift;
-use crate::log::Log;
-use crate::net::{Dialing, LastHeard, RaftDialer, RaftService, Transport, Trust};
-use crate::raft_log::LogStore;
+use crate::condition::Condition;
+use crate::net::{MAX_ENTRIES_BYTES, Peers, RaftDialer, RaftService, Transport, Trust};
 use crate::snapshot::{Receiver, Spool};
-use crate::state::{StateMachine, Store};
-use crate::types::Membership;
+use crate::state::Store;
+use crate::storage::{LogStore, RaftLog, StateMachine};
 
 const STATE_FILE: &str = "state.redb";
 const LOG_FOLDER: &str = "log";
 const SNAPSHOT_FOLDER: &str = "snapshots";
 /// Shortest time for an append; a disk that is busy needs tens of milliseconds.
 const MIN_APPEND_DEADLINE: Duration = Duration::from_secs(1);
+
+const BAD_TIMING: &str = "the heartbeat interval must be shorter than half of the longest election \
+                          timeout, and the shortest election timeout shorter than the longest";
 
 /// Names a node's log, so that the log of another node is never taken for it.
 fn log_id(config: &ClusterConfig) -> [u8; 16] {
@@ -56,13 +61,7 @@ fn raft_config(config: &ClusterConfig) -> Result<Config, StartError> {
         enable_leader_restore: Some(false),
         ..Config::default()
     };
-    raft.validate().map_err(|_| {
-        StartError::Config(
-            "the heartbeat interval must be shorter than half of the longest election timeout, \
-             and the shortest election timeout shorter than the longest"
-                .into(),
-        )
-    })
+    raft.validate().map_err(|_| StartError::Config(BAD_TIMING.into()))
 }
 
 impl ClusterNode {
@@ -75,107 +74,59 @@ impl ClusterNode {
         transport: Arc<dyn Transport>,
     ) -> Result<Self, StartError> {
         let raft_config = Arc::new(raft_config(&config)?);
+        let (id, blocking, clock) = (config.member_id.0, config.blocking, config.clock.clone());
         let (log, store) = open_storage(&config)?;
-        let spool = Arc::new(Spool::open(config.disk.folder(SNAPSHOT_FOLDER)?)?);
-        let receiver = Receiver::new(config.disk.folder(SNAPSHOT_FOLDER)?);
-        let state =
-            StateMachine::new(store, Some(log.clone()), config.blocking).with_spool(spool.clone());
+        let snapshots = config.disk.folder(SNAPSHOT_FOLDER)?;
+        let spool = Arc::new(Spool::open(snapshots.clone())?);
+        let state = StateMachine::new(store.clone(), log.clone(), spool.clone(), blocking);
+        let read_bytes = config.log.read_bytes.min(MAX_ENTRIES_BYTES);
+        let log_store = LogStore::new(log.clone(), read_bytes, state.clone());
+        let peers = Arc::new(Peers::new(id, transport, clock.clone()));
         let lease = Duration::from_millis(config.timing.raft().lease);
-        let dialing = Arc::new(Dialing {
-            transport: transport.clone(),
-            local: config.member_id.0,
-            clock: config.clock.clone(),
-            drift: Drift::default(),
-            spool,
-            blocking: config.blocking,
-            was_disowned: AtomicBool::new(false),
-            top_levels: Mutex::default(),
-            append_deadline: (2 * lease).max(MIN_APPEND_DEADLINE),
-        });
-        let had_voted = log.vote().is_some();
-        let log_store = LogStore::new(log.clone(), config.log.read_bytes, Some(state.clone()));
-        let dialer = RaftDialer(dialing.clone());
-        let raft = Raft::build(config.member_id.0, raft_config, dialer, log_store, state.clone())
+        let append_deadline = (2 * lease).max(MIN_APPEND_DEADLINE);
+        let dialer = RaftDialer { peers: peers.clone(), spool, blocking, append_deadline };
+        // A node that decides alone breaks no promise to another.
+        let is_alone = store.progress().membership.voter_ids().eq([id]);
+        let patience = (log.vote().is_some() && !is_alone).then_some(lease);
+        let raft = Raft::build(id, raft_config, dialer, log_store, state.clone())
             .await
             .map_err(of_start)?;
-        let started_at = config.clock.now();
-        let needs_patience = had_voted && !is_only_voter(&state, config.member_id.0);
-        let votes_from = if needs_patience { started_at + lease } else { started_at };
+        let started_at = clock.now();
+        let condition = Arc::new(Condition::default());
         let service = RaftService {
             raft: raft.clone(),
-            trust: Trust::new(
-                config.member_id.0,
-                transport.clone(),
-                config.clock.clone(),
-                config.authorizer.trusts_mesh(),
-            ),
-            state: state.clone(),
-            receiver: Arc::new(tokio::sync::Mutex::new(receiver)),
-            clock: config.clock.clone(),
-            top_level: config.top_level,
-            blocking: config.blocking,
-            votes_from,
-            is_voting: AtomicBool::new(true),
-            leader_heard: LastHeard::default(),
-        };
-        let upkeep = Arc::new(Upkeep::new(state.store(), started_at));
-        let (listening, clock) = (upkeep.clone(), config.clock.clone());
-        state.store().listen(move |header, batch| listening.applied(header, batch, clock.now()));
-        let node = Self(Arc::new(Inner {
-            raft,
+            peers: peers.clone(),
+            trust: Trust::new(peers.clone(), config.authorizer.trusts_mesh()),
             state,
-            log,
-            service,
-            transport,
-            dialing,
-            gate: Gate::default(),
-            barrier: Barrier::default(),
-            log_time: Mutex::new(LogTime::default()),
-            upkeep,
-            counters: Counters::default(),
-            started_at,
-            voters_changed_at: Mutex::new(None),
-            is_damaged: AtomicBool::new(false),
-            is_disk_full: AtomicBool::new(false),
-            is_stopping: AtomicBool::new(false),
-            stop: Notify::new(),
-            tasks: Mutex::new(Vec::new()),
-            config,
-        }));
-        node.introduce_members(node.0.state.store().progress().membership.membership());
-        node.run(needs_patience.then_some(lease)).await?;
-        Ok(node)
-    }
-
-    /// Starts consensus and the node's own tasks.
-    async fn run(&self, patience: Option<Duration>) -> Result<(), StartError> {
-        if patience.is_some() {
-            // Standing for election would break the same promise as voting for another.
-            self.0.raft.runtime_config().elect(false);
-        }
-        self.0.raft.run();
-        // Once consensus answers, it has told what it found: members, term and vote.
-        self.0.raft.with_raft_state(|_| ()).await.map_err(of_start)?;
-        self.spawn_upkeep(patience);
-        let finishing = tokio::spawn(self.clone().finish_changes());
-        lock(&self.0.tasks).push(finishing);
-        Ok(())
-    }
-
-    /// Tells the transport where members are.
-    pub(super) fn introduce_members(&self, membership: &Membership) {
-        let own = self.0.config.member_id.0;
-        for (id, member) in membership.nodes() {
-            if *id != own && !member.0.addrs.is_empty() {
-                self.0.transport.add_peer(&member.0);
-            }
-        }
+            receiver: Arc::new(tokio::sync::Mutex::new(Receiver::new(snapshots))),
+            top_level: config.top_level,
+            blocking,
+            votes_from: started_at + patience.unwrap_or_default(),
+            condition: condition.clone(),
+        };
+        let trigger = CheckpointTrigger::new(config.checkpoint, id, store.durable_next());
+        let applied = Arc::new(AppliedState::new(&store, trigger, started_at)?);
+        let listener = applied.clone();
+        store.listen(move |header, batch| listener.note(header, batch, clock.now()));
+        let consensus =
+            Arc::new(Consensus { config, raft, log, store, applied, peers, started_at });
+        let proposer = Arc::new(Proposer::new(consensus.clone(), condition.clone()));
+        let replica = Replica { proposer, reader: Arc::new(Reader::new(consensus.clone())) };
+        let members = Arc::new(Members::new(consensus.clone(), replica.clone()));
+        let upkeep = Arc::new(Upkeep {
+            consensus: consensus.clone(),
+            condition: condition.clone(),
+            replica: replica.clone(),
+            members: members.clone(),
+            checkpoints: AtomicU64::new(0),
+            tasks: Mutex::default(),
+        });
+        upkeep.start(patience).await?;
+        Ok(Self(Arc::new(Parts { consensus, condition, replica, members, upkeep, service })))
     }
 }
 
-fn open_storage(
-    config: &ClusterConfig,
-) -> Result<(crate::raft_log::RaftLog, Arc<Store>), StartError> {
+fn open_storage(config: &ClusterConfig) -> Result<(RaftLog, Arc<Store>), StartError> {
     let log_folder = config.disk.folder(LOG_FOLDER)?;
     let log = Log::open(log_folder, log_id(config), config.log, config.writer.clone())?;
     let file = match config.disk.open(STATE_FILE) {
@@ -189,10 +140,4 @@ fn open_storage(
     };
     let store = Store::open(file, config.state_cache_bytes, config.top_level)?;
     Ok((log, store))
-}
-
-/// Whether no one else's promises matter, because the node decides alone.
-fn is_only_voter(state: &StateMachine, id: u64) -> bool {
-    let progress = state.store().progress();
-    progress.membership.voter_ids().eq([id])
 }

@@ -1,6 +1,6 @@
-//! A watch channel that wakes those who wait in the order in which they began to wait.
+//! A watch channel that wakes its waiters in the order in which they began to wait.
 //!
-//! tokio's own spreads its waiters over eight lists that it picks at random and lets no one seed, so
+//! tokio's own spreads its waiters over eight lists that it picks at random, without a seed, so
 //! tasks woken by one change run in another order every time. Consensus tells its tasks of progress
 //! through watch channels: on this one, equal runs on one thread stay equal. It also takes one lock
 //! for a change where tokio's takes nine.
@@ -21,7 +21,6 @@ struct Shared<T> {
     value: RwLock<T>,
     version: AtomicU64,
     senders: AtomicUsize,
-    receivers: AtomicUsize,
     changed: Notify,
 }
 
@@ -58,7 +57,6 @@ pub(crate) struct Receiver<T> {
 impl<T> Receiver<T> {
     /// A receiver that has seen the present value.
     fn of(shared: &Arc<Shared<T>>) -> Self {
-        shared.receivers.fetch_add(1, Ordering::Relaxed);
         let seen = shared.version.load(Ordering::Acquire);
         Self { shared: shared.clone(), seen }
     }
@@ -81,15 +79,7 @@ impl<T> Drop for Sender<T> {
 
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Self {
-        let mut clone = Self::of(&self.shared);
-        clone.seen = self.seen;
-        clone
-    }
-}
-
-impl<T> Drop for Receiver<T> {
-    fn drop(&mut self) {
-        self.shared.receivers.fetch_sub(1, Ordering::Relaxed);
+        Self { shared: self.shared.clone(), seen: self.seen }
     }
 }
 
@@ -103,7 +93,6 @@ impl Watch for OrderedWatch {
             value: RwLock::new(init),
             version: AtomicU64::new(0),
             senders: AtomicUsize::new(1),
-            receivers: AtomicUsize::new(0),
             changed: Notify::new(),
         });
         let receiver = Receiver::of(&shared);
@@ -113,7 +102,8 @@ impl Watch for OrderedWatch {
 
 impl<T: Send + Sync> WatchSender<OrderedWatch, T> for Sender<T> {
     fn send(&self, value: T) -> Result<(), SendError<T>> {
-        if self.0.receivers.load(Ordering::Relaxed) == 0 {
+        // The others that share the value are receivers.
+        if Arc::strong_count(&self.0) <= self.0.senders.load(Ordering::Relaxed) {
             return Err(SendError(value));
         }
         // The old value is dropped outside of the lock.

@@ -1,14 +1,13 @@
 //! How many clients a node serves, how many requests of each at the same time, and how much memory
 //! all requests take.
 //!
-//! A client is who the transport has authenticated. It has a place from its first request until its
-//! session has ended and another client needs the place. Members of the cluster need none and pass
-//! the limits of a client, since they forward what they were asked; of the memory they get no more
-//! than others.
+//! A client is an identity that the transport has authenticated. It has a place from its first request
+//! until its session has ended and another client needs the place. Members of the cluster need none
+//! and pass the limits of a client, since they forward what they were asked; of the memory they get no
+//! more than others. Invariant: what is counted in is counted out once.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aspen_api::{ApiError, ErrorCode};
@@ -19,23 +18,9 @@ use net_types::{EntityId, Instant, lock};
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The clients that have a place, with their requests under way.
-pub(crate) struct Admission {
+pub(super) struct Admission {
     max_clients: usize,
     clients: Mutex<Clients>,
-    refused_clients: AtomicU64,
-    refused_requests: AtomicU64,
-    refused_bytes: AtomicU64,
-}
-
-/// Requests that were refused, by reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refusals {
-    /// Too many clients have a place.
-    pub(crate) clients: u64,
-    /// Too many requests of the same client are under way.
-    pub(crate) requests: u64,
-    /// The requests under way are too large together.
-    pub(crate) bytes: u64,
 }
 
 #[derive(Default)]
@@ -44,6 +29,8 @@ struct Clients {
     /// Bytes of all requests under way, those of members included.
     bytes: usize,
     look_after: Option<Instant>,
+    /// Requests that were refused, by [`Refusal`].
+    refused: [u64; 3],
 }
 
 /// What a client has under way.
@@ -53,67 +40,49 @@ struct Place {
     bytes: usize,
 }
 
+/// Why a request is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Too many clients have a place.
+    Clients,
+    /// Too many requests of the same client are under way.
+    Requests,
+    /// The requests under way are too large together.
+    Bytes,
+}
+
 impl Clients {
     fn count(&mut self, client: EntityId, bytes: usize) -> Result<(), Refusal> {
         let place = self.places.entry(client).or_default();
         if place.requests >= MAX_REQUESTS_PER_CLIENT {
             return Err(Refusal::Requests);
         }
-        if place.bytes + bytes > MAX_REQUEST_BYTES_PER_CLIENT {
+        if place.bytes + bytes > MAX_REQUEST_BYTES_PER_CLIENT
+            || self.bytes + bytes > MAX_REQUEST_BYTES
+        {
             return Err(Refusal::Bytes);
         }
-        self.count_bytes(bytes)?;
-        let place = self.places.entry(client).or_default();
+        self.bytes += bytes;
         place.requests += 1;
         place.bytes += bytes;
         Ok(())
     }
-
-    fn count_bytes(&mut self, bytes: usize) -> Result<(), Refusal> {
-        if self.bytes + bytes > MAX_REQUEST_BYTES {
-            return Err(Refusal::Bytes);
-        }
-        self.bytes += bytes;
-        Ok(())
-    }
-}
-
-/// Why a request is not let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    Clients,
-    Requests,
-    Bytes,
 }
 
 impl Admission {
     /// Places for `max_clients`.
-    pub(crate) fn new(max_clients: usize) -> Self {
-        Self {
-            max_clients,
-            clients: Mutex::default(),
-            refused_clients: AtomicU64::new(0),
-            refused_requests: AtomicU64::new(0),
-            refused_bytes: AtomicU64::new(0),
-        }
+    pub(super) fn new(max_clients: usize) -> Self {
+        Self { max_clients, clients: Mutex::default() }
     }
 
-    pub(super) fn refusals(&self) -> Refusals {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Refusals {
-            clients: count(&self.refused_clients),
-            requests: count(&self.refused_requests),
-            bytes: count(&self.refused_bytes),
-        }
+    /// Clients that have a place, and requests that were refused, by [`Refusal`].
+    pub(super) fn counts(&self) -> (usize, [u64; 3]) {
+        let clients = lock(&self.clients);
+        (clients.places.len(), clients.refused)
     }
 
-    /// Clients that have a place.
-    pub(super) fn clients(&self) -> usize {
-        lock(&self.clients).places.len()
-    }
-
-    /// Counts a request of so many bytes in. `connected` tells who has a session; it is asked when all places are
-    /// taken, and not often.
+    /// Counts a request in. `connected` tells which clients have a session; it is called when all
+    /// places are taken, and not often.
     pub(super) fn enter(
         &self,
         client: EntityId,
@@ -121,28 +90,35 @@ impl Admission {
         now: Instant,
         connected: impl FnOnce() -> HashSet<EntityId>,
     ) -> Result<(), Refusal> {
+        let has_place = |clients: &Clients| {
+            clients.places.contains_key(&client) || clients.places.len() < self.max_clients
+        };
         let mut clients = lock(&self.clients);
-        if clients.places.contains_key(&client) || clients.places.len() < self.max_clients {
-            return clients.count(client, bytes);
+        if !has_place(&clients) {
+            if clients.look_after.is_some_and(|at| now < at) {
+                return Err(Refusal::Clients);
+            }
+            clients.look_after = Some(now + LOOK_INTERVAL);
+            // The transport may hold a lock of its own while it drops a request, which comes here.
+            drop(clients);
+            let connected = connected();
+            clients = lock(&self.clients);
+            clients.places.retain(|client, place| place.requests > 0 || connected.contains(client));
+            if !has_place(&clients) {
+                return Err(Refusal::Clients);
+            }
         }
-        if clients.look_after.is_some_and(|at| now < at) {
-            return Err(Refusal::Clients);
-        }
-        clients.look_after = Some(now + LOOK_INTERVAL);
-        // The transport may hold a lock of its own while it drops a request, which comes here.
-        drop(clients);
-        let connected = connected();
-        let mut clients = lock(&self.clients);
-        clients.places.retain(|client, place| place.requests > 0 || connected.contains(client));
-        match clients.places.len() < self.max_clients {
-            true => clients.count(client, bytes),
-            false => Err(Refusal::Clients),
-        }
+        clients.count(client, bytes)
     }
 
     /// Counts a request of a member in, which needs no place.
     pub(super) fn enter_member(&self, bytes: usize) -> Result<(), Refusal> {
-        lock(&self.clients).count_bytes(bytes)
+        let mut clients = lock(&self.clients);
+        if clients.bytes + bytes > MAX_REQUEST_BYTES {
+            return Err(Refusal::Bytes);
+        }
+        clients.bytes += bytes;
+        Ok(())
     }
 
     /// Counts a request out; `client` is `None` for one that had no place.
@@ -155,21 +131,16 @@ impl Admission {
         }
     }
 
+    /// Counts a refusal, and says what it is.
     pub(super) fn refuse(&self, refusal: Refusal) -> ApiError {
-        let (counter, text) = match refusal {
-            Refusal::Clients => {
-                let max = self.max_clients;
-                (&self.refused_clients, format!("this node serves {max} clients already"))
-            }
+        lock(&self.clients).refused[refusal as usize] += 1;
+        let text = match refusal {
+            Refusal::Clients => format!("this node serves {} clients already", self.max_clients),
             Refusal::Requests => {
-                let max = MAX_REQUESTS_PER_CLIENT;
-                (&self.refused_requests, format!("{max} requests of this client are under way"))
+                format!("{MAX_REQUESTS_PER_CLIENT} requests of this client are under way")
             }
-            Refusal::Bytes => {
-                (&self.refused_bytes, "the requests under way are too large together".to_owned())
-            }
+            Refusal::Bytes => "the requests under way are too large together".to_owned(),
         };
-        counter.fetch_add(1, Ordering::Relaxed);
         ApiError::new(ErrorCode::ServiceUnavailable, text)
     }
 }
@@ -202,7 +173,7 @@ mod tests {
         assert_eq!(admission.enter(client(1), 9, at(0), none), Ok(()));
         let error = admission.refuse(Refusal::Requests);
         assert_eq!(error.code, ErrorCode::ServiceUnavailable);
-        assert_eq!(admission.refused_requests.load(Ordering::Relaxed), 1);
+        assert_eq!(admission.counts(), (2, [0, 1, 0]));
     }
 
     #[test]
@@ -223,7 +194,7 @@ mod tests {
         let second = || HashSet::from([client(2)]);
         assert_eq!(admission.enter(client(3), 9, at(200), second), Ok(()));
         assert_eq!(admission.enter(client(2), 9, at(200), none), Ok(()), "its place was kept");
-        assert_eq!(admission.clients(), 2);
+        assert_eq!(admission.counts().0, 2);
         assert_eq!(admission.enter(client(1), 9, at(300), none), Err(Refusal::Clients));
     }
 

@@ -1,79 +1,18 @@
-//! Who belongs to the cluster, as requests.
+//! The members of the cluster, as requests.
 
 use std::sync::Arc;
 
 use aspen_api::cluster::{
-    AddLearner, AddPeer, ChangeMembership, ClusterStateResult, Done, ExpungeNode, GetClusterState,
-    GetClusterTicket, InitCluster, PromoteLearner, SnapshotResult, TicketResult, TransferLeader,
-    TriggerSnapshot,
+    AddLearner, AddPeer, ChangeMembership, Done, ExpungeNode, GetClusterState, GetClusterTicket,
+    InitCluster, PromoteLearner, TransferLeader, TriggerSnapshot,
 };
-use aspen_api::service::{Caller, Family, Routes, Service, Tier};
-use aspen_api::{ApiError, family};
+use aspen_api::family;
+use aspen_api::service::{Family, Routes, Service, Tier};
 
-use crate::ClusterNode;
+use crate::node::ClusterNode;
 
 /// The members of the cluster of a node.
 pub struct MembersService(pub ClusterNode);
-
-type State = Result<ClusterStateResult, ApiError>;
-
-impl MembersService {
-    async fn init(self: Arc<Self>, _: Caller, _: InitCluster) -> State {
-        self.0.init().await
-    }
-
-    async fn state(self: Arc<Self>, _: Caller, _: GetClusterState) -> State {
-        self.0.ensure_initialized()?;
-        Ok(self.0.cluster_state())
-    }
-
-    async fn ticket(
-        self: Arc<Self>,
-        _: Caller,
-        _: GetClusterTicket,
-    ) -> Result<TicketResult, ApiError> {
-        self.0.ticket_text()
-    }
-
-    async fn add_learner(self: Arc<Self>, _: Caller, request: AddLearner) -> State {
-        self.0.add_learner(request.node_id, request.addr).await
-    }
-
-    async fn promote(self: Arc<Self>, _: Caller, request: PromoteLearner) -> State {
-        self.0.promote(request.learner_id, request.replace_node, request.is_force).await
-    }
-
-    async fn change(self: Arc<Self>, _: Caller, request: ChangeMembership) -> State {
-        self.0.change_membership(&request.members).await
-    }
-
-    async fn expunge(self: Arc<Self>, _: Caller, request: ExpungeNode) -> State {
-        self.0.expunge(request.node_id).await
-    }
-
-    async fn add_peer(self: Arc<Self>, _: Caller, request: AddPeer) -> Result<Done, ApiError> {
-        self.0.add_peer(&request.addr);
-        Ok(Done {})
-    }
-
-    async fn transfer(
-        self: Arc<Self>,
-        _: Caller,
-        request: TransferLeader,
-    ) -> Result<Done, ApiError> {
-        self.0.transfer_leader(request.target).await?;
-        Ok(Done {})
-    }
-
-    async fn snapshot(
-        self: Arc<Self>,
-        _: Caller,
-        _: TriggerSnapshot,
-    ) -> Result<SnapshotResult, ApiError> {
-        self.0.ensure_initialized()?;
-        self.0.snapshot().await
-    }
-}
 
 impl Service for MembersService {
     fn family(&self) -> Family {
@@ -82,15 +21,35 @@ impl Service for MembersService {
 
     fn routes(self: Arc<Self>) -> Routes {
         Routes::default()
-            .on(&self, Self::init)
-            .on(&self, Self::state)
-            .on(&self, Self::ticket)
-            .on(&self, Self::add_learner)
-            .on(&self, Self::promote)
-            .on(&self, Self::change)
-            .on(&self, Self::expunge)
-            .on(&self, Self::add_peer)
-            .on(&self, Self::transfer)
-            .on(&self, Self::snapshot)
+            .on(&self, |s, _, _: InitCluster| async move { s.0.init().await })
+            .on(&self, |s, _, _: GetClusterState| async move {
+                s.0.ensure_initialized()?;
+                Ok(s.0.cluster_state())
+            })
+            .on(&self, |s, _, _: GetClusterTicket| async move { s.0.ticket_text() })
+            .on(&self, |s, _, request: AddLearner| async move {
+                s.0.add_learner(request.node_id, request.addr).await
+            })
+            .on(&self, |s, _, request: PromoteLearner| async move {
+                s.0.promote(request.learner_id, request.replace_node, request.is_force).await
+            })
+            .on(&self, |s, _, request: ChangeMembership| async move {
+                s.0.change_membership(&request.members).await
+            })
+            .on(
+                &self,
+                |s, _, request: ExpungeNode| async move { s.0.expunge(request.node_id).await },
+            )
+            .on(&self, |s, _, request: AddPeer| async move {
+                s.0.consensus().peers.transport.add_peer(&request.addr);
+                Ok(Done {})
+            })
+            .on(&self, |s, _, request: TransferLeader| async move {
+                s.0.transfer_leader(request.target).await.map(|()| Done {})
+            })
+            .on(&self, |s, _, _: TriggerSnapshot| async move {
+                s.0.ensure_initialized()?;
+                s.0.snapshot().await
+            })
     }
 }

@@ -1,4 +1,4 @@
-//! The services of a node that stand on consensus itself: the node and its membership.
+//! The services of a node that see consensus itself: the node and its membership.
 
 mod members;
 mod node;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use aspen_api::service::{Registry, RegistryError};
 use aspen_kv::{KvService, LeaseService};
 
-use crate::ClusterNode;
+use crate::node::ClusterNode;
 
 pub use members::MembersService;
 pub use node::NodeService;
@@ -20,7 +20,7 @@ pub fn core_services(
 ) -> Result<Registry, RegistryError> {
     Registry::new(Arc::new(node.clone()))
         .with(NodeService::new(node.clone(), metrics.clone()))?
-        .with(KvService(node.clone()))?
-        .with(LeaseService(node.clone()))?
+        .with(KvService(node.replica().clone()))?
+        .with(LeaseService(node.replica().clone()))?
         .with(MembersService(node.clone()))
 }

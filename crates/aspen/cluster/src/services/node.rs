@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use aspen_api::cluster::{
-    GetHealth, GetLeader, GetMetrics, GetNodeInfo, GetRaftMetrics, HealthResult, LeaderResult,
-    MetricsResult, NodeInfoResult, Ping, Pong, RaftMetricsResult,
+    GetHealth, GetLeader, GetMetrics, GetNodeInfo, GetRaftMetrics, MetricsResult, Ping, Pong,
 };
-use aspen_api::service::{Caller, Family, Routes, Service, Tier};
+use aspen_api::service::{Family, Routes, Service, Tier};
 use aspen_api::{ApiError, ErrorCode, family};
 use prometheus::TextEncoder;
 
-use crate::ClusterNode;
+use crate::node::ClusterNode;
 
 /// Health, metrics and identity of a node.
 pub struct NodeService {
@@ -23,36 +22,6 @@ impl NodeService {
     pub fn new(node: ClusterNode, metrics: prometheus::Registry) -> Self {
         Self { node, metrics }
     }
-
-    async fn ping(self: Arc<Self>, _: Caller, _: Ping) -> Result<Pong, ApiError> {
-        Ok(Pong {})
-    }
-
-    async fn health(self: Arc<Self>, _: Caller, _: GetHealth) -> Result<HealthResult, ApiError> {
-        Ok(self.node.health())
-    }
-
-    async fn metrics(self: Arc<Self>, _: Caller, _: GetMetrics) -> Result<MetricsResult, ApiError> {
-        let text = TextEncoder::new().encode_to_string(&self.metrics.gather());
-        text.map(|text| MetricsResult { text })
-            .map_err(|error| ApiError::new(ErrorCode::InternalError, error.to_string()))
-    }
-
-    async fn raft_metrics(
-        self: Arc<Self>,
-        _: Caller,
-        _: GetRaftMetrics,
-    ) -> Result<RaftMetricsResult, ApiError> {
-        Ok(self.node.raft_metrics())
-    }
-
-    async fn info(self: Arc<Self>, _: Caller, _: GetNodeInfo) -> Result<NodeInfoResult, ApiError> {
-        Ok(self.node.info())
-    }
-
-    async fn leader(self: Arc<Self>, _: Caller, _: GetLeader) -> Result<LeaderResult, ApiError> {
-        Ok(self.node.leader())
-    }
 }
 
 impl Service for NodeService {
@@ -62,11 +31,15 @@ impl Service for NodeService {
 
     fn routes(self: Arc<Self>) -> Routes {
         Routes::default()
-            .on(&self, Self::ping)
-            .on(&self, Self::health)
-            .on(&self, Self::metrics)
-            .on(&self, Self::raft_metrics)
-            .on(&self, Self::info)
-            .on(&self, Self::leader)
+            .on(&self, |_, _, _: Ping| async { Ok(Pong {}) })
+            .on(&self, |s, _, _: GetHealth| async move { Ok(s.node.health()) })
+            .on(&self, |s, _, _: GetMetrics| async move {
+                let text = TextEncoder::new().encode_to_string(&s.metrics.gather());
+                text.map(|text| MetricsResult { text })
+                    .map_err(|error| ApiError::new(ErrorCode::InternalError, error.to_string()))
+            })
+            .on(&self, |s, _, _: GetRaftMetrics| async move { Ok(s.node.raft_metrics()) })
+            .on(&self, |s, _, _: GetNodeInfo| async move { Ok(s.node.info()) })
+            .on(&self, |s, _, _: GetLeader| async move { Ok(s.node.leader()) })
     }
 }

@@ -1,15 +1,16 @@
-//! Snapshot files and the folder that holds them.
+//! Snapshot files and the folder that holds them. Invariant: a file with its final name is whole.
 
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use aspen_api::codec::{DecodeError, Input, Wire};
 use aspen_kv::snapshot::SnapshotStream;
 use net_types::limits::{MAX_SNAPSHOT_BYTES, SNAPSHOT_CHUNK_BYTES};
 
-use crate::disk::{Disk, DiskFile};
-use crate::log::EntryId;
 use crate::state::{Progress, StoreError, StoreView};
+use aspen_log::EntryId;
+use aspen_log::disk::{Disk, DiskFile};
 use net_types::lock;
 
 const MAGIC: [u8; 8] = *b"ASPENSNP";
@@ -21,18 +22,26 @@ const MAX_CHUNK_BYTES: usize = SNAPSHOT_CHUNK_BYTES + (2 << 20);
 const HASH_RUN_BYTES: usize = 1 << 20;
 
 /// BLAKE3 of a snapshot file: names its content wherever it was made.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SnapshotId(pub [u8; 32]);
+
+impl Wire for SnapshotId {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0);
+    }
+
+    fn take(input: &mut Input) -> Result<Self, DecodeError> {
+        input.array().map(Self)
+    }
+
+    fn size_hint(&self) -> usize {
+        32
+    }
+}
 
 impl fmt::Display for SnapshotId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for SnapshotId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SnapshotId({:02x}{:02x}{:02x}..)", self.0[0], self.0[1], self.0[2])
     }
 }
 
@@ -102,7 +111,7 @@ pub(crate) fn hash_file(file: &dyn DiskFile, len: u64) -> io::Result<SnapshotId>
 pub(crate) struct Spool {
     disk: Arc<dyn Disk>,
     newest: Mutex<Option<SnapshotFile>>,
-    /// One file is written at a time; who comes second finds the first one's.
+    /// One file is written at a time; a second task finds the first one's.
     writing: Mutex<()>,
 }
 

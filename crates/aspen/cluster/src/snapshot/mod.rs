@@ -16,12 +16,12 @@ mod receive;
 
 use std::sync::Arc;
 
-use aspen_kv::WriteTables;
-use aspen_kv::snapshot::{Restore, RestoreError, SnapshotStream};
+use aspen_kv::snapshot::{Restore, SnapshotStream};
 
 pub(crate) use file::{SnapshotFile, SnapshotId, Spool};
 pub(crate) use receive::{ReceiveError, Receiver};
 
+use crate::condition::ensure;
 use crate::state::{FileWriter, StoreError, StoreView};
 
 /// A snapshot's content.
@@ -32,62 +32,27 @@ pub(crate) enum SnapshotData {
     File(SnapshotFile),
 }
 
-impl From<RestoreError<redb::Error>> for StoreError {
-    fn from(error: RestoreError<redb::Error>) -> Self {
-        match error {
-            RestoreError::State(error) => error.into(),
-            other => Self::Damaged(other.to_string()),
-        }
-    }
-}
-
-/// Restores chunks until the last one.
-struct Sink<'t, T> {
-    tables: &'t mut T,
-    restore: Restore,
-    is_whole: bool,
-}
-
-impl<'t, T: WriteTables<Error = redb::Error>> Sink<'t, T> {
-    fn new(tables: &'t mut T) -> Result<Self, StoreError> {
-        let restore = Restore::begin(tables)?;
-        Ok(Self { tables, restore, is_whole: false })
-    }
-
-    fn push(&mut self, chunk: &[u8]) -> Result<(), StoreError> {
-        if self.is_whole {
-            return Err(StoreError::Damaged("the snapshot continues behind its end".into()));
-        }
-        self.is_whole = self.restore.push(self.tables, chunk)?.is_some();
-        Ok(())
-    }
-
-    fn finish(self) -> Result<(), StoreError> {
-        match self.is_whole {
-            true => Ok(()),
-            false => Err(StoreError::Damaged("snapshot ends early".into())),
-        }
-    }
-}
-
 impl SnapshotData {
-    /// The snapshot of a view.
-    pub(crate) fn of_view(view: Arc<StoreView>) -> Self {
-        Self::View(view)
-    }
-
     /// Writes the content into empty tables.
     pub(crate) fn install(&self, tables: &mut FileWriter<'_>) -> Result<(), StoreError> {
-        let mut sink = Sink::new(tables)?;
+        let mut restore = Restore::begin(tables)?;
+        let mut is_whole = false;
+        let mut push = |chunk: &[u8]| {
+            if is_whole {
+                return Err(StoreError::Damaged("the snapshot continues behind its end".into()));
+            }
+            is_whole = restore.push(tables, chunk)?.is_some();
+            Ok(())
+        };
         match self {
             Self::View(view) => {
                 let mut stream = SnapshotStream::new();
                 while let Some(chunk) = stream.next_chunk(view.tables())? {
-                    sink.push(&chunk)?;
+                    push(&chunk)?;
                 }
             }
-            Self::File(file) => file.read_chunks(|chunk| sink.push(chunk))?,
+            Self::File(file) => file.read_chunks(push)?,
         }
-        sink.finish()
+        ensure(is_whole, || StoreError::Damaged("the snapshot ends early".into()))
     }
 }

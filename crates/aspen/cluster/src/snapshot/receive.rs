@@ -10,8 +10,8 @@ use net_types::limits::MAX_SNAPSHOT_BYTES;
 use thiserror::Error;
 
 use super::file::{SnapshotFile, SnapshotId, hash_file};
-use crate::disk::{Disk, DiskFile};
 use crate::state::Progress;
+use aspen_log::disk::{Disk, DiskFile};
 
 /// Why a part of a snapshot was not taken.
 #[derive(Debug, Error)]
@@ -56,7 +56,7 @@ impl Receiver {
         Self { disk, transfer: None }
     }
 
-    /// Begins or resumes the transfer of `len` bytes named `id`; returns the offset to go on from.
+    /// Begins or resumes the transfer of `len` bytes named `id`; returns the offset to continue from.
     pub(crate) fn offer(&mut self, id: SnapshotId, len: u64) -> Result<u64, ReceiveError> {
         if len > MAX_SNAPSHOT_BYTES {
             return Err(ReceiveError::TooLarge);
@@ -75,10 +75,7 @@ impl Receiver {
             }
         }
         let (file, received) = match self.disk.open(&name) {
-            Ok(file) => {
-                let received = file.len()?.min(len);
-                (file, received)
-            }
+            Ok(file) => (file.clone(), file.len()?.min(len)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 (self.disk.create(&name, 0)?, 0)
             }
@@ -137,7 +134,7 @@ impl Receiver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::MemoryDisk;
+    use aspen_log::disk::MemoryDisk;
 
     fn id_of(bytes: &[u8]) -> SnapshotId {
         SnapshotId(*blake3::hash(bytes).as_bytes())

@@ -1,4 +1,5 @@
-//! Writing the state to its file: checkpoints, and snapshots that replace it.
+//! Writing the state to its file: checkpoints, and snapshots that replace it. Invariant: one task writes
+//! at a time, and the file holds the state as of one entry.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,44 +8,46 @@ use aspen_kv::{TableId, WriteTables};
 use net_types::lock;
 use redb::{Durability, ReadableDatabase, WriteTransaction};
 
+use super::error::StoreError;
 use super::file::{FileView, FileWriter, clear};
 use super::layer::Layer;
+use super::progress::{Progress, write_progress};
+use super::store::{AppliedBatch, Current, Store, next_of};
 use super::tables::StoreTables;
-use super::{BatchSummary, Current, Progress, Store, StoreError, next_of, write_progress};
 
 /// What a checkpoint writes.
-pub(super) struct Frozen {
+pub(crate) struct Frozen {
     layer: Layer,
     progress: Progress,
 }
 
 impl Store {
     /// Begins a checkpoint, unless the file holds everything. The caller holds `writing`.
-    pub(super) fn freeze(&self) -> Option<Frozen> {
+    pub(crate) fn freeze(&self) -> Option<Frozen> {
         let mut current = lock(&self.current);
-        let is_written = self.durable_next() == next_of(current.progress.applied);
-        if is_written && current.tables.memory_bytes() == 0 {
+        let is_written = self.durable_next() == next_of(current.state.progress.applied);
+        if is_written && current.state.tables.memory_bytes() == 0 {
             return None;
         }
-        let layer = current.tables.freeze();
-        Some(Frozen { layer, progress: current.progress.clone() })
+        let layer = current.state.tables.freeze();
+        Some(Frozen { layer, progress: current.state.progress.clone() })
     }
 
     /// Writes a checkpoint and says how far it goes. Blocks on the medium. What cannot be written
     /// stays in memory.
-    pub(super) fn write(&self, frozen: &Frozen) -> Result<Progress, StoreError> {
+    pub(crate) fn write(&self, frozen: &Frozen) -> Result<Progress, StoreError> {
         let written = self.commit(frozen);
         let mut current = lock(&self.current);
         match written {
             Ok(file) => {
-                current.tables.settle(file);
+                current.state.tables.settle(file);
                 current.view = None;
                 drop(current);
                 self.durable_next.fetch_max(next_of(frozen.progress.applied), Ordering::AcqRel);
                 Ok(frozen.progress.clone())
             }
             Err(error) => {
-                current.tables.thaw();
+                current.state.tables.thaw();
                 Err(error)
             }
         }
@@ -81,11 +84,11 @@ impl Store {
         drop(tables);
         let file = self.finish(transaction, &progress)?;
         let next = Current::new(StoreTables::of_file(file), progress)?;
-        let header = next.header.clone();
+        let header = next.state.header.clone();
         // Set and not raised: the state may have moved to another line of history.
-        self.durable_next.store(next_of(next.progress.applied), Ordering::Release);
+        self.durable_next.store(next_of(next.state.progress.applied), Ordering::Release);
         *lock(&self.current) = next;
-        self.tell(&header, BatchSummary { memory_bytes: 0, is_stamped: true });
+        self.tell(&header, AppliedBatch { memory_bytes: 0, is_stamped: true });
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use redb::{
     Table, TableDefinition, WriteTransaction,
 };
 
-use crate::disk::DiskFile;
+use aspen_log::disk::DiskFile;
 
 type Raw = &'static [u8];
 
@@ -106,15 +106,6 @@ impl<T> Lazy<T> {
         let opened = open()?;
         Ok(cell.get_or_init(|| opened))
     }
-
-    fn get_mut<E>(
-        &mut self,
-        table: TableId,
-        open: impl FnOnce() -> Result<T, E>,
-    ) -> Result<&mut T, E> {
-        self.get(table, open)?;
-        Ok(self.0[table as usize].get_mut().expect("the table was opened in the line above"))
-    }
 }
 
 /// The tables inside a write transaction.
@@ -134,8 +125,9 @@ impl<'t> FileWriter<'t> {
     }
 
     fn table_mut(&mut self, table: TableId) -> Result<&mut Table<'t, Raw, Raw>, redb::Error> {
-        let transaction = self.transaction;
-        Ok(self.tables.get_mut(table, || transaction.open_table(definition(table)))?)
+        self.table(table)?;
+        let opened = self.tables.0[table as usize].get_mut();
+        Ok(opened.expect("the table was opened two lines above"))
     }
 }
 
@@ -203,10 +195,8 @@ impl ReadTables for FileView {
     type Rows<'a> = FileRows<'a>;
 
     fn get(&self, table: TableId, key: &[u8]) -> Result<Option<FileSlice<'_>>, redb::Error> {
-        match self.table(table)? {
-            Some(table) => Ok(table.get(key)?.map(FileSlice)),
-            None => Ok(None),
-        }
+        let Some(table) = self.table(table)? else { return Ok(None) };
+        Ok(table.get(key)?.map(FileSlice))
     }
 
     fn range(
@@ -215,10 +205,7 @@ impl ReadTables for FileView {
         from: &[u8],
         to: Option<&[u8]>,
     ) -> Result<FileRows<'_>, redb::Error> {
-        match self.table(table)? {
-            Some(table) => range_of(table, from, to),
-            None => Ok(FileRows(None)),
-        }
+        self.table(table)?.map_or(Ok(FileRows(None)), |table| range_of(table, from, to))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Rows in memory that the file does not hold yet.
 //!
 //! A layer is cheap to copy: copies share their rows until one of them changes. So a reader keeps
-//! the rows of its moment while later batches go on.
+//! its rows while later batches are applied. Invariant: `bytes` is the cost of the rows.
 
 use std::iter::Peekable;
 use std::ops::Bound;
@@ -16,7 +16,7 @@ pub(super) type Row = Arc<[u8]>;
 /// What a layer knows of a key: its value, or that it is gone.
 type Change = Option<Row>;
 
-/// What a row costs beside its bytes: two counted allocations and its share of tree nodes.
+/// What a row costs in addition to its bytes: two counted allocations and its share of tree nodes.
 const ROW_OVERHEAD_BYTES: usize = 128;
 
 fn cost(key: &[u8], change: &Change) -> usize {

@@ -1,7 +1,7 @@
 //! The store's tables: changes in memory over the file of the last checkpoint.
 //!
 //! The newest layer takes the writes. While a checkpoint is being written, the layer that goes to
-//! the file stands between the two.
+//! the file is between the two. Invariant: no row is before the first row that is remembered.
 
 use std::iter::Peekable;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ fn is_queue(table: TableId) -> bool {
     matches!(table, TableId::Expiry | TableId::Marks | TableId::ClientAges)
 }
 
-/// The tables at one moment. A copy is cheap and keeps its moment.
+/// The tables at one moment. A copy is cheap and does not change.
 #[derive(Clone)]
 pub struct StoreTables {
     newest: Layer,
@@ -53,7 +53,7 @@ impl StoreTables {
         self.newest.bytes()
     }
 
-    /// Begins a checkpoint: what was written so far stands still, for the file.
+    /// Begins a checkpoint: what was written so far is frozen, for the file.
     pub(super) fn freeze(&mut self) -> Layer {
         self.thaw();
         let frozen = std::mem::take(&mut self.newest);
@@ -69,7 +69,7 @@ impl StoreTables {
         }
     }
 
-    /// Ends a checkpoint: `file` holds what stood still.
+    /// Ends a checkpoint: `file` holds what was frozen.
     pub(super) fn settle(&mut self, file: Arc<FileView>) {
         self.frozen = None;
         self.file = file;
@@ -116,16 +116,6 @@ enum Place<'a> {
     File(FileSlice<'a>),
 }
 
-impl<'a> Slice<'a> {
-    fn memory(bytes: &'a [u8]) -> Self {
-        Self(Place::Memory(bytes))
-    }
-
-    fn file(slice: FileSlice<'a>) -> Self {
-        Self(Place::File(slice))
-    }
-}
-
 impl AsRef<[u8]> for Slice<'_> {
     fn as_ref(&self) -> &[u8] {
         match &self.0 {
@@ -163,13 +153,13 @@ impl<'a> Iterator for Rows<'a> {
                 .and_then(|memory| memory.next_if(|(key, _)| file_key.is_none_or(|f| *key <= f)));
             let Some((key, value)) = change else {
                 let (key, value) = self.head.take()?;
-                return Some(Ok((Slice::file(key), Slice::file(value))));
+                return Some(Ok((Slice(Place::File(key)), Slice(Place::File(value)))));
             };
             if file_key == Some(key) {
                 self.head = None;
             }
             if let Some(value) = value {
-                return Some(Ok((Slice::memory(key), Slice::memory(value))));
+                return Some(Ok((Slice(Place::Memory(key)), Slice(Place::Memory(value)))));
             }
         }
     }
@@ -184,10 +174,10 @@ impl ReadTables for StoreTables {
         let layers = [Some(&self.newest), self.frozen.as_ref()];
         for layer in layers.into_iter().flatten() {
             if let Some(value) = layer.get(table, key) {
-                return Ok(value.map(Slice::memory));
+                return Ok(value.map(|value| Slice(Place::Memory(value))));
             }
         }
-        Ok(self.file.get(table, key)?.map(Slice::file))
+        Ok(self.file.get(table, key)?.map(|value| Slice(Place::File(value))))
     }
 
     fn range(

@@ -1,28 +1,23 @@
-//! The state against the store's conformance checks and openraft's storage suite, and through
-//! crashes at any moment between two checkpoints.
+//! The state against the store's conformance checks, and through crashes at any moment between two
+//! checkpoints.
 
+use std::io;
 use std::sync::Arc;
 
 use aspen_api::Level;
-use aspen_api::kv::{Transact, WriteOperation};
 use aspen_kv::conformance::{check_store, check_tables, dump};
-use aspen_kv::{Command, MemoryTables, Proposal, ReadTables, TableId, WriteTables};
-use net_types::limits::{MAX_STATE_MEMORY_BYTES, MAX_VALUE_BYTES};
-use openraft::StorageError;
-use openraft::entry::RaftEntry;
-use openraft::impls::EntryPayload;
-use openraft::storage::RaftStateMachine;
-use openraft::testing::log::{StoreBuilder, Suite};
+use aspen_kv::{MemoryTables, ReadTables, TableId, WriteTables};
+use aspen_log::EntryId;
+use aspen_log::disk::crash::{CrashDisk, Faults};
+use aspen_log::disk::{Disk, DiskFile, MemoryDisk};
+use net_types::lock;
 use proptest::prelude::*;
 
-use net_types::lock;
-
-use super::*;
-use crate::disk::crash::{CrashDisk, Faults};
-use crate::disk::{Disk, FsDisk, MemoryDisk};
-use crate::log::{Log, LogOptions, WriterDrive};
-use crate::raft_log::LogStore;
-use crate::types::{Proposed, Types};
+use super::error::StoreError;
+use super::file::FileWriter;
+use super::progress::Progress;
+use super::store::Store;
+use super::tables::StoreTables;
 
 const CACHE: usize = 4 << 20;
 
@@ -54,8 +49,8 @@ fn the_file_conforms() {
 
 #[test]
 fn memory_over_an_empty_file_conforms() {
-    check_tables(&mut lock(&open().1.current).tables);
-    assert!(check_store(&mut lock(&open().1.current).tables, 7, 400) > 20);
+    check_tables(&mut lock(&open().1.current).state.tables);
+    assert!(check_store(&mut lock(&open().1.current).state.tables, 7, 400) > 20);
 }
 
 #[derive(Clone, Debug)]
@@ -122,11 +117,11 @@ proptest! {
         for step in steps {
             match step {
                 Step::Insert(table, key, value) => {
-                    lock(&store.current).tables.insert(table, &[key], &[value]).unwrap();
+                    lock(&store.current).state.tables.insert(table, &[key], &[value]).unwrap();
                     model.insert(table, &[key], &[value]).unwrap();
                 }
                 Step::Remove(table, key) => {
-                    let was_there = lock(&store.current).tables.remove(table, &[key]).unwrap();
+                    let was_there = lock(&store.current).state.tables.remove(table, &[key]).unwrap();
                     prop_assert_eq!(was_there, model.remove(table, &[key]).unwrap());
                 }
                 Step::Freeze if frozen.is_none() => {
@@ -138,7 +133,7 @@ proptest! {
                     in_file = in_frozen.clone();
                 },
                 Step::GiveUp => if frozen.take().is_some() {
-                    lock(&store.current).tables.thaw();
+                    lock(&store.current).state.tables.thaw();
                 },
                 Step::Drop => frozen = None,
                 Step::Replace(rows) if frozen.is_none() => {
@@ -163,44 +158,16 @@ proptest! {
                 }
                 Step::Freeze | Step::Replace(_) => {}
             }
-            check_rows(&lock(&store.current).tables, &model);
+            check_rows(&lock(&store.current).state.tables, &model);
         }
     }
-}
-
-/// Entry `index`, which sets a key of its own to a value of so many bytes.
-fn large_entry(index: u64, bytes: usize) -> openraft::alias::EntryOf<Types> {
-    let key = format!("k{index}").parse().unwrap();
-    let command =
-        Command::Transact { request: Transact::always([WriteOperation::set(key, vec![0; bytes])]) };
-    let proposal = Proposal { log_time_ms: 0, request_id: None, command };
-    let payload = EntryPayload::Normal(Proposed(proposal.encode()));
-    RaftEntry::new(log_id(EntryId { term: 1, index }), payload)
-}
-
-#[tokio::test]
-async fn rows_in_memory_are_written_out_before_they_pass_the_bound() {
-    let (_, store) = open();
-    let most = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let (seen, looking) = (most.clone(), Arc::downgrade(&store));
-    store.listen(move |_, _| {
-        let bytes = looking.upgrade().unwrap().memory_bytes();
-        seen.fetch_max(bytes, Ordering::Relaxed);
-    });
-    let mut machine = StateMachine::new(store.clone(), None, Blocking::Inline);
-    let entries = (1..=300).map(|index| Ok((large_entry(index, MAX_VALUE_BYTES), None)));
-    machine.apply(futures_util::stream::iter(entries)).await.unwrap();
-    assert_eq!(store.applied().unwrap().index, 300);
-    assert!(store.durable_next() > 0, "there was a checkpoint");
-    let most = most.load(Ordering::Relaxed);
-    let bound = MAX_STATE_MEMORY_BYTES + 2 * MAX_VALUE_BYTES;
-    assert!((MAX_STATE_MEMORY_BYTES / 2..bound).contains(&most), "{most}");
 }
 
 #[test]
 fn a_view_keeps_its_moment_through_later_writes_and_checkpoints() {
     let (_, store) = open();
-    let put = |key: &[u8]| lock(&store.current).tables.insert(TableId::Live, key, b"v").unwrap();
+    let put =
+        |key: &[u8]| lock(&store.current).state.tables.insert(TableId::Live, key, b"v").unwrap();
     let renew = || {
         lock(&store.current).view = None;
         store.view().unwrap()
@@ -222,15 +189,15 @@ fn rows_in_memory_are_counted_until_they_are_in_the_file() {
     let bytes = |store: &Store| store.memory_bytes();
     for n in 0..100u32 {
         let mut current = lock(&store.current);
-        current.tables.insert(TableId::Live, &n.to_be_bytes(), &[0; 1_000]).unwrap();
-        current.tables.insert(TableId::Live, &n.to_be_bytes(), &[0; 10]).unwrap();
+        current.state.tables.insert(TableId::Live, &n.to_be_bytes(), &[0; 1_000]).unwrap();
+        current.state.tables.insert(TableId::Live, &n.to_be_bytes(), &[0; 10]).unwrap();
     }
     assert!((1_400..30_000).contains(&bytes(&store)), "{}", bytes(&store));
     for n in 0..100u32 {
-        assert!(lock(&store.current).tables.remove(TableId::Live, &n.to_be_bytes()).unwrap());
+        assert!(lock(&store.current).state.tables.remove(TableId::Live, &n.to_be_bytes()).unwrap());
     }
     assert_eq!(bytes(&store), 0, "rows that came and went leave nothing to write");
-    lock(&store.current).tables.insert(TableId::Live, b"k", b"v").unwrap();
+    lock(&store.current).state.tables.insert(TableId::Live, b"k", b"v").unwrap();
     checkpoint(&store);
     assert_eq!(bytes(&store), 0);
     assert!(store.freeze().is_none(), "the file holds everything");
@@ -247,12 +214,16 @@ fn file_of(image: &[u8]) -> Arc<dyn DiskFile> {
 #[test]
 fn damage_anywhere_in_the_file_is_named_or_does_no_harm() {
     let (file, store) = open();
-    check_store(&mut lock(&store.current).tables, 7, 400);
+    check_store(&mut lock(&store.current).state.tables, 7, 400);
     for n in 0..1_000u32 {
-        lock(&store.current).tables.insert(TableId::Live, &n.to_be_bytes(), &[7; 100]).unwrap();
+        lock(&store.current)
+            .state
+            .tables
+            .insert(TableId::Live, &n.to_be_bytes(), &[7; 100])
+            .unwrap();
     }
     checkpoint(&store);
-    let rows = dump(&lock(&store.current).tables);
+    let rows = dump(&lock(&store.current).state.tables);
     drop(store);
     let mut image = vec![0; file.len().unwrap() as usize];
     file.read_at(&mut image, 0).unwrap();
@@ -263,7 +234,7 @@ fn damage_anywhere_in_the_file_is_named_or_does_no_harm() {
         let mut damaged = image.clone();
         damaged[*at] ^= 0x55;
         match Store::open(file_of(&damaged), CACHE, Level::TOP) {
-            Ok(store) => assert_eq!(dump(&lock(&store.current).tables), rows, "byte {at}"),
+            Ok(store) => assert_eq!(dump(&lock(&store.current).state.tables), rows, "byte {at}"),
             Err(StoreError::Damaged(_) | StoreError::Version(_)) => refused += 1,
             Err(other) => panic!("byte {at}: {other}"),
         }
@@ -275,7 +246,7 @@ type Rows = Vec<(TableId, Vec<u8>, Vec<u8>)>;
 
 fn held(store: &Store) -> (Option<EntryId>, Rows) {
     let current = lock(&store.current);
-    (current.progress.applied, dump(&current.tables))
+    (current.state.progress.applied, dump(&current.state.tables))
 }
 
 /// Sets every `step`th of some keys, as entry `index` would.
@@ -283,9 +254,9 @@ fn write(store: &Store, index: u64, step: usize) {
     let mut current = lock(&store.current);
     for n in (0..400u32).step_by(step) {
         let value = [index as u8; 60];
-        current.tables.insert(TableId::Live, &n.to_be_bytes(), &value).unwrap();
+        current.state.tables.insert(TableId::Live, &n.to_be_bytes(), &value).unwrap();
     }
-    current.progress.applied = Some(EntryId { term: 1, index });
+    current.state.progress.applied = Some(EntryId { term: 1, index });
 }
 
 /// Lets the power fail after `cut` operations of what makes a state durable, a checkpoint or a
@@ -323,44 +294,4 @@ fn a_power_failure_at_any_moment_leaves_the_state_before_or_the_one_after() {
         let operations = (0..).find(|cut| fail_during(is_snapshot, *cut)).unwrap();
         assert!(operations > 3, "{operations}");
     }
-}
-
-struct Builder {
-    drive: fn() -> WriterDrive,
-    on_disk: bool,
-}
-
-impl StoreBuilder<Types, LogStore, StateMachine, Option<tempfile::TempDir>> for Builder {
-    async fn build(
-        &self,
-    ) -> Result<(Option<tempfile::TempDir>, LogStore, StateMachine), StorageError<Types>> {
-        let dir = self.on_disk.then(|| tempfile::tempdir().unwrap());
-        let disk: Arc<dyn Disk> = match &dir {
-            Some(dir) => Arc::new(FsDisk::open(dir.path()).unwrap()),
-            None => Arc::new(MemoryDisk::new()),
-        };
-        let store = Store::open(disk.create("state.redb", 0).unwrap(), CACHE, Level::TOP).unwrap();
-        let log = disk.folder("log").unwrap();
-        // Small segments, so that the suite crosses them.
-        let options = LogOptions { segment_bytes: 1_024, ..LogOptions::default() };
-        let log = Log::open(log, [1; 16], options, (self.drive)()).unwrap();
-        let machine = StateMachine::new(store, Some(log.clone()), Blocking::Pool);
-        Ok((dir, LogStore::new(log, 1 << 20, Some(machine.clone())), machine))
-    }
-}
-
-fn run_suite(builder: Builder) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(Suite::test_all(builder)).unwrap();
-}
-
-#[test]
-fn passes_the_storage_suite_of_openraft_in_memory() {
-    let drive = || WriterDrive::Task(Arc::new(|| std::time::Duration::ZERO));
-    run_suite(Builder { drive, on_disk: false });
-}
-
-#[test]
-fn passes_the_storage_suite_of_openraft_on_disk() {
-    run_suite(Builder { drive: || WriterDrive::Thread, on_disk: true });
 }

@@ -1,102 +1,39 @@
-//! The log as openraft's storage.
+//! The log as openraft's storage. Invariant: no entry is purged that the state's file does not hold.
 
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds, RangeInclusive};
 
-use aspen_api::codec::Wire;
-use bytes::Bytes;
+use aspen_log::LogError;
 use futures_util::{Stream, stream};
-use openraft::entry::RaftEntry;
-use openraft::impls::{Entry, EntryPayload};
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
 use openraft::{LogState, OptionalSend};
-use tokio::sync::oneshot;
 
-use crate::log::{Completion, Log, LogEntry, LogError, RecordKind};
-use crate::net::MAX_ENTRIES_BYTES;
-use crate::state::StateMachine;
+use super::durable::{Durable, RaftLog, durable};
+use super::machine::StateMachine;
 use crate::types::{
-    LogId, MembershipRecord, Proposed, RaftVote, Types, entry_id, log_id, raft_vote, stored_vote,
+    LogId, RaftEntry, RaftVote, Types, entry_id, log_entry, log_id, raft_entry, raft_vote,
+    stored_vote,
 };
-
-type RaftEntryOf = openraft::alias::EntryOf<Types>;
-
-/// Who waits for the disk.
-pub(crate) enum Durable {
-    /// openraft, for entries.
-    Flushed(IOFlushed<Types>),
-    /// A task.
-    Task(oneshot::Sender<io::Result<()>>),
-}
-
-impl Completion for Durable {
-    fn complete(self, result: io::Result<()>) {
-        match self {
-            Self::Flushed(callback) => callback.io_completed(result),
-            // A task that gave up waiting is none of the writer's business.
-            Self::Task(sender) => drop(sender.send(result)),
-        }
-    }
-}
-
-/// The log of a node.
-pub(crate) type RaftLog = Log<Durable>;
-
-pub(crate) fn to_log(entry: RaftEntryOf) -> LogEntry {
-    let id = entry_id(&entry.log_id());
-    let (kind, payload) = match entry.payload {
-        EntryPayload::Blank => (RecordKind::Blank, Bytes::new()),
-        EntryPayload::Normal(Proposed(bytes)) => (RecordKind::Command, bytes),
-        EntryPayload::Membership(membership) => {
-            (RecordKind::Membership, MembershipRecord(membership).to_bytes())
-        }
-    };
-    LogEntry { id, kind, payload }
-}
-
-/// openraft's form of an entry.
-pub(crate) fn from_log(entry: LogEntry) -> io::Result<RaftEntryOf> {
-    let payload = match entry.kind {
-        RecordKind::Blank => EntryPayload::Blank,
-        RecordKind::Command => EntryPayload::Normal(Proposed(entry.payload)),
-        RecordKind::Membership => {
-            let record = MembershipRecord::from_bytes(entry.payload)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-            EntryPayload::Membership(record.0)
-        }
-        RecordKind::Vote | RecordKind::Truncate | RecordKind::Purge => {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "not a log entry"));
-        }
-    };
-    Ok(Entry::new(log_id(entry.id), payload))
-}
-
-/// Waits until everything appended so far is durable.
-pub(crate) async fn flush(log: &RaftLog) -> io::Result<()> {
-    let (tx, rx) = oneshot::channel();
-    log.barrier(Durable::Task(tx)).map_err(LogError::into_io)?;
-    rx.await.map_err(io::Error::other)?
-}
 
 /// Storage and readers of openraft over one log.
 #[derive(Clone)]
 pub(crate) struct LogStore {
     log: RaftLog,
     read_bytes: usize,
-    state: Option<StateMachine>,
+    state: StateMachine,
 }
 
 impl LogStore {
-    /// Storage over `log`; one read returns about `read_bytes`, and never more than fits a message.
-    /// Entries are only purged once `state` holds them durably.
-    pub(crate) fn new(log: RaftLog, read_bytes: usize, state: Option<StateMachine>) -> Self {
-        Self { log, read_bytes: read_bytes.min(MAX_ENTRIES_BYTES), state }
+    /// Storage over `log`; one read for a follower returns about `read_bytes`. Entries are purged
+    /// only once `state` holds them durably.
+    pub(crate) fn new(log: RaftLog, read_bytes: usize, state: StateMachine) -> Self {
+        Self { log, read_bytes, state }
     }
 
-    fn read(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<RaftEntryOf>> {
+    fn read(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<RaftEntry>> {
         let entries = self.log.read(range, max_bytes).map_err(LogError::into_io)?;
-        entries.into_iter().map(from_log).collect()
+        entries.into_iter().map(raft_entry).collect()
     }
 }
 
@@ -118,7 +55,7 @@ impl RaftLogReader<Types> for LogStore {
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: RB,
-    ) -> io::Result<Vec<RaftEntryOf>> {
+    ) -> io::Result<Vec<RaftEntry>> {
         self.read(to_range(&range), usize::MAX)
     }
 
@@ -130,7 +67,7 @@ impl RaftLogReader<Types> for LogStore {
         &mut self,
         start: u64,
         end: u64,
-    ) -> io::Result<Vec<RaftEntryOf>> {
+    ) -> io::Result<Vec<RaftEntry>> {
         self.read(start..end, self.read_bytes)
     }
 
@@ -138,7 +75,7 @@ impl RaftLogReader<Types> for LogStore {
     async fn entries_stream<RB>(
         &mut self,
         range: RB,
-    ) -> impl Stream<Item = io::Result<RaftEntryOf>> + OptionalSend
+    ) -> impl Stream<Item = io::Result<RaftEntry>> + OptionalSend
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
@@ -180,9 +117,7 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &RaftVote) -> io::Result<()> {
-        let (tx, rx) = oneshot::channel();
-        self.log.save_vote(stored_vote(vote), Durable::Task(tx)).map_err(LogError::into_io)?;
-        rx.await.map_err(io::Error::other)?
+        durable(|done| self.log.save_vote(stored_vote(vote), done)).await
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
@@ -198,10 +133,10 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> io::Result<()>
     where
-        I: IntoIterator<Item = RaftEntryOf> + OptionalSend,
+        I: IntoIterator<Item = RaftEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries = entries.into_iter().map(to_log);
+        let entries = entries.into_iter().map(log_entry);
         self.log.append(entries, Durable::Flushed(callback)).map_err(LogError::into_io)
     }
 
@@ -211,8 +146,8 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn purge(&mut self, id: LogId) -> io::Result<()> {
-        if let Some(state) = &self.state {
-            state.checkpoint_through(id.index()).await?;
+        if self.state.store().durable_next() <= id.index() {
+            self.state.checkpoint().await?;
         }
         self.log.purge(entry_id(&id)).map_err(LogError::into_io)
     }

@@ -11,104 +11,15 @@
 
 use bytes::Bytes;
 use net_types::{EntityId, NodeId, PeerAddr};
-use net_wire::{Reader, decode_peer_addr, encode_peer_addr};
+use net_wire::{Cursor, decode_peer_addr, encode_peer_addr};
 
-pub use net_wire::DecodeError;
+pub use net_wire::{DecodeError, within};
 
 /// Elements of a list that are reserved for before they have been read.
 const MAX_RESERVED_ELEMENTS: usize = 128;
 
 /// A cursor over encoded bytes that hands out slices of them.
-#[derive(Clone, Debug)]
-pub struct Input {
-    bytes: Bytes,
-    at: usize,
-}
-
-impl Input {
-    /// A cursor at the start of `bytes`.
-    pub fn new(bytes: Bytes) -> Self {
-        Self { bytes, at: 0 }
-    }
-
-    /// Bytes not read yet.
-    pub fn remaining(&self) -> usize {
-        self.bytes.len() - self.at
-    }
-
-    /// The next `n` bytes, sharing the input's buffer.
-    pub fn slice(&mut self, n: usize) -> Result<Bytes, DecodeError> {
-        if n > self.remaining() {
-            let need = self.at.saturating_add(n);
-            return Err(DecodeError::Truncated { need, have: self.bytes.len() });
-        }
-        let out = self.bytes.slice(self.at..self.at + n);
-        self.at += n;
-        Ok(out)
-    }
-
-    /// The next `N` bytes.
-    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let have = self.bytes.len();
-        let found = self.bytes[self.at..]
-            .first_chunk::<N>()
-            .ok_or(DecodeError::Truncated { need: self.at.saturating_add(N), have })?;
-        self.at += N;
-        Ok(*found)
-    }
-
-    /// The next byte.
-    pub fn byte(&mut self) -> Result<u8, DecodeError> {
-        self.array::<1>().map(|b| b[0])
-    }
-
-    /// A LEB128 integer of at most 64 bits in its shortest form.
-    pub fn varint(&mut self) -> Result<u64, DecodeError> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            let low = u64::from(byte & 0x7f);
-            if (shift == 63 && low > 1) || (byte == 0 && shift > 0) {
-                return Err(DecodeError::BadValue("integer"));
-            }
-            value |= low << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(DecodeError::BadValue("integer"))
-    }
-
-    /// A count of at most `limit`.
-    pub fn count(&mut self, what: &'static str, limit: usize) -> Result<usize, DecodeError> {
-        let found = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
-        within(what, found, limit)?;
-        Ok(found)
-    }
-
-    /// Everything that was not read yet.
-    pub fn rest(&mut self) -> Bytes {
-        let rest = self.bytes.slice(self.at..);
-        self.at = self.bytes.len();
-        rest
-    }
-
-    /// Succeeds only at the end of the input.
-    pub fn finish(self) -> Result<(), DecodeError> {
-        match self.remaining() {
-            0 => Ok(()),
-            n => Err(DecodeError::TrailingBytes(n)),
-        }
-    }
-}
-
-/// Whether a count is within its limit.
-pub fn within(what: &'static str, found: usize, limit: usize) -> Result<(), DecodeError> {
-    if found > limit {
-        return Err(DecodeError::BadLength { what, found, limit });
-    }
-    Ok(())
-}
+pub type Input = Cursor<Bytes>;
 
 /// Appends `value` as LEB128.
 pub fn put_varint(mut value: u64, out: &mut Vec<u8>) {
@@ -184,7 +95,7 @@ impl Bounded for Bytes {
         limit: usize,
     ) -> Result<Self, DecodeError> {
         let len = input.count(what, limit)?;
-        input.slice(len)
+        input.take(len)
     }
 
     fn check_bounded(&self, what: &'static str, limit: usize) -> Result<(), DecodeError> {
@@ -301,7 +212,7 @@ impl Wire for bool {
     }
 
     fn take(input: &mut Input) -> Result<Self, DecodeError> {
-        match input.byte()? {
+        match input.u8()? {
             0 => Ok(false),
             1 => Ok(true),
             _ => Err(DecodeError::BadValue("flag")),
@@ -315,7 +226,7 @@ impl Wire for u8 {
     }
 
     fn take(input: &mut Input) -> Result<Self, DecodeError> {
-        input.byte()
+        input.u8()
     }
 }
 
@@ -369,10 +280,7 @@ impl Wire for PeerAddr {
     }
 
     fn take(input: &mut Input) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(&input.bytes[input.at..]);
-        let peer = decode_peer_addr(&mut reader)?;
-        input.at += reader.position();
-        Ok(peer)
+        decode_peer_addr(input)
     }
 
     fn check(&self) -> Result<(), DecodeError> {
@@ -487,7 +395,7 @@ macro_rules! choice {
             }
 
             fn take(input: &mut $crate::codec::Input) -> Result<Self, $crate::codec::DecodeError> {
-                match input.byte()? {
+                match input.u8()? {
                     $( $number => Ok(Self::$variant {
                         $( $field: $crate::field!(take $field, input, $($max)?)?, )*
                     }), )*
@@ -545,7 +453,7 @@ macro_rules! numbers {
             }
 
             fn take(input: &mut $crate::codec::Input) -> Result<Self, $crate::codec::DecodeError> {
-                match input.byte()? {
+                match input.u8()? {
                     $( $number => Ok(Self::$variant), )*
                     other => Err($crate::codec::DecodeError::UnknownTag {
                         what: stringify!($name),

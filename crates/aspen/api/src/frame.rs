@@ -181,7 +181,7 @@ impl<T: Wire> Response<T> {
         let mut input = Input::new(bytes);
         take_version(&mut input)?;
         let applied = Revision::take(&mut input)?;
-        let result = match input.byte()? {
+        let result = match input.u8()? {
             STATUS_OK => Ok(T::take(&mut input)?),
             STATUS_ERROR => Err(ApiError::take(&mut input)?),
             other => {
@@ -218,7 +218,7 @@ pub fn unreadable_answer(error: &DecodeError) -> ApiError {
 }
 
 fn take_version(input: &mut Input) -> Result<(), DecodeError> {
-    match input.byte()? {
+    match input.u8()? {
         FRAME_VERSION => Ok(()),
         other => Err(DecodeError::UnknownVersion(other)),
     }

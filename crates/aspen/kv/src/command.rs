@@ -177,7 +177,7 @@ impl Proposal {
     /// Reads a proposal that a program which understands levels up to `top` can carry out.
     pub fn decode(bytes: Bytes, top: Level) -> Result<Self, ProposalError> {
         let mut input = Input::new(bytes);
-        match input.byte()? {
+        match input.u8()? {
             PROPOSAL_VERSION => {}
             other => return Err(DecodeError::UnknownVersion(other).into()),
         }

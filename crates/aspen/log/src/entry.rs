@@ -107,12 +107,12 @@ impl Wire for LogEntry {
 
     fn take(input: &mut Input) -> Result<Self, DecodeError> {
         let id = EntryId::take(input)?;
-        let number = input.byte()?;
+        let number = input.u8()?;
         let kind = RecordKind::from_number(number)
             .filter(|kind| kind.is_entry())
             .ok_or(DecodeError::UnknownTag { what: "entry kind", value: number.into() })?;
         let len = input.count("payload", MAX_ENTRY_BYTES)?;
-        Ok(Self { id, kind, payload: input.slice(len)? })
+        Ok(Self { id, kind, payload: input.take(len)? })
     }
 
     fn size_hint(&self) -> usize {

@@ -11,7 +11,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use net_types::limits::{MAX_PEER_ADDRS, MAX_PEER_RELAYS};
 use net_types::{EntityId, PeerAddr};
 
-use crate::{DecodeError, Reader};
+use crate::{Buffer, Cursor, DecodeError};
 
 /// Appends an address.
 pub(crate) fn encode_addr(addr: SocketAddr, out: &mut Vec<u8>) {
@@ -29,7 +29,10 @@ pub(crate) fn encode_addr(addr: SocketAddr, out: &mut Vec<u8>) {
 }
 
 /// Reads an address whose family byte was `family`.
-pub(crate) fn decode_addr(family: u8, r: &mut Reader<'_>) -> Result<SocketAddr, DecodeError> {
+pub(crate) fn decode_addr<B: Buffer>(
+    family: u8,
+    r: &mut Cursor<B>,
+) -> Result<SocketAddr, DecodeError> {
     let ip = match family {
         4 => IpAddr::V4(Ipv4Addr::from(r.array::<4>()?)),
         6 => IpAddr::V6(Ipv6Addr::from(r.array::<16>()?)),
@@ -52,7 +55,7 @@ pub fn encode_peer_addr(peer: &PeerAddr, out: &mut Vec<u8>) {
 }
 
 /// Reads a peer. The entity id is not checked to be a point on the curve.
-pub fn decode_peer_addr(r: &mut Reader<'_>) -> Result<PeerAddr, DecodeError> {
+pub fn decode_peer_addr<B: Buffer>(r: &mut Cursor<B>) -> Result<PeerAddr, DecodeError> {
     let entity_id = EntityId(r.array()?);
     let count = usize::from(r.u8()?);
     let count = r.bounded("addresses", count, MAX_PEER_ADDRS)?;
@@ -92,7 +95,7 @@ mod tests {
             "02".repeat(32)
         );
         assert_eq!(hex(&out), expected);
-        let mut r = Reader::new(&out);
+        let mut r = Cursor::new(&out[..]);
         assert_eq!(decode_peer_addr(&mut r), Ok(peer));
         assert_eq!(r.finish(), Ok(()));
     }

@@ -1,5 +1,8 @@
 //! Bounds-checked reading. Writing is appending to a `Vec<u8>`.
+//!
+//! A cursor never passes the end of its buffer.
 
+use bytes::Bytes;
 use thiserror::Error;
 
 /// Why bytes are not the frame they were taken for.
@@ -42,34 +45,55 @@ pub enum DecodeError {
     BadValue(&'static str),
 }
 
-/// A cursor over a frame.
+/// Bytes that a [`Cursor`] reads.
+pub trait Buffer: AsRef<[u8]> {
+    /// The `n` bytes from `at`, which the buffer has; nothing is copied.
+    fn part(&self, at: usize, n: usize) -> Self;
+}
+
+impl Buffer for &[u8] {
+    fn part(&self, at: usize, n: usize) -> Self {
+        &self[at..][..n]
+    }
+}
+
+impl Buffer for Bytes {
+    fn part(&self, at: usize, n: usize) -> Self {
+        self.slice(at..at + n)
+    }
+}
+
+/// The next byte to read of a buffer. What it hands out are parts of the buffer.
 #[derive(Clone, Debug)]
-pub struct Reader<'a> {
-    bytes: &'a [u8],
+pub struct Cursor<B> {
+    bytes: B,
     at: usize,
 }
 
-impl<'a> Reader<'a> {
+/// A cursor over a borrowed frame.
+pub type Reader<'a> = Cursor<&'a [u8]>;
+
+impl<B: Buffer> Cursor<B> {
     /// A cursor at the start of `bytes`.
-    pub fn new(bytes: &'a [u8]) -> Self {
+    pub fn new(bytes: B) -> Self {
         Self { bytes, at: 0 }
     }
 
     /// The next `n` bytes.
-    pub fn take(&mut self, n: usize) -> Result<&'a [u8], DecodeError> {
-        let need = self.at.saturating_add(n);
-        let out = self
-            .bytes
-            .get(self.at..need)
-            .ok_or(DecodeError::Truncated { need, have: self.bytes.len() })?;
-        self.at = need;
+    pub fn take(&mut self, n: usize) -> Result<B, DecodeError> {
+        if n > self.remaining() {
+            return Err(self.truncated(n));
+        }
+        let out = self.bytes.part(self.at, n);
+        self.at += n;
         Ok(out)
     }
 
     /// The next `N` bytes as an array.
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let mut out = [0u8; N];
-        out.copy_from_slice(self.take(N)?);
+        let unread = &self.bytes.as_ref()[self.at..];
+        let out = *unread.first_chunk().ok_or_else(|| self.truncated(N))?;
+        self.at += N;
         Ok(out)
     }
 
@@ -93,6 +117,29 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
+    /// A LEB128 integer of at most 64 bits in its shortest form.
+    pub fn varint(&mut self) -> Result<u64, DecodeError> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.u8()?;
+            let low = u64::from(byte & 0x7f);
+            if (shift == 63 && low > 1) || (byte == 0 && shift > 0) {
+                return Err(DecodeError::BadValue("integer"));
+            }
+            value |= low << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(DecodeError::BadValue("integer"))
+    }
+
+    /// A LEB128 count of at most `limit`.
+    pub fn count(&mut self, what: &'static str, limit: usize) -> Result<usize, DecodeError> {
+        let found = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
+        self.bounded(what, found, limit)
+    }
+
     /// A count that must not exceed `limit`, already read as `value`.
     pub fn bounded(
         &self,
@@ -100,10 +147,7 @@ impl<'a> Reader<'a> {
         value: usize,
         limit: usize,
     ) -> Result<usize, DecodeError> {
-        if value > limit {
-            return Err(DecodeError::BadLength { what, found: value, limit });
-        }
-        Ok(value)
+        within(what, value, limit).map(|()| value)
     }
 
     /// Bytes read so far.
@@ -111,20 +155,39 @@ impl<'a> Reader<'a> {
         self.at
     }
 
+    /// Bytes not read yet.
+    pub fn remaining(&self) -> usize {
+        self.bytes.as_ref().len() - self.at
+    }
+
     /// All bytes not read yet; the cursor moves to the end.
-    pub fn rest(&mut self) -> &'a [u8] {
-        let out = &self.bytes[self.at..];
-        self.at = self.bytes.len();
+    pub fn rest(&mut self) -> B {
+        let n = self.remaining();
+        let out = self.bytes.part(self.at, n);
+        self.at += n;
         out
     }
 
-    /// Succeeds only at the end of the frame.
+    /// Succeeds only at the end of the buffer.
     pub fn finish(self) -> Result<(), DecodeError> {
-        match self.bytes.len() - self.at {
+        match self.remaining() {
             0 => Ok(()),
             n => Err(DecodeError::TrailingBytes(n)),
         }
     }
+
+    fn truncated(&self, n: usize) -> DecodeError {
+        let have = self.bytes.as_ref().len();
+        DecodeError::Truncated { need: self.at.saturating_add(n), have }
+    }
+}
+
+/// Whether a count is within its limit.
+pub fn within(what: &'static str, found: usize, limit: usize) -> Result<(), DecodeError> {
+    if found > limit {
+        return Err(DecodeError::BadLength { what, found, limit });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

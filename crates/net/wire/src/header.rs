@@ -14,10 +14,10 @@ use net_types::{SessionId, StreamId};
 use thiserror::Error;
 
 use crate::close::SESSION_CLOSE_BYTES;
-use crate::handshake::{
+use crate::heartbeat::HEARTBEAT_BYTES;
+use crate::hello::{
     HELLO_BYTES, HELLO_RESPONSE_MAX_BYTES, INIT_NOISE_BYTES, RESPONSE_NOISE_OVERHEAD_BYTES,
 };
-use crate::heartbeat::HEARTBEAT_BYTES;
 use crate::path::PATH_CHALLENGE_BYTES;
 use crate::{Class, DecodeError, Flags, Kind, MAGIC, Subprotocol, WIRE_VERSION};
 

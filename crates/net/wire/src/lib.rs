@@ -12,6 +12,7 @@ mod event;
 mod handshake;
 mod header;
 mod heartbeat;
+mod hello;
 mod mtu;
 mod nack;
 mod open;
@@ -26,17 +27,17 @@ mod window;
 
 pub use address::{decode_peer_addr, encode_peer_addr};
 pub use close::{CloseReason, SESSION_CLOSE_BYTES, SessionClose};
-pub use codec::{DecodeError, Reader};
+pub use codec::{Buffer, Cursor, DecodeError, Reader, within};
 pub use event::{
     EVENT_META_BYTES, EventIter, EventMeta, EventMetaError, push_event, push_event_with,
 };
-pub use handshake::{
-    COOKIE_REPLY_BYTES, CookieReply, Features, HELLO_BYTES, HELLO_RESPONSE_MAX_BYTES, Hello,
-    INIT_MAC_BYTES, INIT_NOISE_BYTES, InitPacket, MAC_BYTES, RESPONSE_NOISE_OVERHEAD_BYTES,
-    ResponsePacket,
-};
+pub use handshake::{InitPacket, ResponsePacket};
 pub use header::{Header, HeaderError};
 pub use heartbeat::{HEARTBEAT_BYTES, Heartbeat};
+pub use hello::{
+    COOKIE_REPLY_BYTES, CookieReply, Features, HELLO_BYTES, HELLO_RESPONSE_MAX_BYTES, Hello,
+    INIT_MAC_BYTES, INIT_NOISE_BYTES, MAC_BYTES, RESPONSE_NOISE_OVERHEAD_BYTES,
+};
 pub use mtu::{MTU_PROBE_BYTES, MtuProbe};
 pub use nack::{Gap, Nack};
 pub use open::{OPEN_BLOCK_BYTES, StreamMode, StreamOpen};

@@ -184,7 +184,7 @@ pub(crate) struct ReplyFrame {
 }
 
 fn take_version(input: &mut Input) -> Result<(), DecodeError> {
-    match input.byte()? {
+    match input.u8()? {
         VERSION => Ok(()),
         other => Err(DecodeError::UnknownVersion(other)),
     }

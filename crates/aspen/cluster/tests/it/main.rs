@@ -8,5 +8,6 @@ mod members;
 mod mesh;
 mod restart;
 mod sim;
+mod transport;
 mod trust;
 mod udp;

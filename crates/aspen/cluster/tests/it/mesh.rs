@@ -99,7 +99,8 @@ impl Transport for End {
                 let node = mesh.reach(from, to)?;
                 let answer = match service {
                     service::RAFT => node.handle_raft(from, body).await,
-                    _ => crate::client::answer(&node, from, body).await,
+                    service::CLIENT => crate::client::answer(&node, from, body).await,
+                    other => return Err(TransportError::Failed(format!("no service {other}"))),
                 };
                 drop(node);
                 tokio::time::sleep(LATENCY).await;

@@ -294,7 +294,8 @@ impl SimNet {
                 tokio::spawn(async move {
                     let body = match service {
                         service::RAFT => node.handle_raft(entity(from), body).await,
-                        _ => crate::client::answer(&node, entity(from), body).await,
+                        service::CLIENT => crate::client::answer(&node, entity(from), body).await,
+                        other => panic!("no service {other}"),
                     };
                     if net.incarnation(to) == incarnation {
                         net.send(to, from, Message::Answer { body, reply });

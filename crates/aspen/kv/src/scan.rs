@@ -7,7 +7,7 @@
 //! its token leads on.
 
 use aspen_api::kv::{KeyValue, ScanKeys, ScanResult};
-use aspen_api::{Key, Revision};
+use aspen_api::{Key, Prefix, Revision};
 use bytes::Bytes;
 use net_types::limits::{DEFAULT_SCAN_LIMIT, MAX_SCAN_LIMIT, MAX_SCAN_PAGE_BYTES};
 
@@ -21,8 +21,11 @@ use crate::{ReadError, ReadTables, StateError, TableId, View};
 const MAX_ROWS_VISITED: usize = 10 * MAX_SCAN_LIMIT as usize;
 
 /// A page being filled.
-struct Page {
-    entries: Vec<KeyValue>,
+pub(crate) struct Page {
+    /// What was found, for a page that shows it.
+    entries: Option<Vec<KeyValue>>,
+    /// How many keys were found.
+    pub(crate) found: usize,
     limit: usize,
     bytes: usize,
     visited: usize,
@@ -30,9 +33,20 @@ struct Page {
 }
 
 impl Page {
+    /// A page that shows at most so many entries.
+    fn showing(limit: usize) -> Self {
+        Self { entries: Some(Vec::new()), limit, ..Self::counting() }
+    }
+
+    /// A page that only counts.
+    pub(crate) fn counting() -> Self {
+        let limit = usize::MAX;
+        Self { entries: None, found: 0, limit, bytes: 0, visited: 0, last_key: None }
+    }
+
     /// Whether the next key, if there is one, belongs on the next page.
     fn is_full(&self) -> bool {
-        self.entries.len() >= self.limit
+        self.found >= self.limit
             || self.bytes >= MAX_SCAN_PAGE_BYTES
             || self.visited >= MAX_ROWS_VISITED
     }
@@ -52,9 +66,11 @@ impl Page {
         meta: ItemMeta,
         value: &[u8],
     ) -> Result<(), Damaged> {
+        self.found += 1;
+        let Some(entries) = &mut self.entries else { return Ok(()) };
         self.bytes += key.len() + value.len();
         let key = Key::new(key).map_err(|_| Damaged(table))?;
-        self.entries.push(KeyValue { key, item: meta.with_value(value) });
+        entries.push(KeyValue { key, item: meta.with_value(value) });
         Ok(())
     }
 }
@@ -62,40 +78,49 @@ impl Page {
 impl<T: ReadTables> View<'_, T> {
     /// One page of a scan.
     pub fn scan(&self, request: &ScanKeys) -> Result<ScanResult, ReadError<T::Error>> {
-        let prefix = &request.prefix;
-        let token = match &request.continuation_token {
+        let limit = request.limit.unwrap_or(DEFAULT_SCAN_LIMIT).clamp(1, MAX_SCAN_LIMIT);
+        let mut page = Page::showing(limit as usize);
+        let token = request.continuation_token.as_ref();
+        let (revision, continuation_token) =
+            self.fill(&mut page, &request.prefix, token, request.revision)?;
+        let entries = page.entries.unwrap_or_default();
+        Ok(ScanResult { entries, continuation_token, revision })
+    }
+
+    /// Fills a page with the keys of a prefix, from where the page before ended; tells the revision
+    /// that it shows and where the next page starts.
+    pub(crate) fn fill(
+        &self,
+        page: &mut Page,
+        prefix: &Prefix,
+        token: Option<&Bytes>,
+        revision: Option<Revision>,
+    ) -> Result<(Revision, Option<Bytes>), ReadError<T::Error>> {
+        let token = match token {
             None => None,
             Some(bytes) => Some(Token::decode(bytes, prefix).ok_or(ReadError::InvalidToken)?),
         };
-        if let (Some(token), Some(wanted)) = (&token, request.revision)
+        if let (Some(token), Some(wanted)) = (&token, revision)
             && token.revision != wanted
         {
             return Err(ReadError::InvalidToken);
         }
-        let at = self.readable(token.as_ref().map(|t| t.revision).or(request.revision))?;
-        let limit = request.limit.unwrap_or(DEFAULT_SCAN_LIMIT).clamp(1, MAX_SCAN_LIMIT);
-        let mut page = Page {
-            entries: Vec::new(),
-            limit: limit as usize,
-            bytes: 0,
-            visited: 0,
-            last_key: None,
-        };
+        let at = self.readable(token.as_ref().map(|t| t.revision).or(revision))?;
         let after = token.as_ref().map(|token| token.last_key.as_bytes());
         let is_complete = if at == self.header.applied_revision {
-            self.scan_newest(prefix.as_bytes(), after, &mut page)?
+            self.scan_newest(prefix.as_bytes(), after, page)?
         } else {
-            self.scan_history(prefix.as_bytes(), after, at, &mut page)?
+            self.scan_history(prefix.as_bytes(), after, at, page)?
         };
-        let continuation_token = match page.last_key {
+        let next = match page.last_key.take() {
             Some(last_key) if !is_complete => {
                 let last_key =
                     Key::new(last_key).map_err(|_| StateError::Corrupt(TableId::Live))?;
                 Some(Token { revision: at, last_key }.encode(prefix))
             }
-            _ => None,
+            Some(_) | None => None,
         };
-        Ok(ScanResult { entries: page.entries, continuation_token, revision: at })
+        Ok((at, next))
     }
 
     /// Fills the page from live rows; whether the prefix has no further row.

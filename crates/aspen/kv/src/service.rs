@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use aspen_api::kv::{BatchRead, Compact, ReadKey, ScanKeys, Transact};
-use aspen_api::lease::{LeaseGrant, LeaseKeepalive, LeaseList, LeaseRevoke, LeaseTimeToLive};
+use aspen_api::kv::{Compact, Transact};
+use aspen_api::lease::{LeaseGrant, LeaseKeepalive, LeaseRevoke};
 use aspen_api::service::{Caller, Family, Routes, Service, Tier};
 use aspen_api::{ApiError, family};
 
+use crate::view::{QueryVisitor, key_queries, lease_queries};
 use crate::{Consensus, Mutation, Query};
 
 /// Reads and transactions.
@@ -16,6 +17,15 @@ pub struct KvService<C>(pub C);
 /// Leases.
 #[derive(Clone, Debug)]
 pub struct LeaseService<C>(pub C);
+
+/// Routes of what a view answers.
+struct Reads<'c, C>(&'c Arc<C>, Routes);
+
+impl<C: Consensus> QueryVisitor for Reads<'_, C> {
+    fn visit<Q: Query>(self) -> Self {
+        Self(self.0, self.1.on(self.0, read::<C, Q>))
+    }
+}
 
 async fn read<C: Consensus, Q: Query>(
     consensus: Arc<C>,
@@ -40,12 +50,8 @@ impl<C: Consensus> Service for KvService<C> {
 
     fn routes(self: Arc<Self>) -> Routes {
         let consensus = Arc::new(self.0.clone());
-        Routes::default()
-            .on(&consensus, read::<C, ReadKey>)
-            .on(&consensus, read::<C, ScanKeys>)
-            .on(&consensus, read::<C, BatchRead>)
-            .on(&consensus, write::<C, Transact>)
-            .on(&consensus, write::<C, Compact>)
+        let Reads(_, reads) = key_queries(Reads(&consensus, Routes::default()));
+        reads.on(&consensus, write::<C, Transact>).on(&consensus, write::<C, Compact>)
     }
 }
 
@@ -56,11 +62,10 @@ impl<C: Consensus> Service for LeaseService<C> {
 
     fn routes(self: Arc<Self>) -> Routes {
         let consensus = Arc::new(self.0.clone());
-        Routes::default()
+        let Reads(_, reads) = lease_queries(Reads(&consensus, Routes::default()));
+        reads
             .on(&consensus, write::<C, LeaseGrant>)
             .on(&consensus, write::<C, LeaseRevoke>)
             .on(&consensus, write::<C, LeaseKeepalive>)
-            .on(&consensus, read::<C, LeaseTimeToLive>)
-            .on(&consensus, read::<C, LeaseList>)
     }
 }

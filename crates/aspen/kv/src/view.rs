@@ -27,25 +27,44 @@ pub trait Query: Request {
     -> Result<Self::Reply, ReadError<T::Error>>;
 }
 
+/// Takes queries one by one, each of its own type.
+pub(crate) trait QueryVisitor: Sized {
+    /// Takes one more.
+    fn visit<Q: Query>(self) -> Self;
+}
+
 macro_rules! queries {
-    ($($request:ident => $method:ident),* $(,)?) => { $(
-        impl Query for $request {
-            fn answer<T: ReadTables>(
-                &self,
-                view: &View<'_, T>,
-            ) -> Result<Self::Reply, ReadError<T::Error>> {
-                view.$method(self)
-            }
+    ($($(#[$meta:meta])* $family:ident { $($request:ident => $method:ident),* $(,)? })*) => { $(
+        $(#[$meta])*
+        pub(crate) fn $family<V: QueryVisitor>(visitor: V) -> V {
+            visitor $(.visit::<$request>())*
         }
+
+        $(
+            impl Query for $request {
+                fn answer<T: ReadTables>(
+                    &self,
+                    view: &View<'_, T>,
+                ) -> Result<Self::Reply, ReadError<T::Error>> {
+                    view.$method(self)
+                }
+            }
+        )*
     )* };
 }
 
 queries! {
-    ReadKey => read,
-    BatchRead => batch_read,
-    ScanKeys => scan,
-    LeaseTimeToLive => lease_time_to_live,
-    LeaseList => lease_list,
+    /// Reads of keys.
+    key_queries {
+        ReadKey => read,
+        BatchRead => batch_read,
+        ScanKeys => scan,
+    }
+    /// Reads of leases.
+    lease_queries {
+        LeaseTimeToLive => lease_time_to_live,
+        LeaseList => lease_list,
+    }
 }
 
 /// The store at one moment: every answer of one view shows the same state.

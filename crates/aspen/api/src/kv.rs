@@ -218,6 +218,16 @@ record! {
         pub revision: Revision,
     }
 
+    /// The answer to [`CountKeys`].
+    pub struct CountResult {
+        /// The keys of the page.
+        pub count: u64,
+        /// Where the next page starts; absent on the last page.
+        pub continuation_token: Option<Bytes> [MAX_CONTINUATION_TOKEN_BYTES],
+        /// The revision that was counted.
+        pub revision: Revision,
+    }
+
     /// The answer to [`BatchRead`].
     pub struct BatchReadResult {
         /// One element for each requested key, in its order.
@@ -317,6 +327,25 @@ request! {
     reply: CompactResult;
     kind: |_| Kind::Write;
     needs: |_| Needs::Admin("compact the history");
+
+    /// Counts keys that start with a prefix, page by page; the sum of the pages is the count.
+    ///
+    /// All pages show the revision of the first one. A page ends where looking at more keys would
+    /// hold up the node.
+    pub struct CountKeys {
+        /// The prefix; empty for all keys.
+        pub prefix: Prefix,
+        /// Where the page before ended.
+        pub continuation_token: Option<Bytes> [MAX_CONTINUATION_TOKEN_BYTES],
+        /// How fresh the answer must be.
+        pub consistency: Consistency,
+        /// The revision to count; absent counts the newest. A token brings its own.
+        pub revision: Option<Revision>,
+    }
+    number: family::KV, 5;
+    reply: CountResult;
+    kind: |count| Kind::Read(count.consistency);
+    needs: |count| Needs::right(Action::Read, Over::Prefix(&count.prefix));
 }
 
 impl ReadKey {

@@ -6,7 +6,9 @@
 //! reads should judge by the applied log time alone (pass 0), since a later leader may otherwise
 //! still show what an earlier one did not.
 
-use aspen_api::kv::{BatchRead, BatchReadResult, Item, ReadKey, ReadResult, ScanKeys};
+use aspen_api::kv::{
+    BatchRead, BatchReadResult, CountKeys, CountResult, Item, ReadKey, ReadResult, ScanKeys,
+};
 use aspen_api::lease::{
     LeaseInfo, LeaseList, LeaseListResult, LeaseTimeToLive, LeaseTimeToLiveResult,
 };
@@ -18,6 +20,7 @@ use crate::layout::{
     ItemMeta, Lease, decode_record, history_end, history_key, lease_key, split_be, stored_key,
 };
 use crate::lifetime::{end_of, load_lease};
+use crate::scan::Page;
 use crate::{Header, ReadError, ReadTables, StateError, TableId};
 
 /// A request that a view answers.
@@ -59,6 +62,7 @@ queries! {
         ReadKey => read,
         BatchRead => batch_read,
         ScanKeys => scan,
+        CountKeys => count,
     }
     /// Reads of leases.
     lease_queries {
@@ -112,6 +116,15 @@ impl<'t, T: ReadTables> View<'t, T> {
             items.push(item);
         }
         Ok(BatchReadResult { items, revision })
+    }
+
+    /// One page of a count.
+    pub fn count(&self, request: &CountKeys) -> Result<CountResult, ReadError<T::Error>> {
+        let mut page = Page::counting();
+        let token = request.continuation_token.as_ref();
+        let (revision, continuation_token) =
+            self.fill(&mut page, &request.prefix, token, request.revision)?;
+        Ok(CountResult { count: page.found as u64, continuation_token, revision })
     }
 
     /// How long a lease lives and what it holds.

@@ -6,7 +6,7 @@ mod transaction;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use aspen_api::kv::{BatchRead, Compact, Lifetime, ReadKey, ScanKeys, WriteOperation};
+use aspen_api::kv::{BatchRead, Compact, CountKeys, Lifetime, ReadKey, ScanKeys, WriteOperation};
 use aspen_api::{Key, KeyValueStore, LeaseId, Prefix, Revision};
 use aspen_client::Client;
 use bytes::Bytes;
@@ -91,6 +91,19 @@ Examples:
         #[arg(long = "token", id = "continuation", value_name = "TOKEN", value_parser = parse_token)]
         #[arg(conflicts_with = "revision")]
         token: Option<Bytes>,
+        #[command(flatten)]
+        read: ReadOptions,
+    },
+    /// Count keys that start with a prefix, at one revision.
+    #[command(after_help = "\
+Examples:
+  aspen-cli kv count app/
+  aspen-cli kv count                        all keys
+  aspen-cli kv count app/ --revision 120    as it was at an older revision")]
+    Count {
+        /// The prefix; without it all keys.
+        #[arg(default_value = "", hide_default_value = true)]
+        prefix: Prefix,
         #[command(flatten)]
         read: ReadOptions,
     },
@@ -245,6 +258,7 @@ pub(super) async fn run(client: &Client, command: KvCommand) -> Result<Outcome, 
             };
             Ok(show::scanned(&client.send(request).await?))
         }
+        KvCommand::Count { prefix, read } => count(client, prefix, read).await,
         KvCommand::Cas { key, expected, expected_file, new_value, file, lifetime } => {
             let expected = input::value(expected, expected_file.as_deref())?;
             let new_value = input::value(new_value, file.as_deref())?.unwrap_or_default();
@@ -281,6 +295,21 @@ fn given(options: LifetimeOptions) -> Lifetime {
         (Some(ttl_ms), _) => Lifetime::Ttl { ttl_ms },
         (None, Some(lease_id)) => Lifetime::Lease { lease_id },
         (None, None) => Lifetime::Forever {},
+    }
+}
+
+async fn count(client: &Client, prefix: Prefix, read: ReadOptions) -> Result<Outcome, Failure> {
+    let (consistency, revision) = (read.consistency.into(), read.revision);
+    let mut page = CountKeys { prefix, continuation_token: None, consistency, revision };
+    let mut count = 0;
+    loop {
+        let result = client.send(page.clone()).await?;
+        count += result.count;
+        if result.continuation_token.is_none() {
+            let json = json!({ "count": count, "revision": result.revision.0 });
+            return Ok(Outcome::new(json, count.to_string()));
+        }
+        page.continuation_token = result.continuation_token;
     }
 }
 

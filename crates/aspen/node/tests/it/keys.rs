@@ -106,6 +106,21 @@ fn scans_show_revisions_go_on_where_they_ended_and_skip_nothing() {
 }
 
 #[test]
+fn keys_are_counted_by_prefix_at_any_revision() {
+    let (_folder, _node, cli) = node();
+    assert_eq!(cli.run(&["kv", "batch-write", "p/a=1", "p/b=2", "q=3"]).code, 0);
+    let before = cli.json(&["kv", "count", "p/"]).json();
+    let revision = before["revision"].as_u64().unwrap();
+    assert_eq!(before, json!({ "count": 2, "revision": revision }));
+    assert_eq!(cli.run(&["kv", "delete", "p/a"]).code, 0);
+    assert_eq!(cli.run(&["kv", "count", "p/"]).text(), "1\n");
+    assert_eq!(cli.run(&["kv", "count"]).text(), "2\n");
+    assert_eq!(cli.run(&["kv", "count", "none/"]).text(), "0\n");
+    let revision = revision.to_string();
+    assert_eq!(cli.run(&["kv", "count", "p/", "--revision", &revision]).text(), "2\n");
+}
+
+#[test]
 fn older_revisions_are_read_and_those_to_come_are_refused() {
     let (_folder, _node, cli) = node();
     assert_eq!(cli.run(&["kv", "set", "k", "old"]).code, 0);

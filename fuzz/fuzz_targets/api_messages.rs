@@ -21,7 +21,7 @@ fuzz_target!(|input: &[u8]| {
     }
     check_every! {
         frame.as_ref(), &bytes;
-        kv::ReadKey, kv::ScanKeys, kv::BatchRead, kv::Transact, kv::Compact,
+        kv::ReadKey, kv::ScanKeys, kv::BatchRead, kv::Transact, kv::Compact, kv::CountKeys,
         lease::LeaseGrant, lease::LeaseRevoke, lease::LeaseKeepalive, lease::LeaseTimeToLive,
         lease::LeaseList,
         cluster::GetHealth, cluster::GetRaftMetrics, cluster::GetNodeInfo, cluster::GetLeader,

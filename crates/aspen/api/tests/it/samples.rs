@@ -9,9 +9,10 @@ use aspen_api::cluster::{
 };
 use aspen_api::codec::Wire;
 use aspen_api::kv::{
-    BatchRead, BatchReadResult, Compact, CompactResult, Compare, CompareTarget, Consistency, Item,
-    KeyValue, Lifetime, NumberRange, ReadKey, ReadResult, Relation, ScanKeys, ScanResult, Transact,
-    TransactResult, TransactionOperation, TransactionOutcome, WriteOperation,
+    BatchRead, BatchReadResult, Compact, CompactResult, Compare, CompareTarget, Consistency,
+    CountKeys, CountResult, Item, KeyValue, Lifetime, NumberRange, ReadKey, ReadResult, Relation,
+    ScanKeys, ScanResult, Transact, TransactResult, TransactionOperation, TransactionOutcome,
+    WriteOperation,
 };
 use aspen_api::lease::{
     LeaseGrant, LeaseGrantResult, LeaseInfo, LeaseKeepalive, LeaseKeepaliveResult, LeaseList,
@@ -211,6 +212,13 @@ fn store_samples() -> Vec<Sample> {
         TransactionOutcome::Added { magnitude: 300, is_negative: true },
         TransactionOutcome::NotKept {},
     ];
+    let count = CountKeys {
+        prefix: "p".parse().unwrap(),
+        continuation_token: Some("t".into()),
+        consistency: Consistency::Lease,
+        revision: at,
+    };
+    let counted = CountResult { count: 300, continuation_token: Some("t".into()), revision };
     let read = ReadKey { key: key(), consistency, revision: at };
     let batch = BatchRead { keys: vec![key(), key()], consistency, revision: at };
     vec![
@@ -219,6 +227,7 @@ fn store_samples() -> Vec<Sample> {
         Sample::of(batch, BatchReadResult { items: vec![None, Some(item())], revision }),
         Sample::of(transaction(), TransactResult { failed_compare: Some(1), outcomes, revision }),
         Sample::of(Compact { revision }, CompactResult { oldest_revision: revision }),
+        Sample::of(count, counted),
     ]
 }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use aspen_api::kv::{
-    BatchRead, Compact, Compare, CompareTarget, Consistency, Item, KeyValue, Lifetime, NumberRange,
-    Relation, ScanKeys, Transact, TransactResult, TransactionOperation, TransactionOutcome,
-    WriteOperation,
+    BatchRead, Compact, Compare, CompareTarget, Consistency, CountKeys, Item, KeyValue, Lifetime,
+    NumberRange, Relation, ScanKeys, Transact, TransactResult, TransactionOperation,
+    TransactionOutcome, WriteOperation,
 };
 use aspen_api::lease::{
     LeaseGrant, LeaseGrantResult, LeaseInfo, LeaseKeepalive, LeaseKeepaliveResult, LeaseList,
@@ -478,8 +478,12 @@ impl Run {
         let world = self.model.worlds.get(&revision).unwrap_or(&empty);
         let expected: Vec<_> = read.keys.iter().map(|key| world.get(key).cloned()).collect();
         prop_assert_eq!(result.unwrap().items, expected, "revision {}", revision);
+        let world = within(world, &prefix);
+        let ScanKeys { consistency, revision, .. } = scan;
         let page = view.scan(&scan).unwrap();
-        prop_assert_eq!(page.entries, entries_of(&within(world, &prefix)), "revision {}", revision);
+        prop_assert_eq!(page.entries, entries_of(&world), "revision {:?}", revision);
+        let count = CountKeys { prefix, continuation_token: None, consistency, revision };
+        prop_assert_eq!(view.count(&count).unwrap().count, world.len() as u64);
         Ok(())
     }
 

@@ -1,8 +1,8 @@
 //! Reads, scans and transactions, one rule each.
 
 use aspen_api::kv::{
-    BatchRead, Compare, CompareTarget, Consistency, Lifetime, NumberRange, Relation, Transact,
-    TransactionOperation, TransactionOutcome, WriteOperation,
+    BatchRead, Compare, CompareTarget, Consistency, CountKeys, Lifetime, NumberRange, Relation,
+    Transact, TransactionOperation, TransactionOutcome, WriteOperation,
 };
 use aspen_api::{ErrorCode, LeaseId};
 use aspen_kv::{Change, Command, ReadError, Reply};
@@ -300,6 +300,31 @@ fn foreign_and_damaged_tokens_are_refused() {
     let other = Some(aspen_api::Revision(1));
     assert!(matches!(scan("p/", token.clone(), other), Err(ReadError::InvalidToken)));
     assert!(matches!(scan("p/", token.slice(1..), None), Err(ReadError::InvalidToken)));
+}
+
+#[test]
+fn a_count_looks_at_a_bounded_number_of_keys_at_a_time() {
+    let mut store = Store::default();
+    for first in (0..100_100).step_by(100) {
+        let set = |n| WriteOperation::set(key(&format!("k{n:06}")), "");
+        let request = Transact::always((first..first + 100).map(set));
+        store.apply(Command::Transact { request });
+    }
+    let first = CountKeys {
+        prefix: "k".parse().unwrap(),
+        continuation_token: None,
+        consistency: Consistency::Linearizable,
+        revision: None,
+    };
+    let page = store.view().count(&first).unwrap();
+    assert_eq!((page.count, page.revision.0), (100_000, store.revision));
+    // What changes between two pages does not show in the second.
+    store.delete("k100050");
+    let second = CountKeys { continuation_token: page.continuation_token, ..first };
+    let last = store.view().count(&second).unwrap();
+    assert_eq!((last.count, last.revision, last.continuation_token), (100, page.revision, None));
+    let other = CountKeys { prefix: "k1".parse().unwrap(), ..second };
+    assert!(matches!(store.view().count(&other), Err(ReadError::InvalidToken)));
 }
 
 #[test]

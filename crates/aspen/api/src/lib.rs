@@ -21,6 +21,8 @@ mod request;
 mod secret;
 pub mod service;
 mod store;
+#[cfg(feature = "test-util")]
+pub mod testing;
 mod ticket;
 
 pub use error::{ApiError, ErrorCode};

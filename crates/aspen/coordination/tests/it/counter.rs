@@ -5,10 +5,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use aspen_api::service::{Guard, Origin, Registry};
+use aspen_api::service::{Origin, Registry};
+use aspen_api::testing::OpenGuard;
 use aspen_api::{
-    ApiError, ClientId, ErrorCode, Key, KeyValueStore, Kind, Level, Needs, Request, RequestFrame,
-    RequestId, Response, Revision,
+    ApiError, ClientId, ErrorCode, Key, KeyValueStore, Request, RequestFrame, RequestId, Response,
+    Revision,
 };
 use aspen_coordination::CoordinationService;
 use aspen_coordination::counter::{
@@ -16,32 +17,6 @@ use aspen_coordination::counter::{
     SignedCounterAdd, SignedCounterGet,
 };
 use aspen_kv::{MemoryStore, Store};
-
-/// Lets everything pass.
-struct Open;
-
-impl Guard for Open {
-    fn authorize<'r>(
-        &self,
-        _: Origin,
-        _: Option<&bytes::Bytes>,
-        _: &dyn Fn() -> Needs<'r>,
-    ) -> Result<(), ApiError> {
-        Ok(())
-    }
-
-    fn admit(&self, _: Kind) -> Result<(), ApiError> {
-        Ok(())
-    }
-
-    fn level(&self) -> Level {
-        Level::FIRST
-    }
-
-    fn applied(&self) -> Revision {
-        Revision(0)
-    }
-}
 
 /// The store in memory never waits, so that one poll is enough.
 fn now<T>(future: impl Future<Output = T>) -> T {
@@ -60,7 +35,7 @@ impl Node {
     fn start() -> Self {
         let store = Store(Arc::new(MemoryStore::new()));
         let service = CoordinationService(store.clone());
-        Self { store, registry: Registry::new(Arc::new(Open)).with(service).unwrap() }
+        Self { store, registry: Registry::new(Arc::new(OpenGuard)).with(service).unwrap() }
     }
 
     fn ask<R: Request>(&self, request: R) -> Result<R::Reply, ApiError> {

@@ -5,10 +5,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use aspen_api::service::{Guard, Origin, Registry, Services};
-use aspen_api::{ApiError, Kind, Level, Needs, Revision};
+use aspen_api::service::{Origin, Registry, Services};
+use aspen_api::testing::OpenGuard;
 use aspen_door::{Connection, Door, DoorConfig, DoorLimits, Doors, Listener, Stop, Tls};
-use bytes::Bytes;
 use prometheus::core::Collector;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, split};
 use tokio::task::JoinSet;
@@ -39,32 +38,6 @@ impl Door for Echo {
     }
 }
 
-/// Lets everything pass; the echo door asks nothing.
-struct Open;
-
-impl Guard for Open {
-    fn authorize<'r>(
-        &self,
-        _: Origin,
-        _: Option<&Bytes>,
-        _: &dyn Fn() -> Needs<'r>,
-    ) -> Result<(), ApiError> {
-        Ok(())
-    }
-
-    fn admit(&self, _: Kind) -> Result<(), ApiError> {
-        Ok(())
-    }
-
-    fn level(&self) -> Level {
-        Level::TOP
-    }
-
-    fn applied(&self) -> Revision {
-        Revision(0)
-    }
-}
-
 /// An open echo door.
 pub(crate) struct Opened {
     pub(crate) doors: Doors,
@@ -75,7 +48,7 @@ pub(crate) struct Opened {
 /// Opens it on a free port of loopback.
 pub(crate) async fn open(limits: DoorLimits, tls: Option<Tls>) -> Opened {
     let mut doors = Doors::new();
-    let services = Services::new(Arc::new(Registry::new(Arc::new(Open))), Origin::Process);
+    let services = Services::new(Arc::new(Registry::new(Arc::new(OpenGuard))), Origin::Process);
     let config = DoorConfig { addr: "127.0.0.1:0".parse().unwrap(), tls, limits };
     let addr = doors.open(Echo, config, services).await.unwrap();
     let metrics = doors.collector();

@@ -4,10 +4,13 @@
 //! of their own. A counter that was never written is 0. Sums stop at the ends of the range. The state
 //! is the number in decimal digits.
 
+use std::sync::Arc;
+
 use aspen_api::kv::{
     Compare, CompareTarget, Consistency, Item, NumberRange, Relation, Transact,
     TransactionOperation, TransactionOutcome, WriteOperation,
 };
+use aspen_api::service::Caller;
 use aspen_api::{
     Action, ApiError, ErrorCode, Key, KeyValueStore, Kind, Needs, Over, RequestId, Right, family,
     record, request,
@@ -157,138 +160,175 @@ impl SignedCounted {
     }
 }
 
-/// Where a counter's state is.
-fn state_key(kind: &str, name: &Key) -> Result<Key, ApiError> {
-    Key::new(format!("__coord:{kind}:{name}"))
-        .map_err(|error| ApiError::new(ErrorCode::TooLarge, format!("the counter's name: {error}")))
+/// The numbers that a counter holds.
+pub(crate) trait Width: Send + Sync + 'static {
+    /// Where the state of counters of this width is.
+    const KIND: &'static str;
+    /// Their range.
+    const RANGE: NumberRange;
+    /// How a value is told.
+    type Counted: Send;
+
+    /// Tells a value; `None` if it is outside the range.
+    fn counted(value: i128) -> Option<Self::Counted>;
 }
 
-fn unsigned_key(name: &Key) -> Result<Key, ApiError> {
-    state_key("counter", name)
-}
+/// Unsigned counters.
+impl Width for u64 {
+    const KIND: &'static str = "counter";
+    const RANGE: NumberRange = NumberRange::Unsigned;
+    type Counted = Counted;
 
-fn signed_key(name: &Key) -> Result<Key, ApiError> {
-    state_key("signed_counter", name)
-}
-
-/// `CONFLICT` for state that no counter has written.
-fn not_a_number() -> ApiError {
-    ApiError::new(ErrorCode::Conflict, "the counter's state is no number of its range")
-}
-
-fn number_in(item: Option<&Item>) -> Result<i128, ApiError> {
-    let Some(item) = item else { return Ok(0) };
-    let text = core::str::from_utf8(&item.value).map_err(|_| not_a_number())?;
-    text.parse().map_err(|_| not_a_number())
-}
-
-fn unsigned_in(item: Option<&Item>) -> Result<u64, ApiError> {
-    u64::try_from(number_in(item)?).map_err(|_| not_a_number())
-}
-
-/// Adds in one transaction and tells the sum.
-async fn add<S: KeyValueStore>(
-    store: &S,
-    id: Option<RequestId>,
-    add: TransactionOperation,
-) -> Result<SignedCounted, ApiError> {
-    let result = store.transact_once(id, Transact::always([add])).await?;
-    match result.outcomes.first() {
-        Some(TransactionOutcome::Added { magnitude, is_negative }) => {
-            Ok(SignedCounted { magnitude: *magnitude, is_negative: *is_negative })
-        }
-        _ => Err(ApiError::new(ErrorCode::InternalError, "the sum is missing")),
+    fn counted(value: i128) -> Option<Counted> {
+        Some(Counted { value: value.try_into().ok()? })
     }
 }
 
-pub(crate) async fn get<S: KeyValueStore>(
-    store: &S,
-    request: &CounterGet,
-) -> Result<Counted, ApiError> {
-    let result = store.get(unsigned_key(&request.name)?).await?;
-    Ok(Counted { value: unsigned_in(result.item.as_ref())? })
+/// Signed counters.
+impl Width for i64 {
+    const KIND: &'static str = "signed_counter";
+    const RANGE: NumberRange = NumberRange::Signed;
+    type Counted = SignedCounted;
+
+    fn counted(value: i128) -> Option<SignedCounted> {
+        let value = i64::try_from(value).ok()?;
+        Some(SignedCounted { magnitude: value.unsigned_abs(), is_negative: value < 0 })
+    }
 }
 
-pub(crate) async fn add_unsigned<S: KeyValueStore>(
-    store: &S,
+/// Where a counter's state is.
+fn state_key<W: Width>(name: &Key) -> Result<Key, ApiError> {
+    Key::new(format!("__coord:{}:{name}", W::KIND))
+        .map_err(|error| ApiError::new(ErrorCode::TooLarge, format!("the counter's name: {error}")))
+}
+
+/// The value in a counter's state; `CONFLICT` for state that no counter of the width has written.
+fn value_in<W: Width>(item: Option<&Item>) -> Result<W::Counted, ApiError> {
+    let value = match item {
+        None => Some(0),
+        Some(item) => str::from_utf8(&item.value).ok().and_then(|text| text.parse().ok()),
+    };
+    let no_number = "the counter's state is no number of its range";
+    value.and_then(W::counted).ok_or_else(|| ApiError::new(ErrorCode::Conflict, no_number))
+}
+
+fn missing_outcome() -> ApiError {
+    ApiError::new(ErrorCode::InternalError, "the outcome is missing")
+}
+
+async fn read<W: Width>(store: &impl KeyValueStore, name: &Key) -> Result<W::Counted, ApiError> {
+    value_in::<W>(store.get(state_key::<W>(name)?).await?.item.as_ref())
+}
+
+/// Adds in one transaction and tells the sum.
+async fn sum<W: Width>(
+    store: &impl KeyValueStore,
     id: Option<RequestId>,
     name: &Key,
-    amount: u64,
-    is_subtraction: bool,
-) -> Result<Counted, ApiError> {
-    let (key, range) = (unsigned_key(name)?, NumberRange::Unsigned);
+    (amount, is_subtraction): (u64, bool),
+) -> Result<W::Counted, ApiError> {
+    let (key, range) = (state_key::<W>(name)?, W::RANGE);
     let step = TransactionOperation::Add { key, amount, is_subtraction, range };
-    Ok(Counted { value: add(store, id, step).await?.magnitude })
+    let result = store.transact_once(id, Transact::always([step])).await?;
+    let sum = match result.outcomes.first() {
+        Some(TransactionOutcome::Added { magnitude, is_negative: false }) => i128::from(*magnitude),
+        Some(TransactionOutcome::Added { magnitude, is_negative: true }) => -i128::from(*magnitude),
+        _ => return Err(missing_outcome()),
+    };
+    W::counted(sum).ok_or_else(missing_outcome)
+}
+
+pub(crate) async fn get<S: KeyValueStore>(
+    store: Arc<S>,
+    _: Caller,
+    request: CounterGet,
+) -> Result<Counted, ApiError> {
+    read::<u64>(&*store, &request.name).await
+}
+
+pub(crate) async fn add<S: KeyValueStore>(
+    store: Arc<S>,
+    caller: Caller,
+    request: CounterAdd,
+) -> Result<Counted, ApiError> {
+    sum::<u64>(&*store, caller.request_id, &request.name, (request.amount, false)).await
+}
+
+pub(crate) async fn subtract<S: KeyValueStore>(
+    store: Arc<S>,
+    caller: Caller,
+    request: CounterSubtract,
+) -> Result<Counted, ApiError> {
+    sum::<u64>(&*store, caller.request_id, &request.name, (request.amount, true)).await
 }
 
 pub(crate) async fn set<S: KeyValueStore>(
-    store: &S,
-    id: Option<RequestId>,
-    request: &CounterSet,
+    store: Arc<S>,
+    caller: Caller,
+    request: CounterSet,
 ) -> Result<Counted, ApiError> {
-    let set = WriteOperation::set(unsigned_key(&request.name)?, request.value.to_string());
-    store.transact_once(id, Transact::always([set])).await?;
+    let set = WriteOperation::set(state_key::<u64>(&request.name)?, request.value.to_string());
+    store.transact_once(caller.request_id, Transact::always([set])).await?;
     Ok(Counted { value: request.value })
 }
 
 pub(crate) async fn compare_and_set<S: KeyValueStore>(
-    store: &S,
-    id: Option<RequestId>,
-    request: &CounterCompareAndSet,
+    store: Arc<S>,
+    caller: Caller,
+    request: CounterCompareAndSet,
 ) -> Result<CounterCompared, ApiError> {
-    let key = unsigned_key(&request.name)?;
+    let key = state_key::<u64>(&request.name)?;
     let target = CompareTarget::Number { magnitude: request.expected, is_negative: false };
     let transaction = Transact {
         compares: vec![Compare { key: key.clone(), relation: Relation::Equal, target }],
         then: vec![WriteOperation::set(key.clone(), request.new_value.to_string()).into()],
         otherwise: vec![TransactionOperation::Read { key }],
     };
-    let result = store.transact_once(id, transaction).await?;
+    let result = store.transact_once(caller.request_id, transaction).await?;
     match result.outcomes.first() {
         Some(TransactionOutcome::Set {}) => {
             Ok(CounterCompared { is_success: true, value: request.new_value })
         }
         Some(TransactionOutcome::Read { item }) => {
-            Ok(CounterCompared { is_success: false, value: unsigned_in(item.as_ref())? })
+            let value = value_in::<u64>(item.as_ref())?.value;
+            Ok(CounterCompared { is_success: false, value })
         }
-        _ => Err(ApiError::new(ErrorCode::InternalError, "the outcome is missing")),
+        _ => Err(missing_outcome()),
     }
 }
 
 pub(crate) async fn get_signed<S: KeyValueStore>(
-    store: &S,
-    request: &SignedCounterGet,
+    store: Arc<S>,
+    _: Caller,
+    request: SignedCounterGet,
 ) -> Result<SignedCounted, ApiError> {
-    let result = store.get(signed_key(&request.name)?).await?;
-    let number = number_in(result.item.as_ref())?;
-    let value = i64::try_from(number).map_err(|_| not_a_number())?;
-    Ok(SignedCounted { magnitude: value.unsigned_abs(), is_negative: value < 0 })
+    read::<i64>(&*store, &request.name).await
 }
 
 pub(crate) async fn add_signed<S: KeyValueStore>(
-    store: &S,
-    id: Option<RequestId>,
-    request: &SignedCounterAdd,
+    store: Arc<S>,
+    caller: Caller,
+    request: SignedCounterAdd,
 ) -> Result<SignedCounted, ApiError> {
     let SignedCounterAdd { name, amount, is_subtraction } = request;
-    let (key, amount, is_subtraction) = (signed_key(name)?, *amount, *is_subtraction);
-    let range = NumberRange::Signed;
-    add(store, id, TransactionOperation::Add { key, amount, is_subtraction, range }).await
+    sum::<i64>(&*store, caller.request_id, &name, (amount, is_subtraction)).await
 }
 
 pub(crate) async fn delete<S: KeyValueStore>(
-    store: &S,
-    id: Option<RequestId>,
-    request: &CounterDelete,
+    store: Arc<S>,
+    caller: Caller,
+    request: CounterDelete,
 ) -> Result<CounterDeleted, ApiError> {
-    let CounterDelete { name, is_signed } = request;
-    let key = if *is_signed { signed_key(name)? } else { unsigned_key(name)? };
-    let result =
-        store.transact_once(id, Transact::always([WriteOperation::Delete { key }])).await?;
+    let key = match request.is_signed {
+        true => state_key::<i64>(&request.name)?,
+        false => state_key::<u64>(&request.name)?,
+    };
+    let delete = Transact::always([WriteOperation::Delete { key }]);
+    let result = store.transact_once(caller.request_id, delete).await?;
     match result.outcomes.first() {
         Some(TransactionOutcome::Deleted { was_deleted }) => {
             Ok(CounterDeleted { was_deleted: *was_deleted })
         }
-        _ => Err(ApiError::new(ErrorCode::InternalError, "the outcome is missing")),
+        _ => Err(missing_outcome()),
     }
 }

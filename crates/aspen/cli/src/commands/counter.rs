@@ -100,13 +100,12 @@ Example:
 
 pub(super) async fn run(client: &Client, command: CounterCommand) -> Result<Outcome, Failure> {
     match command {
-        CounterCommand::Get { name, signed: true } => {
-            let value = client.send(SignedCounterGet { name: name.clone() }).await?.value();
-            Ok(counted(&name, value.into()))
-        }
-        CounterCommand::Get { name, signed: false } => {
-            let value = client.send(CounterGet { name: name.clone() }).await?.value;
-            Ok(counted(&name, value.into()))
+        CounterCommand::Get { name, signed } => {
+            let value = match signed {
+                true => client.send(SignedCounterGet { name: name.clone() }).await?.value().into(),
+                false => client.send(CounterGet { name: name.clone() }).await?.value.into(),
+            };
+            Ok(counted(&name, value))
         }
         CounterCommand::Incr { name } => add(client, name, 1, false).await,
         CounterCommand::Decr { name } => subtract(client, name, 1, false).await,
@@ -142,13 +141,11 @@ pub(super) async fn run(client: &Client, command: CounterCommand) -> Result<Outc
 }
 
 async fn add(client: &Client, name: Key, amount: u64, signed: bool) -> Result<Outcome, Failure> {
-    match signed {
-        true => add_signed(client, name, amount, false).await,
-        false => {
-            let value = client.send(CounterAdd { name: name.clone(), amount }).await?.value;
-            Ok(counted(&name, value.into()))
-        }
-    }
+    let value = match signed {
+        true => add_signed(client, &name, amount, false).await?,
+        false => client.send(CounterAdd { name: name.clone(), amount }).await?.value.into(),
+    };
+    Ok(counted(&name, value))
 }
 
 async fn subtract(
@@ -157,24 +154,21 @@ async fn subtract(
     amount: u64,
     signed: bool,
 ) -> Result<Outcome, Failure> {
-    match signed {
-        true => add_signed(client, name, amount, true).await,
-        false => {
-            let value = client.send(CounterSubtract { name: name.clone(), amount }).await?.value;
-            Ok(counted(&name, value.into()))
-        }
-    }
+    let value = match signed {
+        true => add_signed(client, &name, amount, true).await?,
+        false => client.send(CounterSubtract { name: name.clone(), amount }).await?.value.into(),
+    };
+    Ok(counted(&name, value))
 }
 
 async fn add_signed(
     client: &Client,
-    name: Key,
+    name: &Key,
     amount: u64,
     is_subtraction: bool,
-) -> Result<Outcome, Failure> {
+) -> Result<Value, Failure> {
     let request = SignedCounterAdd { name: name.clone(), amount, is_subtraction };
-    let value = client.send(request).await?.value();
-    Ok(counted(&name, value.into()))
+    Ok(client.send(request).await?.value().into())
 }
 
 fn counted(name: &Key, value: Value) -> Outcome {

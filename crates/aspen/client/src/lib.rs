@@ -5,13 +5,16 @@
 //! repeated write is applied once: its name stays the same through all attempts. [`Rotation`] holds
 //! the decisions, without I/O.
 
+mod attempts;
 mod client;
 mod dev_ticket;
 mod judgement;
 mod lookout;
 mod peers;
 mod request_ids;
+mod requests;
 mod rotation;
+mod routing;
 mod store;
 
 pub use client::{Client, ClientOptions, ConnectError};

@@ -16,8 +16,8 @@ use aspen_api::codec::Wire;
 use net_types::lock;
 use tokio::time::Instant;
 
-use crate::client::Inner;
 use crate::judgement::Audience;
+use crate::routing::Routing;
 
 /// Silence of a peer with a session after which the others are asked who leads, and the time from
 /// one such question to the next.
@@ -29,7 +29,7 @@ const DIAL_PATIENCE: Duration = Duration::from_millis(50);
 /// Longest wait for the answer to that question.
 const PROBE_DEADLINE: Duration = Duration::from_millis(1_000);
 
-impl Inner {
+impl Routing {
     /// How long a peer that is about to be asked may be silent.
     pub(crate) fn patience(&self, peer: usize) -> Duration {
         match lock(&self.peers).has_session(peer) {

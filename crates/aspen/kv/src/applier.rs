@@ -20,13 +20,13 @@ use net_types::limits::{EXPIRED_PER_ENTRY, MAX_LOG_TIME_MS, MAX_TIME_TO_LIVE, RE
 use crate::layout::{HEADER_KEY, LAYOUT_VERSION, Sweep, decode_record};
 use crate::lifetime::load_lease;
 use crate::{
-    Command, Event, Header, Proposal, ReadTables, Reply, StateError, StepResult, TableId,
-    TickResult, WriteTables,
+    Command, Event, Fault, Header, Proposal, ReadTables, Reply, Rows, StateError, StepResult,
+    TableId, TickResult, WriteTables,
 };
 
 /// Reads the header; that of an empty store if there is none.
-pub fn load_header<T: ReadTables>(tables: &T) -> Result<Header, StateError<T::Error>> {
-    let Some(row) = tables.get(TableId::Meta, HEADER_KEY).map_err(StateError::Tables)? else {
+pub fn load_header<T: ReadTables>(tables: &T) -> Result<Header, Fault<T>> {
+    let Some(row) = tables.row(TableId::Meta, HEADER_KEY)? else {
         return Ok(Header::default());
     };
     let header: Header = decode_record(TableId::Meta, row.as_ref())?;
@@ -57,7 +57,7 @@ pub struct Applier<'t, T> {
 
 impl<'t, T: WriteTables> Applier<'t, T> {
     /// Begins a batch.
-    pub fn open(tables: &'t mut T) -> Result<Self, StateError<T::Error>> {
+    pub fn open(tables: &'t mut T) -> Result<Self, Fault<T>> {
         let header = load_header(tables)?;
         Ok(Self {
             revision: header.applied_revision,
@@ -74,7 +74,7 @@ impl<'t, T: WriteTables> Applier<'t, T> {
     pub fn open_watched(
         tables: &'t mut T,
         events: &'t mut dyn FnMut(Event),
-    ) -> Result<Self, StateError<T::Error>> {
+    ) -> Result<Self, Fault<T>> {
         Ok(Self { events: Some(events), ..Self::open(tables)? })
     }
 
@@ -91,11 +91,7 @@ impl<'t, T: WriteTables> Applier<'t, T> {
     /// Applies the entry at log index `revision`.
     ///
     /// The proposal must have passed [`Command::admit`] where it was proposed.
-    pub fn apply(
-        &mut self,
-        revision: Revision,
-        proposal: &Proposal,
-    ) -> Result<Reply, StateError<T::Error>> {
+    pub fn apply(&mut self, revision: Revision, proposal: &Proposal) -> Result<Reply, Fault<T>> {
         self.begin(revision)?;
         let stamp_ms = proposal.log_time_ms.min(MAX_LOG_TIME_MS);
         self.header.log_time_ms = self.header.log_time_ms.max(stamp_ms);
@@ -123,18 +119,18 @@ impl<'t, T: WriteTables> Applier<'t, T> {
     }
 
     /// Passes over the entry at log index `revision`, which holds no command.
-    pub fn skip(&mut self, revision: Revision) -> Result<(), StateError<T::Error>> {
+    pub fn skip(&mut self, revision: Revision) -> Result<(), Fault<T>> {
         self.begin(revision)
     }
 
     /// Ends the batch: writes the header and returns it.
-    pub fn finish(self) -> Result<Header, StateError<T::Error>> {
+    pub fn finish(self) -> Result<Header, Fault<T>> {
         let row = self.header.to_bytes();
-        self.tables.insert(TableId::Meta, HEADER_KEY, &row).map_err(StateError::Tables)?;
+        self.tables.put_row(TableId::Meta, HEADER_KEY, &row)?;
         Ok(self.header)
     }
 
-    fn begin(&mut self, revision: Revision) -> Result<(), StateError<T::Error>> {
+    fn begin(&mut self, revision: Revision) -> Result<(), Fault<T>> {
         let applied = self.header.applied_revision;
         if revision <= applied {
             return Err(StateError::OutOfOrder { applied, revision });
@@ -144,11 +140,7 @@ impl<'t, T: WriteTables> Applier<'t, T> {
         Ok(())
     }
 
-    fn execute(
-        &mut self,
-        command: &Command,
-        budget: &mut usize,
-    ) -> Result<Reply, StateError<T::Error>> {
+    fn execute(&mut self, command: &Command, budget: &mut usize) -> Result<Reply, Fault<T>> {
         match command {
             Command::Transact { request } => self.transact(request),
             Command::LeaseGrant { request } => {
@@ -187,7 +179,7 @@ impl<'t, T: WriteTables> Applier<'t, T> {
         Reply::Compact { result }
     }
 
-    fn tick(&mut self, budget: &mut usize) -> Result<Reply, StateError<T::Error>> {
+    fn tick(&mut self, budget: &mut usize) -> Result<Reply, Fault<T>> {
         self.sweep_history(budget)?;
         let removed = (REMOVED_PER_TICK - *budget) as u32;
         let is_more = self.is_backlogged() || self.header.sweep.is_some();
@@ -198,7 +190,7 @@ impl<'t, T: WriteTables> Applier<'t, T> {
     pub(crate) fn refuse_lifetime(
         &self,
         lifetime: &Lifetime,
-    ) -> Result<Option<ApiError>, StateError<T::Error>> {
+    ) -> Result<Option<ApiError>, Fault<T>> {
         match lifetime {
             Lifetime::Forever {} => Ok(None),
             Lifetime::Ttl { ttl_ms } if (1..=MAX_TTL_MS).contains(ttl_ms) => Ok(None),

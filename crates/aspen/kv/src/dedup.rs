@@ -23,7 +23,7 @@ use net_types::limits::{DEDUP_WINDOW_AGE, MAX_DEDUP_CLIENTS, MAX_RECORDED_REPLY_
 
 use crate::applier::{Applier, refused};
 use crate::layout::{Damaged, client_age, reply_key, split_be, split_client_age, take_varint};
-use crate::{Header, ReadTables, Reply, StateError, TableId, View, WriteTables};
+use crate::{Fault, Header, ReadTables, Reply, Rows, StateError, TableId, View, WriteTables};
 
 /// Steps in which a client's age is kept.
 const AGE_STEP_MS: u64 = 60_000;
@@ -51,9 +51,9 @@ fn recorded<T: ReadTables>(
     tables: &T,
     header: &Header,
     id: RequestId,
-) -> Result<Option<Reply>, StateError<T::Error>> {
+) -> Result<Option<Reply>, Fault<T>> {
     let row_key = reply_key(id.client, id.counter);
-    let row = tables.get(TableId::Replies, &row_key).map_err(StateError::Tables)?;
+    let row = tables.row(TableId::Replies, &row_key)?;
     let recorded = row.as_ref().map(|row| split_reply(row.as_ref())).transpose()?;
     let is_too_old = match recorded {
         Some(found) if found.counter == id.counter => {
@@ -71,23 +71,19 @@ impl<T: ReadTables> View<'_, T> {
     /// What applying a request with this name would answer without doing anything, as far as this
     /// view knows: the recorded answer, or a refusal of a name that is too old. What is answered here
     /// needs no entry in the log.
-    pub fn recorded(&self, id: RequestId) -> Result<Option<Reply>, StateError<T::Error>> {
+    pub fn recorded(&self, id: RequestId) -> Result<Option<Reply>, Fault<T>> {
         recorded(self.tables, &self.header, id)
     }
 }
 
 impl<T: WriteTables> Applier<'_, T> {
     /// See [`View::recorded`].
-    pub(crate) fn recorded(&self, id: RequestId) -> Result<Option<Reply>, StateError<T::Error>> {
+    pub(crate) fn recorded(&self, id: RequestId) -> Result<Option<Reply>, Fault<T>> {
         recorded(&*self.tables, &self.header, id)
     }
 
     /// Records the answer to a request.
-    pub(crate) fn record(
-        &mut self,
-        id: RequestId,
-        reply: &Reply,
-    ) -> Result<(), StateError<T::Error>> {
+    pub(crate) fn record(&mut self, id: RequestId, reply: &Reply) -> Result<(), Fault<T>> {
         self.row_scratch.clear();
         put_varint(id.counter, &mut self.row_scratch);
         put_varint(self.revision.0, &mut self.row_scratch);
@@ -95,28 +91,27 @@ impl<T: WriteTables> Applier<'_, T> {
             true => reply.without_values().put(&mut self.row_scratch),
             false => reply.put(&mut self.row_scratch),
         }
-        self.tables
-            .insert(TableId::Replies, &reply_key(id.client, id.counter), &self.row_scratch)
-            .map_err(StateError::Tables)?;
+        self.tables.put_row(
+            TableId::Replies,
+            &reply_key(id.client, id.counter),
+            &self.row_scratch,
+        )?;
         self.touch_client(id.client)
     }
 
-    fn touch_client(&mut self, client: ClientId) -> Result<(), StateError<T::Error>> {
+    fn touch_client(&mut self, client: ClientId) -> Result<(), Fault<T>> {
         let now_ms = self.header.log_time_ms;
-        let last_ms =
-            match self.tables.get(TableId::Clients, &client.0).map_err(StateError::Tables)? {
-                None => None,
-                Some(row) => match split_be(row.as_ref()) {
-                    Some((last_ms, [])) => Some(last_ms),
-                    _ => return Err(StateError::Corrupt(TableId::Clients)),
-                },
-            };
+        let last_ms = match self.tables.row(TableId::Clients, &client.0)? {
+            None => None,
+            Some(row) => match split_be(row.as_ref()) {
+                Some((last_ms, [])) => Some(last_ms),
+                _ => return Err(StateError::Corrupt(TableId::Clients)),
+            },
+        };
         match last_ms {
             Some(last_ms) if now_ms - last_ms.min(now_ms) < AGE_STEP_MS => return Ok(()),
             Some(last_ms) => {
-                self.tables
-                    .remove(TableId::ClientAges, &client_age(last_ms, client))
-                    .map_err(StateError::Tables)?;
+                self.tables.delete_row(TableId::ClientAges, &client_age(last_ms, client))?;
             }
             None => {
                 if self.header.client_count >= MAX_DEDUP_CLIENTS {
@@ -127,19 +122,12 @@ impl<T: WriteTables> Applier<'_, T> {
             }
         }
         self.header.oldest_client_ms = self.header.oldest_client_ms.min(now_ms);
-        self.tables
-            .insert(TableId::Clients, &client.0, &now_ms.to_be_bytes())
-            .map_err(StateError::Tables)?;
-        self.tables
-            .insert(TableId::ClientAges, &client_age(now_ms, client), &[])
-            .map_err(StateError::Tables)
+        self.tables.put_row(TableId::Clients, &client.0, &now_ms.to_be_bytes())?;
+        self.tables.put_row(TableId::ClientAges, &client_age(now_ms, client), &[])
     }
 
     /// Forgets clients that were silent for longer than the window.
-    pub(crate) fn forget_silent_clients(
-        &mut self,
-        budget: &mut usize,
-    ) -> Result<(), StateError<T::Error>> {
+    pub(crate) fn forget_silent_clients(&mut self, budget: &mut usize) -> Result<(), Fault<T>> {
         while *budget > 0
             && self.header.oldest_client_ms.saturating_add(FORGET_AFTER_MS)
                 <= self.header.log_time_ms
@@ -158,26 +146,25 @@ impl<T: WriteTables> Applier<'_, T> {
     }
 
     /// Forgets the client that was silent longest: at most 128 answers and two rows.
-    fn forget_oldest_client(&mut self, budget: &mut usize) -> Result<(), StateError<T::Error>> {
+    fn forget_oldest_client(&mut self, budget: &mut usize) -> Result<(), Fault<T>> {
         let Some(age) = self.first_key(TableId::ClientAges)? else { return Ok(()) };
         let (_, client) = split_client_age(&age)?;
         let mut end = [0xff; 17];
         end[..16].copy_from_slice(&client.0);
         let mut answers: Vec<Vec<u8>> = Vec::new();
         let mut newest = self.header.forgotten_revision;
-        let rows = self.tables.range(TableId::Replies, &client.0, Some(&end));
-        for row in rows.map_err(StateError::Tables)? {
-            let (row_key, row) = row.map_err(StateError::Tables)?;
+        for row in self.tables.rows(TableId::Replies, &client.0, Some(&end))? {
+            let (row_key, row) = row?;
             newest = newest.max(split_reply(row.as_ref())?.revision);
             answers.push(row_key.as_ref().to_vec());
         }
         self.header.forgotten_revision = newest;
         *budget = budget.saturating_sub(answers.len() + 1);
         for row_key in answers {
-            self.tables.remove(TableId::Replies, &row_key).map_err(StateError::Tables)?;
+            self.tables.delete_row(TableId::Replies, &row_key)?;
         }
-        self.tables.remove(TableId::ClientAges, &age).map_err(StateError::Tables)?;
-        self.tables.remove(TableId::Clients, &client.0).map_err(StateError::Tables)?;
+        self.tables.delete_row(TableId::ClientAges, &age)?;
+        self.tables.delete_row(TableId::Clients, &client.0)?;
         self.header.client_count = self.header.client_count.saturating_sub(1);
         Ok(())
     }

@@ -8,14 +8,14 @@ use net_types::limits::{MAX_LEASES, MAX_TIME_TO_LIVE};
 use crate::applier::{Applier, no_lease, refused};
 use crate::layout::{Lease, expiry_lease, lease_key};
 use crate::lifetime::load_lease;
-use crate::{Reply, StateError, TableId, WriteTables};
+use crate::{Fault, Reply, Rows, TableId, WriteTables};
 
 impl<T: WriteTables> Applier<'_, T> {
     pub(crate) fn grant_lease(
         &mut self,
         wanted: Option<LeaseId>,
         ttl_seconds: u64,
-    ) -> Result<Reply, StateError<T::Error>> {
+    ) -> Result<Reply, Fault<T>> {
         if !(1..=MAX_TIME_TO_LIVE.as_secs()).contains(&ttl_seconds) {
             let message = "a lease lives from 1 second to ten years";
             return Ok(refused(ErrorCode::InvalidRequest, message));
@@ -49,7 +49,7 @@ impl<T: WriteTables> Applier<'_, T> {
         &mut self,
         id: LeaseId,
         budget: &mut usize,
-    ) -> Result<Reply, StateError<T::Error>> {
+    ) -> Result<Reply, Fault<T>> {
         let Some(mut lease) = self.living_lease(id)? else {
             return Ok(Reply::Refused { error: no_lease() });
         };
@@ -63,7 +63,7 @@ impl<T: WriteTables> Applier<'_, T> {
         Ok(Reply::LeaseRevoke { result: LeaseRevokeResult { keys_deleted } })
     }
 
-    pub(crate) fn keep_lease_alive(&mut self, id: LeaseId) -> Result<Reply, StateError<T::Error>> {
+    pub(crate) fn keep_lease_alive(&mut self, id: LeaseId) -> Result<Reply, Fault<T>> {
         let Some(mut lease) = self.living_lease(id)? else {
             return Ok(Reply::Refused { error: no_lease() });
         };
@@ -78,36 +78,22 @@ impl<T: WriteTables> Applier<'_, T> {
         Ok(Reply::LeaseKeepalive { result: LeaseKeepaliveResult { lease_id: id, ttl_seconds } })
     }
 
-    fn living_lease(&self, id: LeaseId) -> Result<Option<Lease>, StateError<T::Error>> {
+    fn living_lease(&self, id: LeaseId) -> Result<Option<Lease>, Fault<T>> {
         let lease = load_lease(self.tables, id)?;
         Ok(lease.filter(|lease| lease.is_alive(self.header.log_time_ms)))
     }
 
-    pub(crate) fn put_lease(
-        &mut self,
-        id: LeaseId,
-        lease: &Lease,
-    ) -> Result<(), StateError<T::Error>> {
-        self.tables
-            .insert(TableId::Leases, &lease_key(id), &lease.to_bytes())
-            .map_err(StateError::Tables)
+    pub(crate) fn put_lease(&mut self, id: LeaseId, lease: &Lease) -> Result<(), Fault<T>> {
+        self.tables.put_row(TableId::Leases, &lease_key(id), &lease.to_bytes())
     }
 
-    fn queue_lease(&mut self, id: LeaseId, deadline_ms: u64) -> Result<(), StateError<T::Error>> {
+    fn queue_lease(&mut self, id: LeaseId, deadline_ms: u64) -> Result<(), Fault<T>> {
         self.header.next_deadline_ms = self.header.next_deadline_ms.min(deadline_ms);
-        self.tables
-            .insert(TableId::Expiry, &expiry_lease(deadline_ms, id), &[])
-            .map_err(StateError::Tables)
+        self.tables.put_row(TableId::Expiry, &expiry_lease(deadline_ms, id), &[])
     }
 
-    pub(crate) fn unqueue_lease(
-        &mut self,
-        id: LeaseId,
-        deadline_ms: u64,
-    ) -> Result<(), StateError<T::Error>> {
-        self.tables
-            .remove(TableId::Expiry, &expiry_lease(deadline_ms, id))
-            .map_err(StateError::Tables)?;
+    pub(crate) fn unqueue_lease(&mut self, id: LeaseId, deadline_ms: u64) -> Result<(), Fault<T>> {
+        self.tables.delete_row(TableId::Expiry, &expiry_lease(deadline_ms, id))?;
         self.deadline_removed(deadline_ms)
     }
 }

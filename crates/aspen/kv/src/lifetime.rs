@@ -7,7 +7,7 @@
 use aspen_api::{LeaseId, Revision};
 
 use crate::layout::{Damaged, ItemMeta, Lease, decode_record, lease_key, split_be};
-use crate::{ReadTables, StateError, TableId};
+use crate::{Fault, ReadTables, Rows, StateError, TableId};
 
 impl<E> From<Damaged> for StateError<E> {
     fn from(Damaged(table): Damaged) -> Self {
@@ -23,7 +23,7 @@ pub(crate) fn end_of<T: ReadTables>(
     meta: &ItemMeta,
     log_time_ms: u64,
     newest: Revision,
-) -> Result<Option<Revision>, StateError<T::Error>> {
+) -> Result<Option<Revision>, Fault<T>> {
     let mut deadline_ms = meta.expires_at_ms;
     if let Some(id) = meta.lease_id {
         let lease = load_lease(tables, id)?.ok_or(StateError::Corrupt(TableId::Leases))?;
@@ -45,12 +45,10 @@ pub(crate) fn first_revision_at<T: ReadTables>(
     tables: &T,
     deadline_ms: u64,
     newest: Revision,
-) -> Result<Revision, StateError<T::Error>> {
-    let mut marks = tables
-        .range(TableId::Marks, &deadline_ms.to_be_bytes(), None)
-        .map_err(StateError::Tables)?;
+) -> Result<Revision, Fault<T>> {
+    let mut marks = tables.rows(TableId::Marks, &deadline_ms.to_be_bytes(), None)?;
     let Some(mark) = marks.next() else { return Ok(newest) };
-    let (_, revision) = mark.map_err(StateError::Tables)?;
+    let (_, revision) = mark?;
     match split_be(revision.as_ref()) {
         Some((revision, [])) => Ok(Revision(revision)),
         _ => Err(StateError::Corrupt(TableId::Marks)),
@@ -61,8 +59,8 @@ pub(crate) fn first_revision_at<T: ReadTables>(
 pub(crate) fn load_lease<T: ReadTables>(
     tables: &T,
     id: LeaseId,
-) -> Result<Option<Lease>, StateError<T::Error>> {
-    let row = tables.get(TableId::Leases, &lease_key(id)).map_err(StateError::Tables)?;
+) -> Result<Option<Lease>, Fault<T>> {
+    let row = tables.row(TableId::Leases, &lease_key(id))?;
     Ok(row.map(|row| decode_record(TableId::Leases, row.as_ref())).transpose()?)
 }
 

@@ -8,7 +8,7 @@ use net_types::limits::REMOVED_ROW_BYTES;
 use crate::applier::Applier;
 use crate::layout::{Due, Sweep, lease_key, split_be, split_expiry, split_history_key};
 use crate::lifetime::{first_revision_at, load_lease};
-use crate::{StateError, TableId, WriteTables};
+use crate::{Fault, Rows, StateError, TableId, WriteTables};
 
 impl<T: WriteTables> Applier<'_, T> {
     /// Whether something has ended and still has rows.
@@ -17,14 +17,13 @@ impl<T: WriteTables> Applier<'_, T> {
     }
 
     /// Removes what has ended by now, oldest deadline first, and forgets silent clients.
-    pub(crate) fn remove_due(&mut self, budget: &mut usize) -> Result<(), StateError<T::Error>> {
+    pub(crate) fn remove_due(&mut self, budget: &mut usize) -> Result<(), Fault<T>> {
         while *budget > 0 && self.is_backlogged() {
-            let mut queue =
-                self.tables.range(TableId::Expiry, &[], None).map_err(StateError::Tables)?;
+            let mut queue = self.tables.rows(TableId::Expiry, &[], None)?;
             let Some(row) = queue.next() else {
                 return Err(StateError::Corrupt(TableId::Expiry));
             };
-            let (deadline_ms, due) = split_expiry(row.map_err(StateError::Tables)?.0.as_ref())?;
+            let (deadline_ms, due) = split_expiry(row?.0.as_ref())?;
             drop(queue);
             match due {
                 Due::Key(key) => {
@@ -43,7 +42,7 @@ impl<T: WriteTables> Applier<'_, T> {
         *budget = budget.saturating_sub(1 + self.row.len() / REMOVED_ROW_BYTES);
     }
 
-    fn expire_key(&mut self, key: &[u8]) -> Result<(), StateError<T::Error>> {
+    fn expire_key(&mut self, key: &[u8]) -> Result<(), Fault<T>> {
         match self.find(key)? {
             Some(found) if found.ended.is_some() => self.remove_ended(key, &found),
             _ => Err(StateError::Corrupt(TableId::Expiry)),
@@ -56,7 +55,7 @@ impl<T: WriteTables> Applier<'_, T> {
         id: LeaseId,
         deadline_ms: u64,
         budget: &mut usize,
-    ) -> Result<(), StateError<T::Error>> {
+    ) -> Result<(), Fault<T>> {
         let mut lease = load_lease(self.tables, id)?.ok_or(StateError::Corrupt(TableId::Leases))?;
         if lease.ended.is_none() {
             lease.ended = Some(first_revision_at(self.tables, deadline_ms, self.revision)?);
@@ -75,26 +74,19 @@ impl<T: WriteTables> Applier<'_, T> {
         }
         if *budget > 0 {
             *budget -= 1;
-            self.tables.remove(TableId::Leases, &lease_key(id)).map_err(StateError::Tables)?;
+            self.tables.delete_row(TableId::Leases, &lease_key(id))?;
             self.header.lease_count = self.header.lease_count.saturating_sub(1);
             self.unqueue_lease(id, deadline_ms)?;
         }
         Ok(())
     }
 
-    fn keys_of_lease(
-        &mut self,
-        id: LeaseId,
-        limit: usize,
-    ) -> Result<Vec<Vec<u8>>, StateError<T::Error>> {
+    fn keys_of_lease(&mut self, id: LeaseId, limit: usize) -> Result<Vec<Vec<u8>>, Fault<T>> {
         let next = LeaseId(id.0.saturating_add(1));
-        let rows = self
-            .tables
-            .range(TableId::LeaseKeys, &lease_key(id), Some(&lease_key(next)))
-            .map_err(StateError::Tables)?;
+        let rows = self.tables.rows(TableId::LeaseKeys, &lease_key(id), Some(&lease_key(next)))?;
         rows.take(limit)
             .map(|row| {
-                let (row_key, _) = row.map_err(StateError::Tables)?;
+                let (row_key, _) = row?;
                 let (_, key) =
                     split_be(row_key.as_ref()).ok_or(StateError::Corrupt(TableId::LeaseKeys))?;
                 Ok(key.to_vec())
@@ -104,14 +96,16 @@ impl<T: WriteTables> Applier<'_, T> {
 
     /// Remembers at which revision this entry's time was reached while something that ended by then
     /// still has rows, and drops marks once nothing has.
-    fn keep_marks(&mut self, budget: &mut usize) -> Result<(), StateError<T::Error>> {
+    fn keep_marks(&mut self, budget: &mut usize) -> Result<(), Fault<T>> {
         let now_ms = self.header.log_time_ms;
         if self.is_backlogged() {
             if now_ms > self.header.last_mark_ms {
                 self.header.last_mark_ms = now_ms;
-                self.tables
-                    .insert(TableId::Marks, &now_ms.to_be_bytes(), &self.revision.0.to_be_bytes())
-                    .map_err(StateError::Tables)?;
+                self.tables.put_row(
+                    TableId::Marks,
+                    &now_ms.to_be_bytes(),
+                    &self.revision.0.to_be_bytes(),
+                )?;
             }
             return Ok(());
         }
@@ -120,7 +114,7 @@ impl<T: WriteTables> Applier<'_, T> {
             *budget -= 1;
             match self.first_key(TableId::Marks)? {
                 Some(mark) => {
-                    self.tables.remove(TableId::Marks, &mark).map_err(StateError::Tables)?;
+                    self.tables.delete_row(TableId::Marks, &mark)?;
                 }
                 None => self.header.last_mark_ms = 0,
             }
@@ -129,24 +123,21 @@ impl<T: WriteTables> Applier<'_, T> {
     }
 
     /// The first key of a table.
-    pub(crate) fn first_key(
-        &self,
-        table: TableId,
-    ) -> Result<Option<Vec<u8>>, StateError<T::Error>> {
-        let mut rows = self.tables.range(table, &[], None).map_err(StateError::Tables)?;
+    pub(crate) fn first_key(&self, table: TableId) -> Result<Option<Vec<u8>>, Fault<T>> {
+        let mut rows = self.tables.rows(table, &[], None)?;
         let Some(row) = rows.next() else { return Ok(None) };
-        Ok(Some(row.map_err(StateError::Tables)?.0.as_ref().to_vec()))
+        Ok(Some(row?.0.as_ref().to_vec()))
     }
 
     /// Continues the sweep for versions that ended at or before the oldest revision kept.
-    pub(crate) fn sweep_history(&mut self, budget: &mut usize) -> Result<(), StateError<T::Error>> {
+    pub(crate) fn sweep_history(&mut self, budget: &mut usize) -> Result<(), Fault<T>> {
         let oldest = self.header.oldest_revision;
         while *budget > 0
             && let Some(sweep) = self.header.sweep.take()
         {
             let Swept { doomed, cursor } = self.history_ended_by(oldest, &sweep.cursor, budget)?;
             for (row_key, bytes) in doomed {
-                self.tables.remove(TableId::History, &row_key).map_err(StateError::Tables)?;
+                self.tables.delete_row(TableId::History, &row_key)?;
                 self.header.history_count = self.header.history_count.saturating_sub(1);
                 self.header.history_bytes = self.header.history_bytes.saturating_sub(bytes);
             }
@@ -165,10 +156,10 @@ impl<T: WriteTables> Applier<'_, T> {
         oldest: Revision,
         cursor: &[u8],
         budget: &mut usize,
-    ) -> Result<Swept, StateError<T::Error>> {
+    ) -> Result<Swept, Fault<T>> {
         let mut doomed = Vec::new();
-        for row in self.tables.range(TableId::History, cursor, None).map_err(StateError::Tables)? {
-            let (row_key, item) = row.map_err(StateError::Tables)?;
+        for row in self.tables.rows(TableId::History, cursor, None)? {
+            let (row_key, item) = row?;
             let row_key = row_key.as_ref();
             if *budget == 0 {
                 let cursor = Some(Bytes::copy_from_slice(row_key));

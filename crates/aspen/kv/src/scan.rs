@@ -15,7 +15,7 @@ use crate::layout::{
     Damaged, ItemMeta, escape, history_end, history_key, prefix_end, split_history_key, unescape,
 };
 use crate::token::Token;
-use crate::{ReadError, ReadTables, StateError, TableId, View};
+use crate::{Fault, FaultRows, ReadError, ReadTables, Rows, StateError, TableId, View};
 
 /// Rows that one page looks at.
 const MAX_ROWS_VISITED: usize = 10 * MAX_SCAN_LIMIT as usize;
@@ -129,13 +129,12 @@ impl<T: ReadTables> View<'_, T> {
         prefix: &[u8],
         after: Option<&[u8]>,
         page: &mut Page,
-    ) -> Result<bool, StateError<T::Error>> {
+    ) -> Result<bool, Fault<T>> {
         let from = live_start(prefix, after);
         let end = prefix_end(prefix);
-        let rows =
-            self.tables.range(TableId::Live, &from, end.as_deref()).map_err(StateError::Tables)?;
+        let rows = self.tables.rows(TableId::Live, &from, end.as_deref())?;
         for row in rows {
-            let (key, row) = row.map_err(StateError::Tables)?;
+            let (key, row) = row?;
             if page.is_full() {
                 return Ok(false);
             }
@@ -155,20 +154,17 @@ impl<T: ReadTables> View<'_, T> {
         after: Option<&[u8]>,
         at: Revision,
         page: &mut Page,
-    ) -> Result<bool, StateError<T::Error>> {
+    ) -> Result<bool, Fault<T>> {
         let end = prefix_end(prefix);
-        let mut live = self
-            .tables
-            .range(TableId::Live, &live_start(prefix, after), end.as_deref())
-            .map_err(StateError::Tables)?
-            .peekable();
+        let mut live =
+            self.tables.rows(TableId::Live, &live_start(prefix, after), end.as_deref())?.peekable();
         let mut history = History::start(self.tables, prefix, after)?;
         loop {
             let live_key = match live.peek() {
                 None => None,
                 Some(Ok((key, _))) => Some(key.as_ref()),
                 Some(Err(_)) => match live.next() {
-                    Some(Err(error)) => return Err(StateError::Tables(error)),
+                    Some(Err(error)) => return Err(error),
                     _ => None,
                 },
             };
@@ -186,7 +182,7 @@ impl<T: ReadTables> View<'_, T> {
                 continue;
             }
             let Some(row) = live.next() else { return Ok(true) };
-            let (key, row) = row.map_err(StateError::Tables)?;
+            let (key, row) = row?;
             let key = key.as_ref();
             let (meta, value) = ItemMeta::split(row.as_ref(), TableId::Live)?;
             let is_in_history = history.key() == Some(key);
@@ -216,7 +212,7 @@ fn live_start(prefix: &[u8], after: Option<&[u8]>) -> Vec<u8> {
 struct History<'t, T: ReadTables> {
     tables: &'t T,
     end: Option<Vec<u8>>,
-    rows: T::Rows<'t>,
+    rows: FaultRows<T::Rows<'t>>,
     /// The first row of the key at hand.
     row: Option<(T::Slice<'t>, T::Slice<'t>)>,
     /// The key at hand.
@@ -225,11 +221,7 @@ struct History<'t, T: ReadTables> {
 }
 
 impl<'t, T: ReadTables> History<'t, T> {
-    fn start(
-        tables: &'t T,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-    ) -> Result<Self, StateError<T::Error>> {
+    fn start(tables: &'t T, prefix: &[u8], after: Option<&[u8]>) -> Result<Self, Fault<T>> {
         let mut from = Vec::new();
         match after {
             None => escape(prefix, &mut from),
@@ -238,8 +230,7 @@ impl<'t, T: ReadTables> History<'t, T> {
         let mut escaped = Vec::new();
         escape(prefix, &mut escaped);
         let end = prefix_end(&escaped);
-        let rows =
-            tables.range(TableId::History, &from, end.as_deref()).map_err(StateError::Tables)?;
+        let rows = tables.rows(TableId::History, &from, end.as_deref())?;
         let mut history =
             Self { tables, end, rows, row: None, key: Vec::new(), scratch: Vec::new() };
         history.advance()?;
@@ -250,8 +241,8 @@ impl<'t, T: ReadTables> History<'t, T> {
         self.row.is_some().then_some(&self.key)
     }
 
-    fn advance(&mut self) -> Result<(), StateError<T::Error>> {
-        self.row = self.rows.next().transpose().map_err(StateError::Tables)?;
+    fn advance(&mut self) -> Result<(), Fault<T>> {
+        self.row = self.rows.next().transpose()?;
         if let Some((row_key, _)) = &self.row {
             let (escaped, _) = split_history_key(row_key.as_ref())?;
             unescape(escaped, &mut self.key)?;
@@ -259,22 +250,19 @@ impl<'t, T: ReadTables> History<'t, T> {
         Ok(())
     }
 
-    fn seek(&mut self) -> Result<(), StateError<T::Error>> {
-        self.rows = self
-            .tables
-            .range(TableId::History, &self.scratch, self.end.as_deref())
-            .map_err(StateError::Tables)?;
+    fn seek(&mut self) -> Result<(), Fault<T>> {
+        self.rows = self.tables.rows(TableId::History, &self.scratch, self.end.as_deref())?;
         self.advance()
     }
 
     /// Moves to the next key.
-    fn skip_key(&mut self) -> Result<(), StateError<T::Error>> {
+    fn skip_key(&mut self) -> Result<(), Fault<T>> {
         history_end(&self.key, &mut self.scratch);
         self.seek()
     }
 
     /// Gives the page what the key at hand held at `at`, and moves to the next key.
-    fn take_into(&mut self, at: Revision, page: &mut Page) -> Result<(), StateError<T::Error>> {
+    fn take_into(&mut self, at: Revision, page: &mut Page) -> Result<(), Fault<T>> {
         let key = page.visit(&self.key);
         let Some((row_key, _)) = &self.row else { return Ok(()) };
         if split_history_key(row_key.as_ref())?.1 <= at {

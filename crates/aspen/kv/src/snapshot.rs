@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::applier::load_header;
 use crate::layout::take_varint;
-use crate::{Header, ReadTables, StateError, TableId, WriteTables};
+use crate::{Fault, Header, ReadTables, Rows, StateError, TableId, WriteTables};
 
 const VERSION: u8 = 1;
 const KIND_ROWS: u8 = 1;
@@ -86,10 +86,7 @@ impl SnapshotStream {
 
     /// The next chunk, or `None` after the last. A chunk has about [`SNAPSHOT_CHUNK_BYTES`], more
     /// only if a single row does.
-    pub fn next_chunk<T: ReadTables>(
-        &mut self,
-        tables: &T,
-    ) -> Result<Option<Bytes>, StateError<T::Error>> {
+    pub fn next_chunk<T: ReadTables>(&mut self, tables: &T) -> Result<Option<Bytes>, Fault<T>> {
         if self.is_done {
             return Ok(None);
         }
@@ -126,9 +123,9 @@ impl SnapshotStream {
         table: TableId,
         from: &[u8],
         chunk: &mut Vec<u8>,
-    ) -> Result<Option<Vec<u8>>, StateError<T::Error>> {
-        for row in tables.range(table, from, None).map_err(StateError::Tables)? {
-            let (key, value) = row.map_err(StateError::Tables)?;
+    ) -> Result<Option<Vec<u8>>, Fault<T>> {
+        for row in tables.rows(table, from, None)? {
+            let (key, value) = row?;
             let (key, value) = (key.as_ref(), value.as_ref());
             let row_bytes = key.len() + value.len() + 8;
             if chunk.len() > FRAME_BYTES && chunk.len() + row_bytes > SNAPSHOT_CHUNK_BYTES {
@@ -162,7 +159,7 @@ impl Restore {
     /// Begins with empty tables.
     pub fn begin<T: ReadTables>(tables: &T) -> Result<Self, RestoreError<T::Error>> {
         for table in TableId::ALL {
-            let mut rows = tables.range(*table, &[], None).map_err(StateError::Tables)?;
+            let mut rows = tables.rows(*table, &[], None)?;
             if rows.next().is_some() {
                 return Err(RestoreError::NotEmpty);
             }
@@ -241,7 +238,7 @@ impl Restore {
             if !is_ascending {
                 return Err(RestoreError::Malformed("rows out of order"));
             }
-            tables.insert(table, key, value).map_err(StateError::Tables)?;
+            tables.put_row(table, key, value)?;
             self.rows += 1;
             match &mut self.last {
                 Some((last_table, last_key)) => {

@@ -13,10 +13,10 @@ use net_types::limits::MAX_TRANSACTION_READ_BYTES;
 
 use crate::applier::Applier;
 use crate::versions::{Deadline, Visible};
-use crate::{Reply, StateError, WriteTables};
+use crate::{Fault, Reply, WriteTables};
 
 impl<T: WriteTables> Applier<'_, T> {
-    pub(crate) fn transact(&mut self, request: &Transact) -> Result<Reply, StateError<T::Error>> {
+    pub(crate) fn transact(&mut self, request: &Transact) -> Result<Reply, Fault<T>> {
         let mut failed_compare = None;
         for (at, compare) in request.compares.iter().enumerate() {
             if !self.holds(compare)? {
@@ -43,7 +43,7 @@ impl<T: WriteTables> Applier<'_, T> {
     fn refuse_branch(
         &mut self,
         branch: &[TransactionOperation],
-    ) -> Result<Option<ApiError>, StateError<T::Error>> {
+    ) -> Result<Option<ApiError>, Fault<T>> {
         let (mut has_reads, mut has_sums) = (false, false);
         for step in branch {
             match step {
@@ -74,7 +74,7 @@ impl<T: WriteTables> Applier<'_, T> {
     fn refuse_sums(
         &mut self,
         branch: &[TransactionOperation],
-    ) -> Result<Option<ApiError>, StateError<T::Error>> {
+    ) -> Result<Option<ApiError>, Fault<T>> {
         let mut changed: BTreeMap<&Key, Option<i128>> = BTreeMap::new();
         for step in branch {
             match step {
@@ -103,10 +103,7 @@ impl<T: WriteTables> Applier<'_, T> {
         Ok(None)
     }
 
-    fn step(
-        &mut self,
-        step: &TransactionOperation,
-    ) -> Result<TransactionOutcome, StateError<T::Error>> {
+    fn step(&mut self, step: &TransactionOperation) -> Result<TransactionOutcome, Fault<T>> {
         Ok(match step {
             TransactionOperation::Write { operation: WriteOperation::Delete { key } } => {
                 TransactionOutcome::Deleted { was_deleted: self.delete(key)? }
@@ -134,10 +131,7 @@ impl<T: WriteTables> Applier<'_, T> {
     }
 
     /// Bytes of values that a branch returns, with the effects of the writes before each read.
-    fn bytes_read_by(
-        &mut self,
-        branch: &[TransactionOperation],
-    ) -> Result<usize, StateError<T::Error>> {
+    fn bytes_read_by(&mut self, branch: &[TransactionOperation]) -> Result<usize, Fault<T>> {
         /// Digits of the longest number, with its sign.
         const NUMBER_BYTES: usize = 20;
         let mut total = 0usize;
@@ -163,7 +157,7 @@ impl<T: WriteTables> Applier<'_, T> {
         Ok(total)
     }
 
-    fn holds(&mut self, compare: &Compare) -> Result<bool, StateError<T::Error>> {
+    fn holds(&mut self, compare: &Compare) -> Result<bool, Fault<T>> {
         let found = self.visible(&compare.key)?;
         Ok(order(found.as_ref(), &compare.target).is_some_and(|order| match compare.relation {
             Relation::Equal => order == Ordering::Equal,

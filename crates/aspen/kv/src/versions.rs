@@ -14,7 +14,7 @@ use crate::layout::{
     ItemMeta, expiry_key, history_key, lease_attachment, lease_key, split_expiry, stored_key,
 };
 use crate::lifetime::{end_of, load_lease};
-use crate::{Change, Event, StateError, TableId, WriteTables};
+use crate::{Change, Event, Fault, Rows, StateError, TableId, WriteTables};
 
 /// A live row.
 pub(crate) struct Found {
@@ -49,9 +49,9 @@ impl ItemMeta {
 
 impl<T: WriteTables> Applier<'_, T> {
     /// Loads the live row of `key` into `self.row`.
-    pub(crate) fn find(&mut self, key: &[u8]) -> Result<Option<Found>, StateError<T::Error>> {
+    pub(crate) fn find(&mut self, key: &[u8]) -> Result<Option<Found>, Fault<T>> {
         self.row.clear();
-        match self.tables.get(TableId::Live, key).map_err(StateError::Tables)? {
+        match self.tables.row(TableId::Live, key)? {
             None => return Ok(None),
             Some(row) => self.row.extend_from_slice(row.as_ref()),
         }
@@ -61,10 +61,7 @@ impl<T: WriteTables> Applier<'_, T> {
     }
 
     /// The value of `key` at this entry.
-    pub(crate) fn visible(
-        &mut self,
-        key: &Key,
-    ) -> Result<Option<Visible<'_>>, StateError<T::Error>> {
+    pub(crate) fn visible(&mut self, key: &Key) -> Result<Option<Visible<'_>>, Fault<T>> {
         match self.find(key.as_bytes())? {
             Some(found) if found.ended.is_none() => {
                 let (meta, value) = ItemMeta::split(&self.row, TableId::Live)?;
@@ -80,7 +77,7 @@ impl<T: WriteTables> Applier<'_, T> {
         key: &Key,
         value: &Bytes,
         lifetime: &Lifetime,
-    ) -> Result<(), StateError<T::Error>> {
+    ) -> Result<(), Fault<T>> {
         let deadline = match lifetime {
             Lifetime::Forever {} => Deadline::NONE,
             Lifetime::Ttl { ttl_ms } => {
@@ -100,7 +97,7 @@ impl<T: WriteTables> Applier<'_, T> {
         key: &Key,
         value: &Bytes,
         deadline: Deadline,
-    ) -> Result<(), StateError<T::Error>> {
+    ) -> Result<(), Fault<T>> {
         let revision = self.revision;
         let mut meta = ItemMeta {
             version: 1,
@@ -126,9 +123,7 @@ impl<T: WriteTables> Applier<'_, T> {
         }
         self.attach(key.as_bytes(), &meta, is_attached)?;
         meta.encode_row(value, &mut self.row_scratch);
-        self.tables
-            .insert(TableId::Live, key.as_bytes(), &self.row_scratch)
-            .map_err(StateError::Tables)?;
+        self.tables.put_row(TableId::Live, key.as_bytes(), &self.row_scratch)?;
         self.emit(|revision| Event {
             revision,
             key: key.clone(),
@@ -145,7 +140,7 @@ impl<T: WriteTables> Applier<'_, T> {
     }
 
     /// Deletes a key; whether it was visible. One that only waits for its removal is left to it.
-    pub(crate) fn delete(&mut self, key: &Key) -> Result<bool, StateError<T::Error>> {
+    pub(crate) fn delete(&mut self, key: &Key) -> Result<bool, Fault<T>> {
         match self.find(key.as_bytes())? {
             Some(found) if found.ended.is_none() => {
                 self.remove_found(key.as_bytes(), &found)?;
@@ -157,24 +152,20 @@ impl<T: WriteTables> Applier<'_, T> {
     }
 
     /// Removes a row that has ended by its deadline or its lease, and says so.
-    pub(crate) fn remove_ended(
-        &mut self,
-        key: &[u8],
-        found: &Found,
-    ) -> Result<(), StateError<T::Error>> {
+    pub(crate) fn remove_ended(&mut self, key: &[u8], found: &Found) -> Result<(), Fault<T>> {
         self.remove_found(key, found)?;
         self.emit_removal(key, found)
     }
 
-    fn remove_found(&mut self, key: &[u8], found: &Found) -> Result<(), StateError<T::Error>> {
+    fn remove_found(&mut self, key: &[u8], found: &Found) -> Result<(), Fault<T>> {
         self.keep_in_history(key, found)?;
         self.detach(key, &found.meta, false)?;
-        self.tables.remove(TableId::Live, key).map_err(StateError::Tables)?;
+        self.tables.delete_row(TableId::Live, key)?;
         self.header.key_count = self.header.key_count.saturating_sub(1);
         Ok(())
     }
 
-    fn emit_removal(&mut self, key: &[u8], found: &Found) -> Result<(), StateError<T::Error>> {
+    fn emit_removal(&mut self, key: &[u8], found: &Found) -> Result<(), Fault<T>> {
         let key = stored_key(key, TableId::Live)?;
         let is_revoked = match found.meta.lease_id {
             None => false,
@@ -187,11 +178,7 @@ impl<T: WriteTables> Applier<'_, T> {
     }
 
     /// Moves the row in `self.row`, found at `key`, to the history.
-    pub(crate) fn keep_in_history(
-        &mut self,
-        key: &[u8],
-        old: &Found,
-    ) -> Result<(), StateError<T::Error>> {
+    pub(crate) fn keep_in_history(&mut self, key: &[u8], old: &Found) -> Result<(), Fault<T>> {
         let ended = old.ended.unwrap_or(self.revision);
         if old.meta.mod_revision >= ended {
             return Ok(());
@@ -199,82 +186,58 @@ impl<T: WriteTables> Applier<'_, T> {
         history_key(key, ended, &mut self.key_scratch);
         self.header.history_count += 1;
         self.header.history_bytes += (self.key_scratch.len() + self.row.len()) as u64;
-        self.tables
-            .insert(TableId::History, &self.key_scratch, &self.row)
-            .map_err(StateError::Tables)
+        self.tables.put_row(TableId::History, &self.key_scratch, &self.row)
     }
 
-    fn attach(
-        &mut self,
-        key: &[u8],
-        meta: &ItemMeta,
-        is_attached: bool,
-    ) -> Result<(), StateError<T::Error>> {
+    fn attach(&mut self, key: &[u8], meta: &ItemMeta, is_attached: bool) -> Result<(), Fault<T>> {
         if let Some(deadline_ms) = meta.expires_at_ms {
             expiry_key(deadline_ms, key, &mut self.key_scratch);
-            self.tables
-                .insert(TableId::Expiry, &self.key_scratch, &[])
-                .map_err(StateError::Tables)?;
+            self.tables.put_row(TableId::Expiry, &self.key_scratch, &[])?;
             self.header.next_deadline_ms = self.header.next_deadline_ms.min(deadline_ms);
         }
         if let Some(id) = meta.lease_id
             && !is_attached
         {
             lease_attachment(id, key, &mut self.key_scratch);
-            self.tables
-                .insert(TableId::LeaseKeys, &self.key_scratch, &[])
-                .map_err(StateError::Tables)?;
+            self.tables.put_row(TableId::LeaseKeys, &self.key_scratch, &[])?;
             self.change_lease_keys(id, 1)?;
         }
         Ok(())
     }
 
-    fn detach(
-        &mut self,
-        key: &[u8],
-        meta: &ItemMeta,
-        is_kept: bool,
-    ) -> Result<(), StateError<T::Error>> {
+    fn detach(&mut self, key: &[u8], meta: &ItemMeta, is_kept: bool) -> Result<(), Fault<T>> {
         if let Some(deadline_ms) = meta.expires_at_ms {
             expiry_key(deadline_ms, key, &mut self.key_scratch);
-            self.tables.remove(TableId::Expiry, &self.key_scratch).map_err(StateError::Tables)?;
+            self.tables.delete_row(TableId::Expiry, &self.key_scratch)?;
             self.deadline_removed(deadline_ms)?;
         }
         if let Some(id) = meta.lease_id
             && !is_kept
         {
             lease_attachment(id, key, &mut self.key_scratch);
-            self.tables
-                .remove(TableId::LeaseKeys, &self.key_scratch)
-                .map_err(StateError::Tables)?;
+            self.tables.delete_row(TableId::LeaseKeys, &self.key_scratch)?;
             self.change_lease_keys(id, -1)?;
         }
         Ok(())
     }
 
-    fn change_lease_keys(&mut self, id: LeaseId, by: i64) -> Result<(), StateError<T::Error>> {
+    fn change_lease_keys(&mut self, id: LeaseId, by: i64) -> Result<(), Fault<T>> {
         let corrupt = StateError::Corrupt(TableId::Leases);
         let Some(mut lease) = load_lease(self.tables, id)? else { return Err(corrupt) };
         let Some(count) = lease.key_count.checked_add_signed(by) else { return Err(corrupt) };
         lease.key_count = count;
-        self.tables
-            .insert(TableId::Leases, &lease_key(id), &lease.to_bytes())
-            .map_err(StateError::Tables)
+        self.tables.put_row(TableId::Leases, &lease_key(id), &lease.to_bytes())
     }
 
     /// Keeps the earliest deadline exact after a row left the queue.
-    pub(crate) fn deadline_removed(
-        &mut self,
-        deadline_ms: u64,
-    ) -> Result<(), StateError<T::Error>> {
+    pub(crate) fn deadline_removed(&mut self, deadline_ms: u64) -> Result<(), Fault<T>> {
         if deadline_ms > self.header.next_deadline_ms {
             return Ok(());
         }
-        let mut queue =
-            self.tables.range(TableId::Expiry, &[], None).map_err(StateError::Tables)?;
+        let mut queue = self.tables.rows(TableId::Expiry, &[], None)?;
         self.header.next_deadline_ms = match queue.next() {
             None => u64::MAX,
-            Some(row) => split_expiry(row.map_err(StateError::Tables)?.0.as_ref())?.0,
+            Some(row) => split_expiry(row?.0.as_ref())?.0,
         };
         Ok(())
     }

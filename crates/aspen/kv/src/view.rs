@@ -21,7 +21,7 @@ use crate::layout::{
 };
 use crate::lifetime::{end_of, load_lease};
 use crate::scan::Page;
-use crate::{Header, ReadError, ReadTables, StateError, TableId};
+use crate::{Fault, Header, ReadError, ReadTables, Rows, StateError, TableId};
 
 /// A request that a view answers.
 pub trait Query: Request {
@@ -81,7 +81,7 @@ pub struct View<'t, T> {
 impl<'t, T: ReadTables> View<'t, T> {
     /// Opens a view that judges deadlines by log time `now_ms`, or by the applied log time if that
     /// is later.
-    pub fn open(tables: &'t T, now_ms: u64) -> Result<Self, StateError<T::Error>> {
+    pub fn open(tables: &'t T, now_ms: u64) -> Result<Self, Fault<T>> {
         Ok(Self::with_header(tables, load_header(tables)?, now_ms))
     }
 
@@ -153,13 +153,10 @@ impl<'t, T: ReadTables> View<'t, T> {
     pub fn lease_list(&self, request: &LeaseList) -> Result<LeaseListResult, ReadError<T::Error>> {
         let limit = request.limit.map_or(MAX_LEASE_LIST, |l| (l as usize).min(MAX_LEASE_LIST));
         let from = LeaseId(request.after.map_or(0, |id| id.0.saturating_add(1)));
-        let rows = self
-            .tables
-            .range(TableId::Leases, &lease_key(from), None)
-            .map_err(StateError::Tables)?;
+        let rows = self.tables.rows(TableId::Leases, &lease_key(from), None)?;
         let mut leases = Vec::new();
         for row in rows {
-            let (row_key, row) = row.map_err(StateError::Tables)?;
+            let (row_key, row) = row?;
             let Some((id, [])) = split_be(row_key.as_ref()) else {
                 return Err(StateError::Corrupt(TableId::Leases).into());
             };
@@ -185,15 +182,12 @@ impl<'t, T: ReadTables> View<'t, T> {
         }
     }
 
-    fn lease_keys(&self, id: LeaseId) -> Result<Vec<Key>, StateError<T::Error>> {
+    fn lease_keys(&self, id: LeaseId) -> Result<Vec<Key>, Fault<T>> {
         let next = LeaseId(id.0.saturating_add(1));
-        let rows = self
-            .tables
-            .range(TableId::LeaseKeys, &lease_key(id), Some(&lease_key(next)))
-            .map_err(StateError::Tables)?;
+        let rows = self.tables.rows(TableId::LeaseKeys, &lease_key(id), Some(&lease_key(next)))?;
         rows.take(MAX_LEASE_LIST)
             .map(|row| {
-                let (row_key, _) = row.map_err(StateError::Tables)?;
+                let (row_key, _) = row?;
                 let (_, key) =
                     split_be(row_key.as_ref()).ok_or(StateError::Corrupt(TableId::LeaseKeys))?;
                 Ok(stored_key(key, TableId::LeaseKeys)?)
@@ -217,10 +211,8 @@ impl<'t, T: ReadTables> View<'t, T> {
         }
     }
 
-    fn item(&self, key: &Key, at: Revision) -> Result<Option<Item>, StateError<T::Error>> {
-        if let Some(row) =
-            self.tables.get(TableId::Live, key.as_bytes()).map_err(StateError::Tables)?
-        {
+    fn item(&self, key: &Key, at: Revision) -> Result<Option<Item>, Fault<T>> {
+        if let Some(row) = self.tables.row(TableId::Live, key.as_bytes())? {
             let (meta, value) = ItemMeta::split(row.as_ref(), TableId::Live)?;
             if meta.mod_revision <= at {
                 let is_visible = self.is_visible(&meta, at)?;
@@ -233,20 +225,15 @@ impl<'t, T: ReadTables> View<'t, T> {
         let (mut from, mut to) = (Vec::new(), Vec::new());
         history_key(key.as_bytes(), Revision(at.0.saturating_add(1)), &mut from);
         history_end(key.as_bytes(), &mut to);
-        let mut rows =
-            self.tables.range(TableId::History, &from, Some(&to)).map_err(StateError::Tables)?;
+        let mut rows = self.tables.rows(TableId::History, &from, Some(&to))?;
         let Some(row) = rows.next() else { return Ok(None) };
-        let (_, row) = row.map_err(StateError::Tables)?;
+        let (_, row) = row?;
         let (meta, value) = ItemMeta::split(row.as_ref(), TableId::History)?;
         Ok((meta.mod_revision <= at).then(|| meta.with_value(value)))
     }
 
     /// Whether a live row that was written at or before `at` shows there.
-    pub(crate) fn is_visible(
-        &self,
-        meta: &ItemMeta,
-        at: Revision,
-    ) -> Result<bool, StateError<T::Error>> {
+    pub(crate) fn is_visible(&self, meta: &ItemMeta, at: Revision) -> Result<bool, Fault<T>> {
         let newest = self.header.applied_revision;
         if at == newest {
             return Ok(end_of(self.tables, meta, self.now_ms, newest)?.is_none());

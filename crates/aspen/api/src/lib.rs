@@ -35,5 +35,5 @@ pub use net_wire::MeshTicket;
 pub use number::{Level, Number, family};
 pub use request::{Kind, Request};
 pub use secret::SecretText;
-pub use store::{CompareAndSwapResult, DeleteResult, KeyValueStore, WriteResult};
+pub use store::{Answer, CompareAndSwapResult, DeleteResult, KeyValueStore, WriteResult};
 pub use ticket::{ClusterId, ClusterTicket, ClusterTicketError, MeshKey};

@@ -41,6 +41,11 @@ pub struct CompareAndSwapResult {
     pub revision: Revision,
 }
 
+/// A future answer of a store.
+pub trait Answer<T>: Future<Output = Result<T, ApiError>> + Send {}
+
+impl<T, F: Future<Output = Result<T, ApiError>> + Send> Answer<T> for F {}
+
 /// The replicated store.
 ///
 /// A service is written over `S: KeyValueStore` and runs in a test over memory, in a node over
@@ -48,16 +53,13 @@ pub struct CompareAndSwapResult {
 /// leave open whether a write happened; every other error means that it did not and will not.
 pub trait KeyValueStore: Send + Sync + 'static {
     /// Reads one key.
-    fn read(&self, read: ReadKey) -> impl Future<Output = Result<ReadResult, ApiError>> + Send;
+    fn read(&self, read: ReadKey) -> impl Answer<ReadResult>;
 
     /// Reads several keys at one revision.
-    fn batch_read(
-        &self,
-        read: BatchRead,
-    ) -> impl Future<Output = Result<BatchReadResult, ApiError>> + Send;
+    fn batch_read(&self, read: BatchRead) -> impl Answer<BatchReadResult>;
 
     /// Reads one page of a scan.
-    fn scan(&self, scan: ScanKeys) -> impl Future<Output = Result<ScanResult, ApiError>> + Send;
+    fn scan(&self, scan: ScanKeys) -> impl Answer<ScanResult>;
 
     /// Runs a transaction, at most once for each id, however often it is repeated under it: a
     /// repetition gets the first answer. A store that names its writes itself, as a client does,
@@ -66,61 +68,40 @@ pub trait KeyValueStore: Send + Sync + 'static {
         &self,
         id: Option<RequestId>,
         transaction: Transact,
-    ) -> impl Future<Output = Result<TransactResult, ApiError>> + Send;
+    ) -> impl Answer<TransactResult>;
 
     /// Grants a lease.
-    fn grant_lease(
-        &self,
-        grant: LeaseGrant,
-    ) -> impl Future<Output = Result<LeaseGrantResult, ApiError>> + Send;
+    fn grant_lease(&self, grant: LeaseGrant) -> impl Answer<LeaseGrantResult>;
 
     /// Ends a lease and its keys.
-    fn revoke_lease(
-        &self,
-        revoke: LeaseRevoke,
-    ) -> impl Future<Output = Result<LeaseRevokeResult, ApiError>> + Send;
+    fn revoke_lease(&self, revoke: LeaseRevoke) -> impl Answer<LeaseRevokeResult>;
 
     /// Renews a lease.
-    fn keep_lease_alive(
-        &self,
-        keepalive: LeaseKeepalive,
-    ) -> impl Future<Output = Result<LeaseKeepaliveResult, ApiError>> + Send;
+    fn keep_lease_alive(&self, keepalive: LeaseKeepalive) -> impl Answer<LeaseKeepaliveResult>;
 
     /// Tells how long a lease lives.
-    fn lease_time_to_live(
-        &self,
-        of: LeaseTimeToLive,
-    ) -> impl Future<Output = Result<LeaseTimeToLiveResult, ApiError>> + Send;
+    fn lease_time_to_live(&self, of: LeaseTimeToLive) -> impl Answer<LeaseTimeToLiveResult>;
 
     /// Reads one page of the list of leases.
-    fn list_leases(
-        &self,
-        list: LeaseList,
-    ) -> impl Future<Output = Result<LeaseListResult, ApiError>> + Send;
+    fn list_leases(&self, list: LeaseList) -> impl Answer<LeaseListResult>;
 
     /// Runs a transaction.
-    fn transact(
-        &self,
-        transaction: Transact,
-    ) -> impl Future<Output = Result<TransactResult, ApiError>> + Send {
+    fn transact(&self, transaction: Transact) -> impl Answer<TransactResult> {
         self.transact_once(None, transaction)
     }
 
     /// Reads the newest value, linearizably.
-    fn get(&self, key: Key) -> impl Future<Output = Result<ReadResult, ApiError>> + Send {
+    fn get(&self, key: Key) -> impl Answer<ReadResult> {
         self.read(ReadKey::newest(key))
     }
 
     /// Reads what the nearest node has applied.
-    fn get_local(&self, key: Key) -> impl Future<Output = Result<ReadResult, ApiError>> + Send {
+    fn get_local(&self, key: Key) -> impl Answer<ReadResult> {
         self.read(ReadKey { consistency: Consistency::Stale, ..ReadKey::newest(key) })
     }
 
     /// Makes several changes in order, all or none.
-    fn write(
-        &self,
-        operations: Vec<WriteOperation>,
-    ) -> impl Future<Output = Result<WriteResult, ApiError>> + Send {
+    fn write(&self, operations: Vec<WriteOperation>) -> impl Answer<WriteResult> {
         async move {
             let result = self.transact(Transact::always(operations)).await?;
             Ok(WriteResult { revision: result.revision })
@@ -128,11 +109,7 @@ pub trait KeyValueStore: Send + Sync + 'static {
     }
 
     /// Sets a key, clearing the time to live and the lease that it had.
-    fn set(
-        &self,
-        key: Key,
-        value: impl Into<Bytes> + Send,
-    ) -> impl Future<Output = Result<WriteResult, ApiError>> + Send {
+    fn set(&self, key: Key, value: impl Into<Bytes> + Send) -> impl Answer<WriteResult> {
         self.write(vec![WriteOperation::set(key, value)])
     }
 
@@ -142,12 +119,12 @@ pub trait KeyValueStore: Send + Sync + 'static {
         key: Key,
         value: impl Into<Bytes> + Send,
         lifetime: Lifetime,
-    ) -> impl Future<Output = Result<WriteResult, ApiError>> + Send {
+    ) -> impl Answer<WriteResult> {
         self.write(vec![WriteOperation::Set { key, value: value.into(), lifetime }])
     }
 
     /// Deletes a key.
-    fn delete(&self, key: Key) -> impl Future<Output = Result<DeleteResult, ApiError>> + Send {
+    fn delete(&self, key: Key) -> impl Answer<DeleteResult> {
         async move {
             let transaction = Transact::always([WriteOperation::Delete { key }]);
             let result = self.transact(transaction).await?;
@@ -168,7 +145,7 @@ pub trait KeyValueStore: Send + Sync + 'static {
         expected: Option<Bytes>,
         new_value: impl Into<Bytes> + Send,
         lifetime: Lifetime,
-    ) -> impl Future<Output = Result<CompareAndSwapResult, ApiError>> + Send {
+    ) -> impl Answer<CompareAndSwapResult> {
         let value = new_value.into();
         let operation = WriteOperation::Set { key: key.clone(), value, lifetime };
         compare_and(self, key, expected, operation)
@@ -179,7 +156,7 @@ pub trait KeyValueStore: Send + Sync + 'static {
         &self,
         key: Key,
         expected: impl Into<Bytes> + Send,
-    ) -> impl Future<Output = Result<CompareAndSwapResult, ApiError>> + Send {
+    ) -> impl Answer<CompareAndSwapResult> {
         let operation = WriteOperation::Delete { key: key.clone() };
         compare_and(self, key, Some(expected.into()), operation)
     }

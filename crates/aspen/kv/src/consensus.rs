@@ -3,8 +3,6 @@
 //! A node implements [`Consensus`] over its log and its peers, a test over memory. Only the core
 //! services use it; everything else is written over [`KeyValueStore`], which [`Store`] provides.
 
-use core::future::Future;
-
 use aspen_api::kv::{
     BatchRead, BatchReadResult, Consistency, ReadKey, ReadResult, ScanKeys, ScanResult, Transact,
     TransactResult,
@@ -13,7 +11,7 @@ use aspen_api::lease::{
     LeaseGrant, LeaseGrantResult, LeaseKeepalive, LeaseKeepaliveResult, LeaseList, LeaseListResult,
     LeaseRevoke, LeaseRevokeResult, LeaseTimeToLive, LeaseTimeToLiveResult,
 };
-use aspen_api::{ApiError, ErrorCode, KeyValueStore, Kind, RequestId};
+use aspen_api::{Answer, ApiError, ErrorCode, KeyValueStore, Kind, RequestId};
 
 use crate::{Command, Mutation, Query, Reply};
 
@@ -21,25 +19,13 @@ use crate::{Command, Mutation, Query, Reply};
 pub trait Consensus: Clone + Send + Sync + 'static {
     /// Has a command applied, once for each id, and gives its reply once it is applied here. A
     /// refusal is an error.
-    fn propose(
-        &self,
-        command: Command,
-        id: Option<RequestId>,
-    ) -> impl Future<Output = Result<Reply, ApiError>> + Send;
+    fn propose(&self, command: Command, id: Option<RequestId>) -> impl Answer<Reply>;
 
     /// Answers a read from a state that is at least as fresh as this says.
-    fn query<Q: Query>(
-        &self,
-        consistency: Consistency,
-        query: Q,
-    ) -> impl Future<Output = Result<Q::Reply, ApiError>> + Send;
+    fn query<Q: Query>(&self, consistency: Consistency, query: Q) -> impl Answer<Q::Reply>;
 
     /// Carries out a request that is one command.
-    fn mutate<M: Mutation>(
-        &self,
-        id: Option<RequestId>,
-        request: M,
-    ) -> impl Future<Output = Result<M::Reply, ApiError>> + Send {
+    fn mutate<M: Mutation>(&self, id: Option<RequestId>, request: M) -> impl Answer<M::Reply> {
         async move {
             let reply = self.propose(request.into_command(), id).await?;
             M::reply(reply).ok_or_else(|| {
@@ -49,7 +35,7 @@ pub trait Consensus: Clone + Send + Sync + 'static {
     }
 
     /// Answers a read as fresh as it asks to be.
-    fn read<Q: Query>(&self, query: Q) -> impl Future<Output = Result<Q::Reply, ApiError>> + Send {
+    fn read<Q: Query>(&self, query: Q) -> impl Answer<Q::Reply> {
         async move {
             let consistency = match query.kind() {
                 Kind::Read(consistency) => consistency,

@@ -1,5 +1,5 @@
-//! Arbitrary text, and arbitrary records with a correct checksum or signature, as tickets of meshes
-//! and clusters and as capability tokens; what parses prints as a text that parses to the same.
+//! Arbitrary text, and arbitrary records with a correct checksum or signature, as tickets of
+//! clusters and as capability tokens; what parses prints as a text that parses to the same.
 
 #![no_main]
 
@@ -8,7 +8,6 @@ use aspen_auth::{Token, Verifier};
 use data_encoding::BASE32_NOPAD;
 use libfuzzer_sys::fuzz_target;
 use net_crypto::EntityKeypair;
-use net_wire::MeshTicket;
 use xxhash_rust::xxh3::xxh3_64;
 
 fuzz_target!(|input: &[u8]| {
@@ -17,15 +16,11 @@ fuzz_target!(|input: &[u8]| {
     }
     let checksum = (xxh3_64(input) as u32).to_le_bytes();
     let record = BASE32_NOPAD.encode(&[input, &checksum].concat()).to_ascii_lowercase();
-    parse(&format!("net1{record}"));
     parse(&format!("aspen{record}"));
     token(&EntityKeypair::from_seed([1; 32]), input);
 });
 
 fn parse(text: &str) {
-    if let Ok(ticket) = text.parse::<MeshTicket>() {
-        assert_eq!(ticket.to_string().parse(), Ok(ticket));
-    }
     if let Ok(token) = text.parse::<Token>() {
         assert_eq!(token.to_text().expose().parse(), Ok(token));
     }

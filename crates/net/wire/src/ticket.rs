@@ -1,40 +1,14 @@
-//! The text form of a mesh's members: `net1` and lower-case base32 of a checksummed record.
+//! The members of a mesh, as a part of tickets: `version u8 = 1, label (u8 length, UTF-8), count
+//! u8 1..=16, peers`.
 //!
-//! Record: `version u8 = 1, label (u8 length, UTF-8), count u8 1..=16, peers, checksum u32`, the
-//! checksum being the low half of xxh3-64 of everything before it.
-//!
-//! Invariants: a ticket holds no secret; one that parses names 1 to [`MAX_TICKET_PEERS`] peers; a
-//! text that is damaged is told from one that a newer build made.
+//! Invariants: it holds no secret; one that is read names 1 to [`MAX_TICKET_PEERS`] peers.
 
-use core::fmt;
-use core::str::FromStr;
-
-use data_encoding::BASE32_NOPAD;
 use net_types::PeerAddr;
 use net_types::limits::{MAX_TICKET_LABEL_BYTES, MAX_TICKET_PEERS};
-use thiserror::Error;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{DecodeError, Reader, decode_peer_addr, encode_peer_addr};
 
-const PREFIX: &str = "net1";
 const VERSION: u8 = 1;
-/// Sixteen peers with eight IPv6 addresses and four relays each stay below this.
-const MAX_TEXT_BYTES: usize = 16 << 10;
-
-/// Why text is not a mesh ticket.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum TicketError {
-    /// It does not start with `net1`, or is longer than any ticket.
-    #[error("not a mesh ticket: it should start with \"net1\"")]
-    Foreign,
-    /// It is damaged: a character is not base32 or the checksum does not match.
-    #[error("the ticket is damaged; copy it again, whole")]
-    Damaged,
-    /// It is intact but malformed or newer than this build.
-    #[error("unreadable ticket: {0}")]
-    Malformed(#[from] DecodeError),
-}
 
 /// Where a mesh can be reached: all known members, so that a client can rotate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +20,7 @@ pub struct MeshTicket {
 }
 
 impl MeshTicket {
-    /// Appends version, label and peers, without prefix and checksum.
+    /// Appends version, label and peers.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut end = self.label.len().min(MAX_TICKET_LABEL_BYTES);
         while !self.label.is_char_boundary(end) {
@@ -81,69 +55,23 @@ impl MeshTicket {
     }
 }
 
-impl fmt::Display for MeshTicket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut record = Vec::new();
-        self.encode(&mut record);
-        let checksum = xxh3_64(&record) as u32;
-        record.extend_from_slice(&checksum.to_le_bytes());
-        write!(f, "{PREFIX}{}", BASE32_NOPAD.encode(&record).to_ascii_lowercase())
-    }
-}
-
-impl FromStr for MeshTicket {
-    type Err = TicketError;
-
-    fn from_str(text: &str) -> Result<Self, TicketError> {
-        let body = text.strip_prefix(PREFIX).ok_or(TicketError::Foreign)?;
-        if body.len() > MAX_TEXT_BYTES {
-            return Err(TicketError::Foreign);
-        }
-        let record = BASE32_NOPAD
-            .decode(body.to_ascii_uppercase().as_bytes())
-            .map_err(|_| TicketError::Damaged)?;
-        let (record, checksum) = record.split_last_chunk::<4>().ok_or(TicketError::Damaged)?;
-        if *checksum != (xxh3_64(record) as u32).to_le_bytes() {
-            return Err(TicketError::Damaged);
-        }
-        let mut r = Reader::new(record);
-        let ticket = Self::decode(&mut r)?;
-        r.finish()?;
-        Ok(ticket)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use net_types::EntityId;
 
     use super::*;
+    use crate::codec::golden::hex;
 
-    fn sample() -> MeshTicket {
+    #[test]
+    fn layout_is_pinned_and_round_trips() {
         let peer = PeerAddr::direct(EntityId([3; 32]), "127.0.0.1:4433".parse().unwrap());
-        MeshTicket { label: "lab".into(), peers: vec![peer] }
-    }
-
-    #[test]
-    fn text_is_pinned_and_round_trips() {
-        let text = sample().to_string();
-        assert_eq!(
-            text,
-            "net1aebwyylcaebqgaydambqgaydambqgaydambqgaydambqgaydambqgaydambqgaiep4aaaakrceahjbqeui"
-        );
-        assert_eq!(text.parse(), Ok(sample()));
-        assert_eq!(text.to_uppercase().parse::<MeshTicket>(), Err(TicketError::Foreign));
-    }
-
-    #[test]
-    fn every_single_damaged_character_is_noticed() {
-        let text = sample().to_string();
-        for at in 4..text.len() {
-            let mut bad = text.clone().into_bytes();
-            bad[at] = if bad[at] == b'a' { b'b' } else { b'a' };
-            let bad = String::from_utf8(bad).unwrap();
-            assert!(bad.parse::<MeshTicket>().is_err(), "character {at}");
-        }
-        assert_eq!("aspenxyz".parse::<MeshTicket>(), Err(TicketError::Foreign));
+        let ticket = MeshTicket { label: "lab".into(), peers: vec![peer] };
+        let mut out = Vec::new();
+        ticket.encode(&mut out);
+        let expected = format!("01036c616201{}01047f000001511100", "03".repeat(32));
+        assert_eq!(hex(&out), expected);
+        let mut r = Reader::new(&out);
+        assert_eq!(MeshTicket::decode(&mut r), Ok(ticket));
+        assert_eq!(r.finish(), Ok(()));
     }
 }

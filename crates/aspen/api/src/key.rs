@@ -4,7 +4,7 @@ use core::fmt;
 use core::str::FromStr;
 
 use bytes::Bytes;
-use net_types::limits::{GENERATED_LEASE_ID_BASE, MAX_KEY_BYTES, MAX_LEASE_ID};
+use net_types::limits::{GENERATED_LEASE_ID_BASE, MAX_KEY_BYTES};
 use thiserror::Error;
 
 use crate::codec::{Bounded, DecodeError, Input, Wire};
@@ -203,15 +203,12 @@ impl LeaseId {
     pub fn is_client_chosen(self) -> bool {
         (1..GENERATED_LEASE_ID_BASE).contains(&self.0)
     }
-
-    /// Whether a lease can have this id at all.
-    pub fn is_valid(self) -> bool {
-        (1..=MAX_LEASE_ID).contains(&self.0)
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use net_types::limits::MAX_LEASE_ID;
+
     use super::*;
 
     #[test]
@@ -226,11 +223,11 @@ mod tests {
     }
 
     #[test]
-    fn generated_lease_ids_are_valid_and_never_client_chosen() {
+    fn generated_lease_ids_are_within_the_limit_and_never_client_chosen() {
         for revision in [0, 1, 7, u64::MAX] {
             let id = LeaseId::generated(Revision(revision));
-            assert!(id.is_valid() && !id.is_client_chosen());
+            assert!((1..=MAX_LEASE_ID).contains(&id.0) && !id.is_client_chosen());
         }
-        assert!(LeaseId(1).is_client_chosen() && !LeaseId(0).is_valid());
+        assert!(LeaseId(1).is_client_chosen() && !LeaseId(0).is_client_chosen());
     }
 }

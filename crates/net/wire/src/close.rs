@@ -38,10 +38,7 @@ impl SessionClose {
 
     /// Reads the frame.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut r = Reader::new(bytes);
-        let out = Self { reason: CloseReason::from_wire(r.u16()?)? };
-        r.finish()?;
-        Ok(out)
+        Reader::whole(bytes, |r| Ok(Self { reason: CloseReason::from_wire(r.u16()?)? }))
     }
 }
 

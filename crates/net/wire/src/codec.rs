@@ -79,6 +79,17 @@ impl<B: Buffer> Cursor<B> {
         Self { bytes, at: 0 }
     }
 
+    /// What `read` makes of `bytes`, which it must read to their end.
+    pub(crate) fn whole<T>(
+        bytes: B,
+        read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<T, DecodeError> {
+        let mut cursor = Self::new(bytes);
+        let value = read(&mut cursor)?;
+        cursor.finish()?;
+        Ok(value)
+    }
+
     /// The next `n` bytes.
     pub fn take(&mut self, n: usize) -> Result<B, DecodeError> {
         if n > self.remaining() {

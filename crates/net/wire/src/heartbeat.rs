@@ -42,11 +42,9 @@ impl Heartbeat {
 
     /// Reads a heartbeat.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut r = Reader::new(bytes);
-        let out =
-            Self { sent_us: r.u64()?, echo_us: r.u64()?, hold_us: r.u32()?, status: r.u32()? };
-        r.finish()?;
-        Ok(out)
+        Reader::whole(bytes, |r| {
+            Ok(Self { sent_us: r.u64()?, echo_us: r.u64()?, hold_us: r.u32()?, status: r.u32()? })
+        })
     }
 }
 

@@ -83,10 +83,7 @@ impl Hello {
 
     /// Reads an initiator's hello.
     pub fn decode_init(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut r = Reader::new(bytes);
-        let hello = Self::read(&mut r)?;
-        r.finish()?;
-        Ok(hello)
+        Reader::whole(bytes, Self::read)
     }
 
     /// Reads a responder's hello.
@@ -135,10 +132,7 @@ impl CookieReply {
 
     /// Reads the bytes after the header.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut r = Reader::new(bytes);
-        let out = Self { nonce: r.array()?, sealed: r.array()? };
-        r.finish()?;
-        Ok(out)
+        Reader::whole(bytes, |r| Ok(Self { nonce: r.array()?, sealed: r.array()? }))
     }
 }
 

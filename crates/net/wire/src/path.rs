@@ -15,10 +15,7 @@ pub struct PathChallenge(pub [u8; PATH_CHALLENGE_BYTES]);
 impl PathChallenge {
     /// Reads challenge or response.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut r = Reader::new(bytes);
-        let out = Self(r.array()?);
-        r.finish()?;
-        Ok(out)
+        Reader::whole(bytes, |r| r.array().map(Self))
     }
 }
 

@@ -41,10 +41,9 @@ impl StreamReset {
 
     /// Reads the frame.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut r = Reader::new(bytes);
-        let out = Self { stream_id: StreamId(r.u64()?), reason: ResetReason::from_wire(r.u16()?)? };
-        r.finish()?;
-        Ok(out)
+        Reader::whole(bytes, |r| {
+            Ok(Self { stream_id: StreamId(r.u64()?), reason: ResetReason::from_wire(r.u16()?)? })
+        })
     }
 }
 

@@ -29,11 +29,6 @@ pub struct StreamWindow {
 pub struct AckBlock;
 
 impl AckBlock {
-    /// Bytes of a block with `records` records.
-    pub const fn encoded_len(records: usize) -> usize {
-        1 + records * STREAM_WINDOW_BYTES
-    }
-
     /// Appends a block; records beyond the limit are left for the next packet.
     pub fn encode(records: &[StreamWindow], out: &mut Vec<u8>) {
         let records = &records[..records.len().min(MAX_ACK_RECORDS)];

@@ -10,7 +10,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use serde::Deserialize;
 use toml::Table;
 
-use crate::exceptions::Exceptions;
+use crate::exceptions::{Exception, Exceptions};
 use crate::purity::after_test_item;
 use crate::repo::{Repo, TextFile, read};
 use crate::violation::Violation;
@@ -23,15 +23,6 @@ const PLACE: &str = "xtask/rules/dependencies.toml";
 struct Rules {
     #[serde(default)]
     exception: Vec<Exception>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Exception {
-    #[serde(rename = "crate")]
-    krate: String,
-    dependency: String,
-    reason: String,
 }
 
 /// Judges the repository.
@@ -54,13 +45,7 @@ fn check(
     sources: &[TextFile],
     rules: &Rules,
 ) -> Result<Vec<Violation>, String> {
-    let subject = |krate: &str, dependency: &str| format!("{krate} -> {dependency}");
-    let exceptions = Exceptions::new(
-        PLACE,
-        rules.exception.iter().map(|exception| {
-            (subject(&exception.krate, &exception.dependency), exception.reason.clone())
-        }),
-    );
+    let exceptions = Exceptions::new(PLACE, &rules.exception);
     let mut found = Vec::new();
     let mut stated = BTreeSet::new();
     for manifest in manifests {
@@ -76,7 +61,7 @@ fn check(
             for name in keys(&table, section) {
                 stated.insert(name.to_owned());
                 let Some((what, fix)) = names.fault(section, name) else { continue };
-                if !exceptions.allow(&subject(krate, name)) {
+                if !exceptions.allow(&format!("{krate} -> {name}")) {
                     found.push(Violation::new(&manifest.path, what, fix));
                 }
             }
@@ -219,7 +204,7 @@ mod tests {
     #[test]
     fn exceptions_are_heeded_and_go_when_they_are_not_needed() {
         let manifest = "[dependencies]\nsome-name = \"1\"";
-        let rules = "exception = [{ crate = \"a\", dependency = \"some-name\", reason = \"x\" }]";
+        let rules = "exception = [{ what = \"a -> some-name\", reason = \"x\" }]";
         assert_eq!(faults(manifest, "", rules), Vec::<String>::new());
         assert_eq!(
             faults(manifest, "use some_name::X;", rules),

@@ -3,28 +3,35 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
+use serde::Deserialize;
+
 use crate::violation::Violation;
 
+/// An `[[exception]]` of a rule file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Exception {
+    /// What is excepted, as the rule names it.
+    pub(crate) what: String,
+    /// Why.
+    pub(crate) reason: String,
+}
+
 /// The exceptions of one rule file, and which of them were needed.
-pub(crate) struct Exceptions {
+pub(crate) struct Exceptions<'a> {
     file: &'static str,
-    /// (what is excepted, reason)
-    entries: Vec<(String, String)>,
+    entries: &'a [Exception],
     needed: RefCell<BTreeSet<String>>,
 }
 
-impl Exceptions {
-    pub(crate) fn new(
-        file: &'static str,
-        entries: impl IntoIterator<Item = (String, String)>,
-    ) -> Self {
-        let entries = entries.into_iter().collect();
+impl<'a> Exceptions<'a> {
+    pub(crate) fn new(file: &'static str, entries: &'a [Exception]) -> Self {
         Self { file, entries, needed: RefCell::default() }
     }
 
     /// Whether `subject` is excepted; remembers that it was asked for.
     pub(crate) fn allow(&self, subject: &str) -> bool {
-        let is_listed = self.entries.iter().any(|(listed, _)| listed == subject);
+        let is_listed = self.entries.iter().any(|entry| entry.what == subject);
         if is_listed {
             self.needed.borrow_mut().insert(subject.to_owned());
         }
@@ -35,7 +42,7 @@ impl Exceptions {
     pub(crate) fn faults(&self) -> Vec<Violation> {
         let needed = self.needed.borrow();
         let mut faults = Vec::new();
-        for (subject, reason) in &self.entries {
+        for Exception { what: subject, reason } in self.entries {
             if reason.trim().is_empty() {
                 let what = format!("the exception for {subject} gives no reason");
                 faults.push(Violation::new(self.file, what, "say why it is needed"));
@@ -55,11 +62,10 @@ mod tests {
 
     #[test]
     fn unused_and_unreasoned_exceptions_are_found() {
-        let entry = |subject: &str, reason: &str| (subject.to_owned(), reason.to_owned());
-        let exceptions = Exceptions::new(
-            "rules",
-            [entry("a", "because"), entry("b", " "), entry("c", "because")],
-        );
+        let entry =
+            |what: &str, reason: &str| Exception { what: what.into(), reason: reason.into() };
+        let entries = [entry("a", "because"), entry("b", " "), entry("c", "because")];
+        let exceptions = Exceptions::new("rules", &entries);
         assert!(exceptions.allow("a") && exceptions.allow("b") && !exceptions.allow("d"));
         let found: Vec<String> = exceptions.faults().into_iter().map(|fault| fault.what).collect();
         assert_eq!(

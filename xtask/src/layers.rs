@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use crate::exceptions::Exceptions;
+use crate::exceptions::{Exception, Exceptions};
 use crate::repo::{Metadata, Repo};
 use crate::violation::Violation;
 
@@ -22,7 +22,7 @@ pub(crate) struct Layers {
     pub(crate) core: Core,
     may_use: BTreeMap<String, BTreeSet<String>>,
     #[serde(default)]
-    exception: Vec<Edge>,
+    exception: Vec<Exception>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -38,14 +38,6 @@ struct Never {
 pub(crate) struct Core {
     pub(crate) crates: BTreeSet<String>,
     never_link: BTreeSet<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Edge {
-    from: String,
-    to: String,
-    reason: String,
 }
 
 /// What one crate of the workspace depends on.
@@ -108,11 +100,7 @@ fn linked(metadata: &Metadata, id: &str) -> BTreeSet<String> {
 }
 
 fn check(graph: &Graph, layers: &Layers) -> Vec<Violation> {
-    let edge_name = |from: &str, to: &str| format!("{from} -> {to}");
-    let exceptions = Exceptions::new(
-        PLACE,
-        layers.exception.iter().map(|edge| (edge_name(&edge.from, &edge.to), edge.reason.clone())),
-    );
+    let exceptions = Exceptions::new(PLACE, &layers.exception);
     let mut found = Vec::new();
     for (from, uses) in graph {
         let Some(allowed) = layers.may_use.get(from) else {
@@ -123,7 +111,7 @@ fn check(graph: &Graph, layers: &Layers) -> Vec<Violation> {
         let all_edges = uses.normal.iter().map(|to| (to, false));
         for (to, is_test) in all_edges.chain(uses.tests.iter().map(|to| (to, true))) {
             if let Some(what) = edge_fault(from, to, is_test, allowed, layers)
-                && !exceptions.allow(&edge_name(from, to))
+                && !exceptions.allow(&format!("{from} -> {to}"))
             {
                 let fix = "depend on what is below, or move the code to where both can use it";
                 found.push(Violation::new(from, what, fix));
@@ -290,7 +278,7 @@ mod tests {
     #[test]
     fn exceptions_are_heeded_and_go_when_they_are_not_needed() {
         let exception = r#"
-            exception = [{ from = "net-low", to = "net-mid", reason = "history" }]
+            exception = [{ what = "net-low -> net-mid", reason = "history" }]
         "#;
         assert_eq!(faults(exception, &[("net-low", "net-mid")]), Vec::<String>::new());
         assert_eq!(

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use syn::visit::{self, Visit};
 
-use crate::exceptions::Exceptions;
+use crate::exceptions::{Exception, Exceptions};
 use crate::repo::{Repo, TextFile};
 use crate::violation::Violation;
 
@@ -17,30 +17,13 @@ struct Rules {
     exception: Vec<Exception>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Exception {
-    path: String,
-    function: Option<String>,
-    reason: String,
-}
-
 /// Judges the repository.
 pub(crate) fn run(repo: &Repo) -> Result<Vec<Violation>, String> {
     check(&repo.sources, &repo.rules("sizes.toml")?)
 }
 
-fn subject(path: &str, function: Option<&str>) -> String {
-    function.map_or_else(|| path.to_owned(), |function| format!("{path} {function}"))
-}
-
 fn check(files: &[TextFile], rules: &Rules) -> Result<Vec<Violation>, String> {
-    let exceptions = Exceptions::new(
-        "xtask/rules/sizes.toml",
-        rules.exception.iter().map(|exception| {
-            (subject(&exception.path, exception.function.as_deref()), exception.reason.clone())
-        }),
-    );
+    let exceptions = Exceptions::new("xtask/rules/sizes.toml", &rules.exception);
     let mut found = Vec::new();
     for file in files {
         let lines = file.text.lines().count();
@@ -53,7 +36,7 @@ fn check(files: &[TextFile], rules: &Rules) -> Result<Vec<Violation>, String> {
         }
         for function in functions(file)? {
             if function.lines > rules.function_lines
-                && !exceptions.allow(&subject(&file.path, Some(&function.name)))
+                && !exceptions.allow(&format!("{} {}", file.path, function.name))
             {
                 let place = format!("{}:{}", file.path, function.line);
                 let Function { name, lines, .. } = function;
@@ -179,8 +162,7 @@ mod tests {
 
     #[test]
     fn exceptions_cover_one_function_of_one_file() {
-        let exception =
-            "[[exception]]\npath = \"src/a.rs\"\nfunction = \"long\"\nreason = \"table\"";
+        let exception = "[[exception]]\nwhat = \"src/a.rs long\"\nreason = \"table\"";
         let rules = format!("{SMALL}{exception}");
         let text = "fn long() {\n\n\n}\nfn other() {\n\n\n}";
         let found = faults(&rules, "src/a.rs", text);

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::exceptions::Exceptions;
+use crate::exceptions::{Exception, Exceptions};
 use crate::repo::{Repo, TextFile};
 use crate::violation::Violation;
 
@@ -24,14 +24,6 @@ struct Word {
     instead: String,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Exception {
-    path: String,
-    word: String,
-    reason: String,
-}
-
 /// Judges the repository.
 pub(crate) fn run(repo: &Repo) -> Result<Vec<Violation>, String> {
     let mut found = words(&repo.sources, &repo.rules("words.toml")?);
@@ -49,16 +41,12 @@ fn opening(file: &TextFile) -> Option<Violation> {
 }
 
 fn words(files: &[TextFile], rules: &Rules) -> Vec<Violation> {
-    let name = |path: &str, word: &str| format!("{path} {word}");
-    let exceptions = Exceptions::new(
-        "xtask/rules/words.toml",
-        rules.exception.iter().map(|e| (name(&e.path, &e.word), e.reason.clone())),
-    );
+    let exceptions = Exceptions::new("xtask/rules/words.toml", &rules.exception);
     let mut found = Vec::new();
     for file in files {
         for (number, line) in (1..).zip(file.text.lines()) {
             for word in rules.word.iter().filter(|word| contains(line, word)) {
-                if !exceptions.allow(&name(&file.path, &word.text)) {
+                if !exceptions.allow(&format!("{} {}", file.path, word.text)) {
                     let place = format!("{}:{number}", file.path);
                     let what = format!("it says \"{}\"", word.text);
                     found.push(Violation::new(place, what, &word.instead));
@@ -124,8 +112,7 @@ mod tests {
     #[test]
     fn exceptions_are_for_one_word_in_one_file() {
         let word = rules("").word.remove(0).text;
-        let exception =
-            format!("\n[[exception]]\npath = \"src/a.rs\"\nword = \"{word}\"\nreason = \"r\"");
+        let exception = format!("\n[[exception]]\nwhat = \"src/a.rs {word}\"\nreason = \"r\"");
         assert_eq!(words(&[file(word.clone())], &rules(&exception)), []);
         let elsewhere = TextFile { path: "src/b.rs".into(), text: word };
         assert_eq!(words(&[elsewhere], &rules(&exception)).len(), 2, "found, and not needed");

@@ -3,26 +3,27 @@
 //! Invariants: the numbers of [`RecordKind`] are never reused; an index that was decoded has a
 //! successor.
 
-use aspen_api::codec::{DecodeError, Input, Wire, put_varint};
+use aspen_api::codec::{Bounded, DecodeError, Input, Wire, put_varint};
+use aspen_api::{numbers, record};
 use bytes::Bytes;
 use net_types::limits::MAX_ENTRY_BYTES;
 
-/// What a record of the log is. Numbers below 16 are entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum RecordKind {
-    /// An entry without payload: a leader's first of its term.
-    Blank = 1,
-    /// An entry whose payload is a command of the state machine.
-    Command = 2,
-    /// An entry whose payload is a membership.
-    Membership = 3,
-    /// The vote; not an entry.
-    Vote = 16,
-    /// Drops the entries from `index` on; not an entry.
-    Truncate = 17,
-    /// Drops the entries up to `index`; not an entry.
-    Purge = 18,
+numbers! {
+    /// What a record of the log is. Numbers below 16 are entries.
+    pub enum RecordKind {
+        /// An entry without payload: a leader's first of its term.
+        Blank = 1,
+        /// An entry whose payload is a command of the state machine.
+        Command = 2,
+        /// An entry whose payload is a membership.
+        Membership = 3,
+        /// The vote; not an entry.
+        Vote = 16,
+        /// Drops the entries from `index` on; not an entry.
+        Truncate = 17,
+        /// Drops the entries up to `index`; not an entry.
+        Purge = 18,
+    }
 }
 
 impl RecordKind {
@@ -33,9 +34,7 @@ impl RecordKind {
 
     /// The kind with that number.
     pub fn from_number(number: u8) -> Option<Self> {
-        [Self::Blank, Self::Command, Self::Membership, Self::Vote, Self::Truncate, Self::Purge]
-            .into_iter()
-            .find(|kind| *kind as u8 == number)
+        Self::ALL.iter().copied().find(|kind| *kind as u8 == number)
     }
 }
 
@@ -48,15 +47,17 @@ pub struct EntryId {
     pub index: u64,
 }
 
-/// The last vote that a node gave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoredVote {
-    /// Term of the vote.
-    pub term: u64,
-    /// The candidate.
-    pub node: u64,
-    /// Whether a quorum granted it.
-    pub committed: bool,
+record! {
+    /// The last vote that a node gave.
+    #[derive(Copy)]
+    pub struct StoredVote {
+        /// Term of the vote.
+        pub term: u64,
+        /// The candidate.
+        pub node: u64,
+        /// Whether a quorum granted it.
+        pub committed: bool,
+    }
 }
 
 /// A log entry.
@@ -85,24 +86,11 @@ impl Wire for EntryId {
     }
 }
 
-impl Wire for StoredVote {
-    fn put(&self, out: &mut Vec<u8>) {
-        put_varint(self.term, out);
-        put_varint(self.node, out);
-        self.committed.put(out);
-    }
-
-    fn take(input: &mut Input) -> Result<Self, DecodeError> {
-        Ok(Self { term: input.varint()?, node: input.varint()?, committed: bool::take(input)? })
-    }
-}
-
 impl Wire for LogEntry {
     fn put(&self, out: &mut Vec<u8>) {
         self.id.put(out);
         out.push(self.kind as u8);
-        put_varint(self.payload.len() as u64, out);
-        out.extend_from_slice(&self.payload);
+        self.payload.put_bounded(out);
     }
 
     fn take(input: &mut Input) -> Result<Self, DecodeError> {
@@ -111,8 +99,8 @@ impl Wire for LogEntry {
         let kind = RecordKind::from_number(number)
             .filter(|kind| kind.is_entry())
             .ok_or(DecodeError::UnknownTag { what: "entry kind", value: number.into() })?;
-        let len = input.count("payload", MAX_ENTRY_BYTES)?;
-        Ok(Self { id, kind, payload: input.take(len)? })
+        let payload = Bytes::take_bounded(input, "payload", MAX_ENTRY_BYTES)?;
+        Ok(Self { id, kind, payload })
     }
 
     fn size_hint(&self) -> usize {

@@ -1,7 +1,7 @@
 //! Whom a node lets in: the mesh's secret alone, or capability tokens as well.
 
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -57,11 +57,7 @@ impl TokenSettings {
             now.saturating_add(ROOT_TOKEN_LIFE),
         );
         let token = Token::sign(keypair, claims).map_err(io::Error::other)?;
-        let name = path.file_name().and_then(|name| name.to_str());
-        let name = name.ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "no file name"))?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let text = format!("{}\n", token.to_text().expose());
-        write_private(folder.unwrap_or(Path::new(".")), name, &text)?;
+        write_private(path, &format!("{}\n", token.to_text().expose()))?;
         tracing::info!(path = %path.display(), "root token written");
         Ok(())
     }

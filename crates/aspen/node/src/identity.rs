@@ -180,5 +180,5 @@ fn remove(folder: &Path, name: &'static str) -> Result<(), IdentityError> {
 }
 
 fn write(folder: &Path, name: &'static str, text: &str) -> Result<(), IdentityError> {
-    write_private(folder, name, text).map_err(|source| IdentityError::File { name, source })
+    write_private(&folder.join(name), text).map_err(|source| IdentityError::File { name, source })
 }

@@ -33,7 +33,7 @@ impl TicketFile {
         let Ok(ticket) = node.ticket_text() else { return Ok(()) };
         let text = ticket.ticket.expose();
         if text != self.written {
-            write_private(&self.folder, NAME, &format!("{text}\n"))?;
+            write_private(&self.path(), &format!("{text}\n"))?;
             self.written = text.to_owned();
         }
         Ok(())

@@ -4,13 +4,14 @@
 //! for as long as the process lives, however it ends. What was written goes with the cluster.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use aspen_client::dev_ticket_path;
 
 use super::DevError;
+use crate::private_file::write_private;
 
 /// Tells who holds the place; beside the ticket.
 const OWNER_FILE: &str = "pid";
@@ -44,7 +45,7 @@ impl TicketPlace {
             }
             Err(TryLockError::Error(source)) => return Err(io(source)),
         }
-        write_private(&owner, &std::process::id().to_string()).map_err(io)?;
+        write_private(&owner, &format!("{}\n", std::process::id())).map_err(io)?;
         Ok(Self { path, is_found_by_clients: true, written: vec![owner], _lock: Some(lock) })
     }
 
@@ -69,7 +70,7 @@ impl TicketPlace {
 
     /// Puts a ticket there, in place of the one before.
     pub(crate) fn publish(&mut self, ticket: &str) -> io::Result<()> {
-        write_private(&self.path, ticket)?;
+        write_private(&self.path, &format!("{ticket}\n"))?;
         if !self.written.contains(&self.path) {
             self.written.push(self.path.clone());
         }
@@ -88,18 +89,6 @@ impl Drop for TicketPlace {
 
 fn make_private_folder(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
-}
-
-/// Writes a file that only this user can read, whole or not at all.
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
-    let mut options = fs::OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
-    let written = writeln!(file, "{text}").and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    written
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::entity::EntityKeypair;
@@ -100,26 +101,15 @@ pub fn load_key_file(path: &Path) -> Result<Option<KeyFile>, KeyFileError> {
 
 /// The seed of a file's text; the newline may be missing, nothing else may differ.
 fn parse(text: &[u8]) -> Option<[u8; 32]> {
-    let digits = text.strip_suffix(b"\n").unwrap_or(text);
-    if digits.len() != 64 {
-        return None;
-    }
+    let digits: &[u8; 64] = text.strip_suffix(b"\n").unwrap_or(text).try_into().ok()?;
     let mut seed = [0u8; 32];
-    for (byte, pair) in seed.iter_mut().zip(digits.chunks_exact(2)) {
-        let nibble = |digit: u8| (digit as char).to_digit(16).map(|value| value as u8);
-        *byte = (nibble(pair[0])? << 4) | nibble(pair[1])?;
-    }
+    HEXLOWER_PERMISSIVE.decode_mut(digits, &mut seed).ok()?;
     Some(seed)
 }
 
 fn format(seed: &[u8; 32]) -> Zeroizing<Vec<u8>> {
-    let mut text = Zeroizing::new(Vec::with_capacity(FILE_BYTES));
-    for byte in seed {
-        for nibble in [byte >> 4, byte & 15] {
-            text.push(b"0123456789abcdef"[usize::from(nibble)]);
-        }
-    }
-    text.push(b'\n');
+    let mut text = Zeroizing::new(vec![b'\n'; FILE_BYTES]);
+    HEXLOWER.encode_mut(seed, &mut text[..FILE_BYTES - 1]);
     text
 }
 

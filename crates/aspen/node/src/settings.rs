@@ -187,29 +187,33 @@ impl NodeArguments {
 
     /// These settings, and those of `below` where these say nothing.
     fn over(self, below: Self) -> Self {
-        Self {
-            config: self.config,
-            node_id: self.node_id.or(below.node_id),
-            data_dir: self.data_dir.or(below.data_dir),
-            cookie: self.cookie.or(below.cookie),
-            host: self.host.or(below.host),
-            bind_port: self.bind_port.or(below.bind_port),
-            http_host: self.http_host.or(below.http_host),
-            http_port: self.http_port.or(below.http_port),
-            http_tls_cert: self.http_tls_cert.or(below.http_tls_cert),
-            http_tls_key: self.http_tls_key.or(below.http_tls_key),
-            ticket: self.ticket.or(below.ticket),
-            peers: self.peers.or(below.peers),
-            heartbeat_interval_ms: self.heartbeat_interval_ms.or(below.heartbeat_interval_ms),
-            election_timeout_min_ms: self.election_timeout_min_ms.or(below.election_timeout_min_ms),
-            election_timeout_max_ms: self.election_timeout_max_ms.or(below.election_timeout_max_ms),
-            max_clients: self.max_clients.or(below.max_clients),
-            storage_backend: self.storage_backend.or(below.storage_backend),
-            enable_token_auth: self.enable_token_auth.or(below.enable_token_auth),
-            require_token_auth: self.require_token_auth.or(below.require_token_auth),
-            trusted_root_key: self.trusted_root_key.or(below.trusted_root_key),
-            output_root_token: self.output_root_token.or(below.output_root_token),
+        macro_rules! first_of {
+            ($($field:ident),*) => {
+                Self { config: self.config, $($field: self.$field.or(below.$field),)* }
+            };
         }
+        first_of!(
+            node_id,
+            data_dir,
+            cookie,
+            host,
+            bind_port,
+            http_host,
+            http_port,
+            http_tls_cert,
+            http_tls_key,
+            ticket,
+            peers,
+            heartbeat_interval_ms,
+            election_timeout_min_ms,
+            election_timeout_max_ms,
+            max_clients,
+            storage_backend,
+            enable_token_auth,
+            require_token_auth,
+            trusted_root_key,
+            output_root_token
+        )
     }
 }
 

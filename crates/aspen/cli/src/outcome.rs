@@ -41,6 +41,16 @@ pub(crate) enum Text {
     Nothing,
 }
 
+impl Text {
+    /// Lines, or nothing if there are none.
+    pub(crate) fn lines(lines: &[String]) -> Self {
+        match lines {
+            [] => Self::Nothing,
+            _ => Self::Lines(lines.join("\n")),
+        }
+    }
+}
+
 impl Outcome {
     pub(crate) fn new(json: Value, text: impl Into<String>) -> Self {
         Self { json, text: Text::Lines(text.into()), note: None, exit: Exit::Success }

@@ -137,11 +137,7 @@ fn listed(leases: &[LeaseInfo]) -> Outcome {
         })
         .collect();
     let outcome = Outcome::new(json!({ "count": shown.len(), "leases": shown }), "");
-    let text = match lines.is_empty() {
-        true => Text::Nothing,
-        false => Text::Lines(lines.join("\n")),
-    };
-    Outcome { text, ..outcome }
+    Outcome { text: Text::lines(&lines), ..outcome }
 }
 
 #[cfg(test)]

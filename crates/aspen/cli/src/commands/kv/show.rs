@@ -69,10 +69,7 @@ pub(super) fn scanned(result: &ScanResult) -> Outcome {
     let token = result.continuation_token.as_deref().map(token_text);
     let lines: Vec<_> = result.entries.iter().map(|found| pair(&found.key, &found.item)).collect();
     let note = token.as_ref().map(|token| format!("there is more: go on with --token {token}"));
-    let text = match lines.is_empty() {
-        true => Text::Nothing,
-        false => Text::Lines(lines.join("\n")),
-    };
+    let text = Text::lines(&lines);
     let json = json!({
         "count": entries.len(),
         "entries": entries,
@@ -107,11 +104,7 @@ pub(super) fn batch_read(keys: &[Key], result: &BatchReadResult) -> Outcome {
     let lines: Vec<_> = items().filter_map(|(key, item)| Some(pair(key, item?))).collect();
     let missing = keys.len() - lines.len();
     let outcome = Outcome::new(json!({ "count": results.len(), "results": results }), "");
-    let text = match lines.is_empty() {
-        true => Text::Nothing,
-        false => Text::Lines(lines.join("\n")),
-    };
-    let outcome = Outcome { text, ..outcome };
+    let outcome = Outcome { text: Text::lines(&lines), ..outcome };
     match missing {
         0 => outcome,
         _ => outcome.with_note(format!("{missing} of {} keys do not exist", keys.len())),

@@ -201,11 +201,7 @@ pub(super) fn show(transaction: &Transact, result: &TransactResult) -> Outcome {
         "results": results,
     });
     let lines: Vec<_> = steps().map(|(key, outcome)| outcome_text(key, outcome)).collect();
-    let text = match lines.is_empty() {
-        true => Text::Nothing,
-        false => Text::Lines(lines.join("\n")),
-    };
-    let outcome = Outcome { text, ..Outcome::new(json, "") };
+    let outcome = Outcome { text: Text::lines(&lines), ..Outcome::new(json, "") };
     match result.is_success() {
         true => outcome,
         false => outcome.negative().with_note("the conditions do not hold"),

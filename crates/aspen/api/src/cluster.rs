@@ -16,25 +16,25 @@ numbers! {
     /// How a node judges its cluster.
     pub enum HealthStatus {
         /// There is a leader and this node follows it closely.
-        Healthy = 1,
+        Healthy = 1 as "healthy",
         /// The cluster works, but this node lags or members are missing.
-        Degraded = 2,
+        Degraded = 2 as "degraded",
         /// No leader is known that can act.
-        Unhealthy = 3,
+        Unhealthy = 3 as "unhealthy",
     }
 
     /// What a node is in the consensus group.
     pub enum RaftState {
         /// Receives the log without voting.
-        Learner = 1,
+        Learner = 1 as "learner",
         /// Follows a leader.
-        Follower = 2,
+        Follower = 2 as "follower",
         /// Asks for votes.
-        Candidate = 3,
+        Candidate = 3 as "candidate",
         /// Leads.
-        Leader = 4,
+        Leader = 4 as "leader",
         /// Stopped, by request or after a storage error.
-        Stopped = 5,
+        Stopped = 5 as "stopped",
     }
 }
 

@@ -426,13 +426,16 @@ macro_rules! choice {
     )* };
 }
 
-/// Declares enums that are nothing but a number, encoded as one byte.
+/// Declares enums that are nothing but a number, encoded as one byte. Where texts call a variant
+/// otherwise than the source does, it is written `Variant = 1 as "name"`.
 #[macro_export]
 macro_rules! numbers {
+    (@name $variant:ident) => { stringify!($variant) };
+    (@name $variant:ident $label:literal) => { $label };
     ($(
         $(#[$meta:meta])*
         pub enum $name:ident {
-            $( $(#[$variant_meta:meta])* $variant:ident = $number:literal, )*
+            $( $(#[$variant_meta:meta])* $variant:ident = $number:literal $(as $label:literal)?, )*
         }
     )*) => { $(
         $(#[$meta])*
@@ -445,6 +448,13 @@ macro_rules! numbers {
         impl $name {
             /// Every variant, by number.
             pub const ALL: &'static [Self] = &[ $( Self::$variant, )* ];
+
+            /// The variant's name in texts.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $( Self::$variant => $crate::numbers!(@name $variant $($label)?), )*
+                }
+            }
         }
 
         impl $crate::codec::Wire for $name {

@@ -16,72 +16,45 @@ numbers! {
     /// no effect.
     pub enum ErrorCode {
         /// The node does not lead; ask the leader.
-        NotLeader = 1,
+        NotLeader = 1 as "NOT_LEADER",
         /// The node belongs to no cluster yet.
-        NotInitialized = 2,
+        NotInitialized = 2 as "NOT_INITIALIZED",
         /// The node cannot serve now; ask another.
-        ServiceUnavailable = 3,
+        ServiceUnavailable = 3 as "SERVICE_UNAVAILABLE",
         /// The cluster has no provider of the request's family.
-        CapabilityUnavailable = 4,
+        CapabilityUnavailable = 4 as "CAPABILITY_UNAVAILABLE",
         /// The provider is being loaded; ask again.
-        PluginLoading = 5,
+        PluginLoading = 5 as "PLUGIN_LOADING",
         /// A token is required or is not valid.
-        Unauthorized = 6,
+        Unauthorized = 6 as "UNAUTHORIZED",
         /// The caller may not do this.
-        Forbidden = 7,
+        Forbidden = 7 as "FORBIDDEN",
         /// The request cannot succeed as it is.
-        InvalidRequest = 8,
+        InvalidRequest = 8 as "INVALID_REQUEST",
         /// The continuation token is damaged or belongs to another scan.
-        InvalidToken = 9,
+        InvalidToken = 9 as "INVALID_TOKEN",
         /// A key, value, batch or answer exceeds its limit.
-        TooLarge = 10,
+        TooLarge = 10 as "TOO_LARGE",
         /// The caller asks too often.
-        RateLimited = 11,
+        RateLimited = 11 as "RATE_LIMITED",
         /// No outcome is known: time ran out, or the node stopped or lost the lead. A write may have
         /// happened and may still happen; one with a request id may be repeated at any node.
-        Timeout = 12,
+        Timeout = 12 as "TIMEOUT",
         /// The revision is no longer kept.
-        Compacted = 13,
+        Compacted = 13 as "COMPACTED",
         /// The named object does not exist.
-        NotFound = 14,
+        NotFound = 14 as "NOT_FOUND",
         /// The named object is in a state that forbids this.
-        Conflict = 15,
+        Conflict = 15 as "CONFLICT",
         /// The request's name is too old to say whether an earlier attempt was carried out; this one was
         /// not. A request that had no other may be asked again under a new name.
-        SessionExpired = 16,
+        SessionExpired = 16 as "SESSION_EXPIRED",
         /// The feature is switched off on the server.
-        FeatureDisabled = 17,
+        FeatureDisabled = 17 as "FEATURE_DISABLED",
         /// The server does not know the request.
-        Unsupported = 18,
+        Unsupported = 18 as "UNSUPPORTED",
         /// A fault of the server.
-        InternalError = 19,
-    }
-}
-
-impl ErrorCode {
-    /// The code's name in JSON and logs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::NotLeader => "NOT_LEADER",
-            Self::NotInitialized => "NOT_INITIALIZED",
-            Self::ServiceUnavailable => "SERVICE_UNAVAILABLE",
-            Self::CapabilityUnavailable => "CAPABILITY_UNAVAILABLE",
-            Self::PluginLoading => "PLUGIN_LOADING",
-            Self::Unauthorized => "UNAUTHORIZED",
-            Self::Forbidden => "FORBIDDEN",
-            Self::InvalidRequest => "INVALID_REQUEST",
-            Self::InvalidToken => "INVALID_TOKEN",
-            Self::TooLarge => "TOO_LARGE",
-            Self::RateLimited => "RATE_LIMITED",
-            Self::Timeout => "TIMEOUT",
-            Self::Compacted => "COMPACTED",
-            Self::NotFound => "NOT_FOUND",
-            Self::Conflict => "CONFLICT",
-            Self::SessionExpired => "SESSION_EXPIRED",
-            Self::FeatureDisabled => "FEATURE_DISABLED",
-            Self::Unsupported => "UNSUPPORTED",
-            Self::InternalError => "INTERNAL_ERROR",
-        }
+        InternalError = 19 as "INTERNAL_ERROR",
     }
 }
 

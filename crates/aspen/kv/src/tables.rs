@@ -15,47 +15,31 @@ numbers! {
     pub enum TableId {
         /// One row: the [`Header`](crate::Header).
         #[default]
-        Meta = 0,
+        Meta = 0 as "kv-meta",
         /// Key to its newest version, for keys that have one.
-        Live = 1,
+        Live = 1 as "kv-live",
         /// (key, revision that ended it) to a superseded version.
-        History = 2,
+        History = 2 as "kv-history",
         /// (deadline, key or lease) of everything that expires.
-        Expiry = 3,
+        Expiry = 3 as "kv-expiry",
         /// Log time to the first revision that had reached it, while removals lag behind.
-        Marks = 4,
+        Marks = 4 as "kv-marks",
         /// Lease id to lease.
-        Leases = 5,
+        Leases = 5 as "kv-leases",
         /// (lease id, key) of every attached key.
-        LeaseKeys = 6,
+        LeaseKeys = 6 as "kv-lease-keys",
         /// Client id to when it last wrote.
-        Clients = 7,
+        Clients = 7 as "kv-clients",
         /// (when it last wrote, client id).
-        ClientAges = 8,
+        ClientAges = 8 as "kv-client-ages",
         /// (client id, slot) to the answer recorded there.
-        Replies = 9,
+        Replies = 9 as "kv-replies",
     }
 }
 
 impl TableId {
     /// How many tables there are; numbers are below it.
     pub const COUNT: usize = Self::ALL.len();
-
-    /// A name for backends that name their tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Meta => "kv-meta",
-            Self::Live => "kv-live",
-            Self::History => "kv-history",
-            Self::Expiry => "kv-expiry",
-            Self::Marks => "kv-marks",
-            Self::Leases => "kv-leases",
-            Self::LeaseKeys => "kv-lease-keys",
-            Self::Clients => "kv-clients",
-            Self::ClientAges => "kv-client-ages",
-            Self::Replies => "kv-replies",
-        }
-    }
 }
 
 /// Reading. All calls between two writes see the same rows.

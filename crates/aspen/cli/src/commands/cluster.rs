@@ -9,8 +9,7 @@ use aspen_api::MemberId;
 use aspen_api::cluster::{
     AddLearner, AddPeer, ChangeMembership, ClusterNode, ClusterStateResult, ExpungeNode,
     GetClusterState, GetClusterTicket, GetHealth, GetMetrics, GetRaftMetrics, HealthResult,
-    HealthStatus, InitCluster, PromoteLearner, RaftMetricsResult, RaftState, TransferLeader,
-    TriggerSnapshot,
+    HealthStatus, InitCluster, PromoteLearner, RaftMetricsResult, TransferLeader, TriggerSnapshot,
 };
 use aspen_client::Client;
 use clap::{Args, Subcommand};
@@ -301,11 +300,7 @@ fn changed(state: &ClusterStateResult) -> Outcome {
 }
 
 fn health(health: &HealthResult) -> Outcome {
-    let status = match health.status {
-        HealthStatus::Healthy => "healthy",
-        HealthStatus::Degraded => "degraded",
-        HealthStatus::Unhealthy => "unhealthy",
-    };
+    let status = health.status.name();
     let json = json!({
         "status": status,
         // The number by which every other command names the node.
@@ -339,13 +334,7 @@ fn health(health: &HealthResult) -> Outcome {
 }
 
 fn metrics(metrics: &RaftMetricsResult) -> Outcome {
-    let state = match metrics.state {
-        RaftState::Learner => "learner",
-        RaftState::Follower => "follower",
-        RaftState::Candidate => "candidate",
-        RaftState::Leader => "leader",
-        RaftState::Stopped => "stopped",
-    };
+    let state = metrics.state.name();
     let replication: Vec<_> = metrics
         .replication
         .iter()

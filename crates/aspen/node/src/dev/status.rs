@@ -71,7 +71,7 @@ fn describe(number: u64, is_running: bool, answer: Option<&RaftMetricsResult>) -
     match answer {
         Some(m) => format!(
             "node {number}  {:9} term {}  log {}  applied {}",
-            format!("{:?}", m.state).to_lowercase(),
+            m.state.name(),
             m.term,
             m.last_log_index.unwrap_or(0),
             m.last_applied_index.unwrap_or(0),

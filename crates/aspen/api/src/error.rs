@@ -109,7 +109,11 @@ impl From<DecodeError> for ApiError {
     fn from(error: DecodeError) -> Self {
         let code = match error {
             DecodeError::BadLength { .. } => ErrorCode::TooLarge,
-            _ => ErrorCode::InvalidRequest,
+            DecodeError::Truncated { .. }
+            | DecodeError::TrailingBytes(_)
+            | DecodeError::UnknownTag { .. }
+            | DecodeError::UnknownVersion(_)
+            | DecodeError::BadValue(_) => ErrorCode::InvalidRequest,
         };
         Self::new(code, error.to_string())
     }

@@ -43,14 +43,15 @@ aspen_api::choice! {
 impl Capability {
     /// The start of the keys on which this allows an action.
     fn scope(&self, action: Action) -> Option<&[u8]> {
-        match (self, action) {
-            (Self::ClusterAdmin {}, _) => Some(b""),
-            (Self::Full { prefix }, _)
-            | (Self::Read { prefix }, Action::Read)
-            | (Self::Write { prefix }, Action::Write)
-            | (Self::Delete { prefix }, Action::Delete) => Some(prefix.as_bytes()),
-            _ => None,
-        }
+        let (prefix, only) = match self {
+            Self::ClusterAdmin {} => return Some(b""),
+            Self::Delegate {} => return None,
+            Self::Full { prefix } => (prefix, action),
+            Self::Read { prefix } => (prefix, Action::Read),
+            Self::Write { prefix } => (prefix, Action::Write),
+            Self::Delete { prefix } => (prefix, Action::Delete),
+        };
+        (action == only).then_some(prefix.as_bytes())
     }
 
     /// Whether this allows an action on a key that is not reserved.

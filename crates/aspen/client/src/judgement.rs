@@ -6,16 +6,27 @@ use net_node::{RpcError, Status};
 /// Whether a refusal speaks for all attempts: the request itself or the state of the store is the
 /// reason, and the store remembers it under the request's name.
 pub(crate) fn is_definitive(code: ErrorCode) -> bool {
-    matches!(
-        code,
+    match code {
         ErrorCode::InvalidRequest
-            | ErrorCode::InvalidToken
-            | ErrorCode::TooLarge
-            | ErrorCode::NotFound
-            | ErrorCode::Conflict
-            | ErrorCode::Compacted
-            | ErrorCode::SessionExpired
-    )
+        | ErrorCode::InvalidToken
+        | ErrorCode::TooLarge
+        | ErrorCode::NotFound
+        | ErrorCode::Conflict
+        | ErrorCode::Compacted
+        | ErrorCode::SessionExpired => true,
+        ErrorCode::NotLeader
+        | ErrorCode::NotInitialized
+        | ErrorCode::ServiceUnavailable
+        | ErrorCode::CapabilityUnavailable
+        | ErrorCode::PluginLoading
+        | ErrorCode::Unauthorized
+        | ErrorCode::Forbidden
+        | ErrorCode::RateLimited
+        | ErrorCode::Timeout
+        | ErrorCode::FeatureDisabled
+        | ErrorCode::Unsupported
+        | ErrorCode::InternalError => false,
+    }
 }
 
 /// Whether the server may have carried out a call that has no answer.

@@ -104,7 +104,7 @@ impl Requests {
         let mut attempts = Attempts { is_write, is_change, ids: 1, ..Attempts::default() };
         let mut rotation = match audience {
             Audience::First => Rotation::start(1, 0, self.instant(until)),
-            _ => {
+            Audience::Leader | Audience::Any => {
                 let first = *self.routing.first_choice(audience).borrow();
                 Rotation::start(self.routing.known(audience), first, self.instant(until))
             }
@@ -185,7 +185,11 @@ impl Requests {
                 Attempt::Failed(match error {
                     RpcError::ServerError { .. } => Failure::Unavailable,
                     RpcError::Backpressure => Failure::NotReady,
-                    _ => Failure::Silent,
+                    RpcError::Timeout
+                    | RpcError::Transport
+                    | RpcError::Cancelled
+                    | RpcError::NoRoute(_)
+                    | RpcError::TooLarge(_) => Failure::Silent,
                 })
             }
         }
@@ -204,7 +208,21 @@ impl Requests {
                 attempts.is_open = true;
                 Failure::Unavailable
             }
-            _ => return Attempt::Refused(error),
+            ErrorCode::Timeout
+            | ErrorCode::CapabilityUnavailable
+            | ErrorCode::Unauthorized
+            | ErrorCode::Forbidden
+            | ErrorCode::InvalidRequest
+            | ErrorCode::InvalidToken
+            | ErrorCode::TooLarge
+            | ErrorCode::RateLimited
+            | ErrorCode::Compacted
+            | ErrorCode::NotFound
+            | ErrorCode::Conflict
+            | ErrorCode::SessionExpired
+            | ErrorCode::FeatureDisabled
+            | ErrorCode::Unsupported
+            | ErrorCode::InternalError => return Attempt::Refused(error),
         };
         attempts.last_refusal = Some(error);
         Attempt::Failed(failure)

@@ -72,7 +72,11 @@ impl Reply {
         let Self::Transact { result } = self else { return self.clone() };
         let kept = |outcome: &TransactionOutcome| match outcome {
             TransactionOutcome::Read { item: Some(_) } => TransactionOutcome::NotKept {},
-            other => other.clone(),
+            TransactionOutcome::Set {}
+            | TransactionOutcome::Deleted { .. }
+            | TransactionOutcome::Read { item: None }
+            | TransactionOutcome::Added { .. }
+            | TransactionOutcome::NotKept {} => outcome.clone(),
         };
         let outcomes = result.outcomes.iter().map(kept).collect();
         Self::Transact { result: TransactResult { outcomes, ..result.clone() } }

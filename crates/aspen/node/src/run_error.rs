@@ -86,7 +86,21 @@ impl RunError {
             Self::Identity(IdentityError::Key(_)) => "",
             Self::Bind(_) => self.reason().map_or("", about_udp),
             Self::Door(_) => self.reason().map_or("", about_http),
-            _ => self.reason().map_or("", about_a_folder),
+            Self::Folder { .. }
+            | Self::Locked { .. }
+            | Self::Identity(_)
+            | Self::Start(_)
+            | Self::Ticket(_)
+            | Self::RootToken(_) => self.reason().map_or("", about_a_folder),
+            // These name what is wrong with something else than a file.
+            Self::KnownPort(_)
+            | Self::Serve(_)
+            | Self::Registry(_)
+            | Self::Metrics(_)
+            | Self::Service(_)
+            | Self::Init(_)
+            | Self::Ended(_)
+            | Self::Signal(_) => "",
         }
     }
 

@@ -73,7 +73,7 @@ impl Consensus {
     }
 
     /// Looks at the members.
-    pub(super) fn members<T>(&self, look: impl FnOnce(&Membership) -> T) -> T {
+    pub(crate) fn members<T>(&self, look: impl FnOnce(&Membership) -> T) -> T {
         self.server(|server| look(server.membership_config.membership()))
     }
 
@@ -149,7 +149,7 @@ impl Consensus {
 
     /// `NOT_LEADER` unless this node leads and is a member. A leader that was removed leads on until
     /// its removal is known, but changes no members: openraft takes for granted that it is one.
-    pub(super) fn ensure_leader(&self) -> Result<(), ApiError> {
+    pub(crate) fn ensure_leader(&self) -> Result<(), ApiError> {
         self.raft.as_leader().map(drop).map_err(|forward| not_leader(&forward))?;
         let is_member = self.members(|members| members.get_node(&self.own().0).is_some());
         ensure(is_member, || ApiError::not_leader(None))
@@ -169,7 +169,7 @@ impl Consensus {
 
     /// Changes the members and waits until that is committed. Voters that are removed stay as
     /// learners if `is_kept`.
-    pub(super) async fn change(
+    pub(crate) async fn change(
         &self,
         change: impl Into<ChangeMembers<u64, Member>>,
         is_kept: bool,

@@ -304,6 +304,18 @@ request! {
     kind: |_| Kind::Membership;
     needs: |_| Needs::Admin("change the cluster");
 
+    /// Takes a learner out of the cluster. It can be added again, unlike one that was expunged.
+    ///
+    /// `NOT_FOUND` if there is no such member, `CONFLICT` if it votes.
+    pub struct RemoveLearner {
+        /// The learner.
+        pub node_id: MemberId,
+    }
+    number: family::CLUSTER, 10;
+    reply: ClusterStateResult;
+    kind: |_| Kind::Membership;
+    needs: |_| Needs::Admin("change the cluster");
+
     /// Asks the leader to let another voter lead.
     pub struct TransferLeader {
         /// The voter; absent lets the leader choose.

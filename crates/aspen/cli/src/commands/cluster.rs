@@ -9,7 +9,8 @@ use aspen_api::MemberId;
 use aspen_api::cluster::{
     AddLearner, AddPeer, ChangeMembership, ClusterNode, ClusterStateResult, ExpungeNode,
     GetClusterState, GetClusterTicket, GetHealth, GetMetrics, GetRaftMetrics, HealthResult,
-    HealthStatus, InitCluster, PromoteLearner, RaftMetricsResult, TransferLeader, TriggerSnapshot,
+    HealthStatus, InitCluster, PromoteLearner, RaftMetricsResult, RemoveLearner, TransferLeader,
+    TriggerSnapshot,
 };
 use aspen_client::Client;
 use clap::{Args, Subcommand};
@@ -111,6 +112,12 @@ Examples:
         #[arg(long)]
         force: bool,
     },
+    /// Take a learner out of the cluster. It can be added again.
+    #[command(after_help = "Example:\n  aspen-cli cluster remove-learner 4")]
+    RemoveLearner {
+        /// The learner's number.
+        node_id: MemberId,
+    },
     /// Remove a dead member for good. Its identity is refused from now on.
     #[command(after_help = "\
 Examples:
@@ -191,6 +198,9 @@ pub(super) async fn run(client: &Client, command: ClusterCommand) -> Result<Outc
                 guard::voters(client, &members).await?;
             }
             Ok(changed(&client.send(ChangeMembership { members }).await?))
+        }
+        ClusterCommand::RemoveLearner { node_id } => {
+            Ok(changed(&client.send(RemoveLearner { node_id }).await?))
         }
         ClusterCommand::Expunge { node_id, force } => {
             if !force {

@@ -1,18 +1,39 @@
 //! The members of the cluster, as requests.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aspen_api::cluster::{
-    AddLearner, AddPeer, ChangeMembership, Done, ExpungeNode, GetClusterState, GetClusterTicket,
-    InitCluster, PromoteLearner, TransferLeader, TriggerSnapshot,
+    AddLearner, AddPeer, ChangeMembership, ClusterStateResult, Done, ExpungeNode, GetClusterState,
+    GetClusterTicket, InitCluster, PromoteLearner, RemoveLearner, TransferLeader, TriggerSnapshot,
 };
-use aspen_api::family;
 use aspen_api::service::{Family, Routes, Service, Tier};
+use aspen_api::{ApiError, ErrorCode, MemberId, family};
+use openraft::ChangeMembers;
 
 use crate::node::ClusterNode;
 
 /// The members of the cluster of a node.
 pub struct MembersService(pub ClusterNode);
+
+async fn remove_learner(node: &ClusterNode, id: MemberId) -> Result<ClusterStateResult, ApiError> {
+    let consensus = node.consensus();
+    consensus.ensure_leader()?;
+    let refused = |code, text: &str| Err(ApiError::new(code, format!("node {id} {text}")));
+    let is_voter = consensus
+        .members(|all| all.get_node(&id.0).map(|_| all.voter_ids().any(|voter| voter == id.0)));
+    match is_voter {
+        None => refused(ErrorCode::NotFound, "is not a member"),
+        Some(true) => {
+            let text = "votes; leave it out with a change of the voters, or expunge it";
+            refused(ErrorCode::Conflict, text)
+        }
+        Some(false) => {
+            consensus.change(ChangeMembers::RemoveNodes(BTreeSet::from([id.0])), false).await?;
+            Ok(node.cluster_state())
+        }
+    }
+}
 
 impl Service for MembersService {
     fn family(&self) -> Family {
@@ -35,6 +56,9 @@ impl Service for MembersService {
             })
             .on(&self, |s, _, request: ChangeMembership| async move {
                 s.0.change_membership(&request.members).await
+            })
+            .on(&self, |s, _, request: RemoveLearner| async move {
+                remove_learner(&s.0, request.node_id).await
             })
             .on(
                 &self,

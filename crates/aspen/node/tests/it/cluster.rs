@@ -294,6 +294,26 @@ fn a_dead_member_is_expunged_and_its_folder_refused() {
 }
 
 #[test]
+fn a_learner_is_taken_out_and_comes_back() {
+    let folder = TempDir::new().unwrap();
+    let first = start(&folder, "1", &["--node-id", "1"]);
+    let cli = Cli::of(&first);
+    let (second, two) = join(&folder, "2", &cli, &first);
+    let number = two.to_string();
+    let remove = |number: &str| cli.json(&["cluster", "remove-learner", number]);
+    let left = remove(&number).json();
+    assert_eq!((&left["status"], &left["nodes"][0]["node_id"]), (&json!("success"), &json!(1)));
+    assert_eq!(left["nodes"].as_array().unwrap().len(), 1);
+    assert_eq!(remove(&number).refusal(), (3, "NOT_FOUND".into()));
+    let voter = remove("1");
+    assert_eq!(voter.refusal(), (1, "CONFLICT".into()));
+    assert!(voter.stderr.contains("node 1 votes"), "{}", voter.stderr);
+    let addr = format!("{}@{}", second.field("entity_id"), second.field("udp"));
+    let back = cli.json(&["cluster", "add-learner", "--node-id", &number, "--addr", &addr]).json();
+    assert_eq!(back["nodes"].as_array().unwrap().len(), 2);
+}
+
+#[test]
 fn voters_change_together_and_a_leader_that_leaves_steps_down() {
     let folder = TempDir::new().unwrap();
     let first = start(&folder, "1", &["--node-id", "1"]);

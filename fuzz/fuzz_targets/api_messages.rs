@@ -26,7 +26,7 @@ fuzz_target!(|input: &[u8]| {
         lease::LeaseList,
         cluster::GetHealth, cluster::GetRaftMetrics, cluster::GetNodeInfo, cluster::GetLeader,
         cluster::GetClusterState, cluster::AddLearner, cluster::ChangeMembership,
-        cluster::AddPeer, cluster::ExpungeNode, cluster::TransferLeader,
+        cluster::AddPeer, cluster::ExpungeNode, cluster::RemoveLearner, cluster::TransferLeader,
         counter::CounterCompareAndSet, counter::SignedCounterAdd,
     }
 });

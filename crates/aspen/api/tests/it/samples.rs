@@ -5,7 +5,8 @@ use aspen_api::cluster::{
     GetClusterState, GetClusterTicket, GetHealth, GetLeader, GetMetrics, GetNodeInfo,
     GetRaftMetrics, HealthReason, HealthResult, HealthStatus, InitCluster, LeaderResult, Member,
     MetricsResult, NodeInfoResult, Ping, Pong, PromoteLearner, RaftMetricsResult, RaftState,
-    ReplicationProgress, SnapshotResult, TicketResult, TransferLeader, TriggerSnapshot,
+    RemoveLearner, ReplicationProgress, SnapshotResult, TicketResult, TransferLeader,
+    TriggerSnapshot,
 };
 use aspen_api::codec::Wire;
 use aspen_api::kv::{
@@ -166,6 +167,7 @@ fn member_samples() -> Vec<Sample> {
         Sample::of(TransferLeader { target: Some(node_id) }, Done {}),
         Sample::of(TriggerSnapshot {}, SnapshotResult { snapshot_index: Some(300) }),
         Sample::of(ExpungeNode { node_id }, state()),
+        Sample::of(RemoveLearner { node_id }, state()),
     ]
 }
 

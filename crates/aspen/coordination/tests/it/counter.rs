@@ -13,8 +13,8 @@ use aspen_api::{
 };
 use aspen_coordination::CoordinationService;
 use aspen_coordination::counter::{
-    CounterAdd, CounterCompareAndSet, CounterCompared, CounterGet, CounterSet, CounterSubtract,
-    SignedCounterAdd, SignedCounterGet,
+    CounterAdd, CounterCompareAndSet, CounterCompared, CounterDelete, CounterGet, CounterSet,
+    CounterSubtract, SignedCounterAdd, SignedCounterGet,
 };
 use aspen_kv::{MemoryStore, Store};
 
@@ -159,6 +159,7 @@ fn requests_are_pinned() {
         line(&compare),
         line(&SignedCounterGet { name: name() }),
         line(&signed),
+        line(&CounterDelete { name: name(), is_signed: true }),
     ];
     let pinned = [
         "220.0 CounterGet 016e",
@@ -168,6 +169,7 @@ fn requests_are_pinned() {
         "220.4 CounterCompareAndSet 016eac0201",
         "220.5 SignedCounterGet 016e",
         "220.6 SignedCounterAdd 016eac0201",
+        "220.7 CounterDelete 016e01",
     ];
     assert_eq!(found, pinned);
 }

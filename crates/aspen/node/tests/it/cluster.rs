@@ -311,6 +311,7 @@ fn a_learner_is_taken_out_and_comes_back() {
     let addr = format!("{}@{}", second.field("entity_id"), second.field("udp"));
     let back = cli.json(&["cluster", "add-learner", "--node-id", &number, "--addr", &addr]).json();
     assert_eq!(back["nodes"].as_array().unwrap().len(), 2);
+    assert_eq!(cli.run(&["cluster", "promote", &number, "--force"]).code, 0);
 }
 
 #[test]

@@ -132,9 +132,11 @@ impl Mesh {
         self.endpoint.handle_datagram(now, from, datagram);
     }
 
-    /// Gives the protocols everything that the endpoint reports.
-    pub fn process(&mut self, now: Instant) {
+    /// Gives the protocols everything that the endpoint reports; true if there was anything.
+    pub fn process(&mut self, now: Instant) -> bool {
+        let mut has_events = false;
         while let Some(event) = self.endpoint.poll_event() {
+            has_events = true;
             match event {
                 Event::Session { peer, session, event } => {
                     self.on_session_event(now, peer, session, event);
@@ -160,6 +162,7 @@ impl Mesh {
         self.hold_draining(now);
         #[cfg(debug_assertions)]
         self.check_invariants();
+        has_events
     }
 
     fn tell(&mut self, now: Instant, event: &PeerEvent) {
@@ -213,14 +216,14 @@ impl Mesh {
     /// Does what is due and what follows from it.
     pub fn handle_timeout(&mut self, now: Instant) {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if is_due(self.endpoint.next_timeout()) {
+        if is_due(self.next_timeout()) {
             self.endpoint.handle_timeout(now);
+            self.each(now, |protocol, cx| {
+                if is_due(protocol.next_timeout()) {
+                    protocol.on_timeout(cx);
+                }
+            });
         }
-        self.each(now, |protocol, cx| {
-            if is_due(protocol.next_timeout()) {
-                protocol.on_timeout(cx);
-            }
-        });
         self.process(now);
     }
 

@@ -97,8 +97,9 @@ impl Driver {
             let received = self.shared.socket.poll_receive(cx, &mut self.buffers, |from, bytes| {
                 core.mesh.handle_datagram(now, from, bytes);
             });
-            core.mesh.process(now);
-            self.handlers.take(&mut core, now);
+            if core.mesh.process(now) {
+                self.handlers.take(&mut core, now);
+            }
             drop(core);
             match received {
                 Poll::Pending => {
@@ -139,6 +140,7 @@ impl Driver {
         let mut core = self.shared.lock();
         self.handlers.settle(&self.shared, &mut core, now);
         core.mesh.handle_timeout(now);
+        // A node's calls to itself arrive without a datagram.
         self.handlers.take(&mut core, now);
         // What the socket refused goes first.
         if self.unsent >= self.transmits.len() {

@@ -81,6 +81,10 @@ impl Streams {
 
     /// The stream whose turn it is.
     pub(super) fn next_ready(&mut self) -> Option<usize> {
+        if self.schedule.ready.iter().all(VecDeque::is_empty) {
+            self.schedule.runs = [0; 3];
+            return None;
+        }
         self.next_from(0)
     }
 

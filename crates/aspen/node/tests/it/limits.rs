@@ -1,10 +1,16 @@
 //! How much one node does for its clients: beyond it they are refused, and counted.
 
-use aspen_api::cluster::GetHealth;
+use std::net::UdpSocket;
+
+use aspen_api::cluster::{AddLearner, ClusterStateResult, GetHealth};
 use aspen_api::kv::{Transact, TransactResult, WriteOperation};
-use aspen_api::{ErrorCode, Key, KeyValueStore, RequestFrame, RequestId, Response, service};
+use aspen_api::{
+    ErrorCode, Key, KeyValueStore, MemberId, RequestFrame, RequestId, Response, service,
+};
 use aspen_client::Client;
-use net_node::{CallOptions, EntityKeypair, MeshConfig, MeshNode, MeshSecret, ServiceName};
+use net_node::{
+    CallOptions, EntityKeypair, MeshConfig, MeshNode, MeshSecret, PeerAddr, ServiceName,
+};
 use net_types::limits::{DEFAULT_MAX_CLIENTS, MAX_REQUESTS_PER_CLIENT};
 use tempfile::TempDir;
 
@@ -26,7 +32,7 @@ fn write(number: usize) -> Transact {
 // The clients go on while a program is waited for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_client_that_asks_too_much_at_once_is_refused_and_ours_does_not() {
-    const CALLS: usize = 256;
+    const WRITES: usize = 156;
     let folder = TempDir::new().unwrap();
     let node = Node::start(folder.path(), &[]).unwrap();
     let cli = Cli::of(&node);
@@ -39,34 +45,48 @@ async fn a_client_that_asks_too_much_at_once_is_refused_and_ours_does_not() {
     let greedy = MeshNode::bind(greedy).unwrap();
     let peer = greedy.connect(&ticket.peers()[0]).await.unwrap();
     let name = ServiceName::new(service::CLIENT).unwrap();
-    let calls: Vec<_> = (0..CALLS)
-        .map(|number| {
-            let body = RequestFrame::of(&write(number), RequestId::NONE, None);
-            let (greedy, name) = (greedy.clone(), name.clone());
-            tokio::spawn(async move {
-                let reply = greedy.call(peer, &name, body, CallOptions::default()).await.unwrap();
-                Response::<TransactResult>::decode(reply.body).unwrap().result
-            })
+    let call = |body| {
+        let (greedy, name) = (greedy.clone(), name.clone());
+        tokio::spawn(async move {
+            greedy.call(peer, &name, body, CallOptions::default()).await.unwrap().body
         })
+    };
+    // Each occupies the node for as long as it waits for a learner that does not answer.
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let addr = PeerAddr::direct(
+        EntityKeypair::from_seed([9; 32]).entity_id(),
+        silent.local_addr().unwrap(),
+    );
+    let slow = AddLearner { node_id: MemberId(9), addr };
+    let waiting: Vec<_> = (0..MAX_REQUESTS_PER_CLIENT)
+        .map(|_| call(RequestFrame::of(&slow, RequestId::NONE, None)))
         .collect();
-    let mut refused = 0;
-    for call in calls {
-        match call.await.unwrap() {
-            Err(error) => {
-                assert_eq!(error.code, ErrorCode::ServiceUnavailable);
-                assert!(error.message.contains("100 requests of this client"), "{error}");
-                refused += 1;
-            }
-            Ok(result) => assert!(result.is_success()),
-        }
+    let write = |number| {
+        let reply = call(RequestFrame::of(&write(number), RequestId::NONE, None));
+        async { Response::<TransactResult>::decode(reply.await.unwrap()).unwrap().result }
+    };
+    // Until they have all arrived.
+    let mut kept = 0;
+    while write(0).await.is_ok() {
+        kept = 1;
     }
-    assert!((1..=CALLS - MAX_REQUESTS_PER_CLIENT).contains(&refused), "{refused} refusals");
-    assert_eq!(counter(&cli, "aspen_client_requests_refused_total "), refused as u64);
-    let kept = cli.json(&["kv", "scan", "--limit", "1000"]).json()["count"].as_u64().unwrap();
-    assert_eq!(kept, (CALLS - refused) as u64, "what was refused did not happen");
+    let writes: Vec<_> = (1..WRITES).map(write).collect();
+    for write in writes {
+        let error = write.await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::ServiceUnavailable);
+        assert!(error.message.contains("100 requests of this client"), "{error}");
+    }
+    for add in waiting {
+        let reply = Response::<ClusterStateResult>::decode(add.await.unwrap()).unwrap();
+        let error = reply.result.unwrap_err();
+        assert!(error.message.contains("does not answer"), "{error}");
+    }
+    assert_eq!(counter(&cli, "aspen_client_requests_refused_total "), WRITES as u64);
+    let found = cli.json(&["kv", "scan"]).json()["count"].as_u64();
+    assert_eq!(found, Some(kept), "what was refused did not happen");
 
     let ours = client(node.folder());
-    let writes: Vec<_> = (0..CALLS)
+    let writes: Vec<_> = (0..2 * WRITES)
         .map(|number| {
             let ours = ours.clone();
             let key = Key::new(format!("ours{number}")).unwrap();
@@ -76,7 +96,7 @@ async fn a_client_that_asks_too_much_at_once_is_refused_and_ours_does_not() {
     for write in writes {
         write.await.unwrap().unwrap();
     }
-    assert_eq!(counter(&cli, "aspen_client_requests_refused_total "), refused as u64);
+    assert_eq!(counter(&cli, "aspen_client_requests_refused_total "), WRITES as u64);
 }
 
 /// One request, once; whether it was answered.

@@ -19,6 +19,8 @@ mod services;
 mod snapshot;
 mod state;
 mod storage;
+#[cfg(test)]
+mod testing;
 mod types;
 
 pub use aspen_log as log;

@@ -94,29 +94,11 @@ impl Peers {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use futures_util::FutureExt;
 
     use super::*;
     use crate::clock::SystemClock;
-    use crate::net::transport::{TransportError, TransportFuture};
-
-    struct Nowhere;
-
-    impl Transport for Nowhere {
-        fn call(
-            &self,
-            _: &PeerAddr,
-            _: &'static str,
-            _: Class,
-            _: Bytes,
-            _: Duration,
-        ) -> TransportFuture {
-            Box::pin(async { Err(TransportError::Timeout) })
-        }
-
-        fn add_peer(&self, _: &PeerAddr) {}
-    }
+    use crate::testing::Nowhere;
 
     fn peers() -> Peers {
         Peers::new(1, Arc::new(Nowhere), Arc::new(SystemClock::new()))

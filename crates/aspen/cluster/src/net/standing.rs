@@ -117,27 +117,12 @@ impl Questions {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use std::collections::BTreeSet;
-
-    use net_types::PeerAddr;
-
     use super::*;
-    use crate::types::Member;
-
-    fn entity(n: u64) -> EntityId {
-        EntityId([n as u8; 32])
-    }
-
-    fn members(ids: &[u64]) -> Membership {
-        let node =
-            |id: &u64| (*id, Member(PeerAddr::direct(entity(*id), "127.0.0.1:1".parse().unwrap())));
-        let nodes: BTreeMap<u64, Member> = ids.iter().map(node).collect();
-        Membership::new(vec![ids.iter().copied().collect::<BTreeSet<_>>()], nodes).unwrap()
-    }
+    use crate::testing::{entity, voters};
 
     #[test]
     fn a_number_counts_only_with_its_identity() {
-        let cluster = members(&[1, 2, 3]);
+        let cluster = voters(&[1, 2, 3]);
         assert!(is_listed(&cluster, 2, entity(2)));
         assert!(!is_listed(&cluster, 2, entity(3)));
         assert!(!is_listed(&cluster, 4, entity(4)));
@@ -151,7 +136,7 @@ mod tests {
 
     #[test]
     fn an_answer_holds_for_its_sender_until_it_is_old_or_the_members_change() {
-        let stored = StoredMembership::new(None, members(&[1, 2, 3]));
+        let stored = StoredMembership::new(None, voters(&[1, 2, 3]));
         let life = ANSWER_LIFE.as_millis() as u64;
         let mut questions = Questions::default();
         let mut ask = |sender, ms| questions.standing(&stored, sender, entity(4), at(ms));
@@ -163,7 +148,7 @@ mod tests {
         assert_eq!(ask(5, 3), Standing::Refused, "a number of another");
         assert_eq!(ask(4, 2 + life), Standing::Unknown);
         let id = crate::types::log_id(aspen_log::EntryId { term: 1, index: 9 });
-        let changed = StoredMembership::new(Some(id), members(&[1, 2, 3]));
+        let changed = StoredMembership::new(Some(id), voters(&[1, 2, 3]));
         assert_eq!(questions.standing(&changed, 4, entity(4), at(3)), Standing::Unknown);
         questions.answer(&stored, 4, entity(4), true, at(4));
         let late = questions.standing(&changed, 4, entity(4), at(5));
@@ -172,7 +157,7 @@ mod tests {
 
     #[test]
     fn no_more_strangers_are_asked_about_than_there_is_room_for() {
-        let stored = StoredMembership::new(None, members(&[1, 2, 3]));
+        let stored = StoredMembership::new(None, voters(&[1, 2, 3]));
         let mut questions = Questions::default();
         let stranger = |n: usize| {
             let mut id = [7; 32];

@@ -126,7 +126,6 @@ impl Trust {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use std::collections::BTreeMap;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use bytes::Bytes;
@@ -138,18 +137,7 @@ mod tests {
     use crate::clock::SystemClock;
     use crate::net::standing::ANSWER_LIFE;
     use crate::net::transport::{Transport, TransportError, TransportFuture};
-    use crate::types::Member;
-
-    fn entity(n: u64) -> EntityId {
-        EntityId([n as u8; 32])
-    }
-
-    fn members(ids: &[u64]) -> Membership {
-        let node =
-            |id: &u64| (*id, Member(PeerAddr::direct(entity(*id), "127.0.0.1:1".parse().unwrap())));
-        let nodes: BTreeMap<u64, Member> = ids.iter().map(node).collect();
-        Membership::new(vec![ids.iter().copied().collect::<BTreeSet<_>>()], nodes).unwrap()
-    }
+    use crate::testing::{entity, voters};
 
     /// Members that count these among themselves, or do not answer, and how often they were asked.
     struct Witnesses {
@@ -193,7 +181,7 @@ mod tests {
         let witnesses = Arc::new(Witnesses { know, asked: AtomicUsize::new(0) });
         let peers = Peers::new(1, witnesses.clone(), Arc::new(SystemClock::new()));
         let trust = Trust::new(Arc::new(peers), true);
-        (trust, witnesses, StoredMembership::new(None, members(&[1, 2, 3])))
+        (trust, witnesses, StoredMembership::new(None, voters(&[1, 2, 3])))
     }
 
     async fn is_heard(

@@ -232,24 +232,8 @@ mod tests {
     use aspen_log::EntryId;
 
     use super::*;
+    use crate::testing::{addr, entity, members};
     use crate::types::log_id;
-
-    fn entity(n: u64) -> EntityId {
-        let mut id = [0; 32];
-        id[..8].copy_from_slice(&n.to_le_bytes());
-        EntityId(id)
-    }
-
-    fn addr(n: u64) -> PeerAddr {
-        PeerAddr::direct(entity(n), "127.0.0.1:1".parse().unwrap())
-    }
-
-    /// Nodes with these numbers, of which some vote.
-    fn members(nodes: &[u64], sets: &[&[u64]]) -> Membership {
-        let sets = sets.iter().map(|set| set.iter().copied().collect()).collect();
-        let nodes: BTreeMap<_, _> = nodes.iter().map(|n| (*n, Member(addr(*n)))).collect();
-        Membership::new(sets, nodes).unwrap()
-    }
 
     /// Voters 1, 2 and 3, and the learner 4.
     fn four() -> Membership {

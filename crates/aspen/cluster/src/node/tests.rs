@@ -9,37 +9,17 @@ use aspen_kv::{Command, Reply};
 use aspen_log::WriterDrive;
 use aspen_log::disk::MemoryDisk;
 use bytes::Bytes;
-use net_types::{EntityId, PeerAddr};
-use net_wire::Class;
 
 use super::config::ClusterConfig;
 use super::handle::{ClusterNode, Parts};
-use crate::net::{Transport, TransportError, TransportFuture};
 use crate::runtime::Blocking;
-
-struct Nowhere;
-
-impl Transport for Nowhere {
-    fn call(
-        &self,
-        _: &PeerAddr,
-        _: &'static str,
-        _: Class,
-        _: Bytes,
-        _: Duration,
-    ) -> TransportFuture {
-        Box::pin(async { Err(TransportError::Timeout) })
-    }
-
-    fn add_peer(&self, _: &PeerAddr) {}
-}
+use crate::testing::{Nowhere, addr};
 
 async fn alone() -> ClusterNode {
-    let addr = PeerAddr::direct(EntityId([1; 32]), "127.0.0.1:1".parse().unwrap());
     let config = ClusterConfig {
         writer: WriterDrive::Task(Arc::new(|| Duration::ZERO)),
         blocking: Blocking::Inline,
-        ..ClusterConfig::new(MemberId(1), addr, Arc::new(MemoryDisk::new()))
+        ..ClusterConfig::new(MemberId(1), addr(1), Arc::new(MemoryDisk::new()))
     };
     let node = ClusterNode::start(config, Arc::new(Nowhere)).await.unwrap();
     node.init().await.unwrap();

@@ -53,6 +53,9 @@ impl SnapshotData {
             }
             Self::File(file) => file.read_chunks(push)?,
         }
-        ensure(is_whole, || StoreError::Damaged("the snapshot ends early".into()))
+        ensure(is_whole, || StoreError::Damaged("the snapshot ends early".into()))?;
+        #[cfg(debug_assertions)]
+        aspen_kv::check_invariants(tables)?;
+        Ok(())
     }
 }

@@ -5,7 +5,10 @@ use aspen_api::kv::{
 };
 use aspen_api::lease::LeaseGrant;
 use aspen_api::{ErrorCode, Key, LeaseId, Level, Prefix, RequestId, Revision};
-use aspen_kv::{Applier, Command, Event, Header, MemoryTables, Proposal, Reply, View, load_header};
+use aspen_kv::{
+    Applier, Command, Event, Header, MemoryTables, Proposal, Reply, View, check_invariants,
+    load_header,
+};
 use bytes::Bytes;
 
 pub(crate) fn key(text: &str) -> Key {
@@ -51,6 +54,10 @@ impl Store {
         let mut applier = Applier::open_watched(&mut self.tables, &mut sink).unwrap();
         let reply = applier.apply(Revision(self.revision), &proposal).unwrap();
         applier.finish().unwrap();
+        // A walk over everything, so only while that is little.
+        if load_header(&self.tables).unwrap().key_count < 100 {
+            check_invariants(&self.tables).unwrap();
+        }
         reply
     }
 

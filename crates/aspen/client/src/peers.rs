@@ -1,4 +1,7 @@
 //! The members a client knows, and which of them it has sessions with.
+//!
+//! Invariants: an index names one member for good; an identity has one session at most, and there
+//! are at most `MAX_CLIENT_SESSIONS`.
 
 use net_types::limits::{MAX_CLIENT_SESSIONS, MAX_TICKET_PEERS};
 use net_types::{EntityId, NodeId, PeerAddr};

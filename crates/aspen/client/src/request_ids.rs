@@ -3,6 +3,9 @@
 //! A cluster remembers the last 128 answers of a client. Names are therefore drawn from lanes, each
 //! a client of its own to the cluster, and a lane is full while the span from its oldest open
 //! request to its next one would exceed the window.
+//!
+//! Invariants: a number is given once in its lane; open numbers of a lane lie within one window of
+//! 128.
 
 use aspen_api::{ClientId, RequestId, Revision};
 use net_types::limits::DEDUP_WINDOW_REQUESTS;

@@ -11,6 +11,8 @@
 //! A silent peer is not asked five times in a row, as that would spend seconds on a dead leader
 //! while the others have long elected a new one; the limits on asking it again are kept. Everything
 //! ends at the deadline.
+//!
+//! Invariants: the peer that is asked is one of the known ones; no step begins after the deadline.
 
 use core::time::Duration;
 

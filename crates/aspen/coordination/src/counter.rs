@@ -3,6 +3,8 @@
 //! An unsigned counter holds 0 to 2^64 - 1, a signed one -2^63 to 2^63 - 1; the two kinds have names
 //! of their own. A counter that was never written is 0. Sums stop at the ends of the range. The state
 //! is the number in decimal digits.
+//!
+//! Invariant: an operation is one request to the store, which is applied whole or not at all.
 
 use std::sync::Arc;
 

@@ -1,4 +1,6 @@
 //! The doors of a node: how they open, and how they close together.
+//!
+//! Invariant: a door that is open has one task, which ends before [`Doors::close`] returns.
 
 use core::future::Future;
 use std::io;

@@ -15,6 +15,9 @@
 //!
 //! A client's age is kept to the minute, so that a busy client does not move in the age table with
 //! every write; it is forgotten a minute later than the window promises.
+//!
+//! Invariants: a request is carried out at most once; a slot holds the answer with the largest
+//! number that fell to it; each client has one row in the age table.
 
 use aspen_api::codec::{Wire, put_varint};
 use aspen_api::{ClientId, ErrorCode, RequestId, Revision};

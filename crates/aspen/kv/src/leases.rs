@@ -1,4 +1,7 @@
 //! Lease commands.
+//!
+//! Invariants: a lease has one deadline row until it is removed; it ends at one revision for all
+//! its keys.
 
 use aspen_api::codec::Wire;
 use aspen_api::lease::{LeaseGrantResult, LeaseKeepaliveResult, LeaseRevokeResult};

@@ -2,8 +2,11 @@
 //!
 //! While something has a deadline, log time continues from the newest stamp at the rate of the
 //! monotonic clock: a new leader whose wall clock is ahead never shortens a lease, and lengthens it
-//! by no more than the time for which it cannot tell how long ago that stamp was made. While nothing has one, log time catches up with the
-//! wall clock; it never goes back.
+//! by no more than the time for which it cannot tell how long ago that stamp was made. While nothing
+//! has one, log time catches up with the wall clock.
+//!
+//! Invariants: log time never goes back; while something has a deadline it runs at the monotonic
+//! rate.
 
 use net_types::{Instant, UnixMillis};
 

@@ -1,5 +1,8 @@
 //! Removing what has ended: expired keys, ended leases with their keys, compacted versions, old
 //! answers. Every call takes a budget of rows and leaves the rest for later entries.
+//!
+//! Invariants: a removal changes nothing that a reader sees; `next_deadline_ms` is never above the
+//! earliest deadline row.
 
 use aspen_api::{LeaseId, Revision};
 use bytes::Bytes;

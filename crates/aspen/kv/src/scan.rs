@@ -5,6 +5,9 @@
 //! holds the revision. A page looks at a bounded number of rows, so that a stretch of rows which do
 //! not show ends a page early instead of holding up the node; such a page may even be empty, and
 //! its token leads on.
+//!
+//! Invariants: a page shows one revision; keys come in order, each once over all pages; the rows
+//! that a page looks at are bounded.
 
 use aspen_api::kv::{KeyValue, ScanKeys, ScanResult};
 use aspen_api::{Key, Prefix, Revision};

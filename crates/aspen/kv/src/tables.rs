@@ -3,6 +3,8 @@
 //! Keys and values are byte strings; keys order by bytes. A backend knows nothing of what they
 //! mean: their layouts are in [`crate::layout`]. Writes of one batch become durable together or
 //! not at all; when that happens is the backend's caller's business.
+//!
+//! Invariants: a batch is visible to its own later reads; a scan sees a table in key order.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

@@ -1,4 +1,7 @@
 //! Transactions: judged whole, then carried out whole.
+//!
+//! Invariants: a transaction that is refused changes nothing; comparisons see the state before the
+//! first write.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;

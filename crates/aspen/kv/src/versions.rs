@@ -3,6 +3,10 @@
 //! A version that ends moves to the history, where its row names the half-open interval of
 //! revisions in which it was the value: from its mod revision up to the revision that ended it.
 //! A version that begins and ends in the same entry was never visible and leaves no row.
+//!
+//! Invariants: a key has at most one live row; intervals of a key's history do not overlap and hold
+//! at least one revision; the rows that name a deadline or a lease change together with the live
+//! row.
 
 use aspen_api::codec::Wire;
 use aspen_api::kv::{Item, Lifetime};

@@ -1,4 +1,6 @@
 //! Every part of a node, in the order in which it starts. They stop in the reverse order.
+//!
+//! Invariant: a part that runs needs only parts that started before it.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};

@@ -1,4 +1,7 @@
 //! The processes of a development cluster and the client that forms it.
+//!
+//! Invariants: node `n` stands at index `n - 1` and keeps its port and folder over restarts; no
+//! process outlives the cluster.
 
 use std::path::Path;
 

@@ -1,4 +1,6 @@
 //! One node process.
+//!
+//! Invariants: at most one process runs on the folder; it is killed when the value is dropped.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};

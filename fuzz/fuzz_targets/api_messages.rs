@@ -2,15 +2,21 @@
 
 #![no_main]
 
-use aspen_api::{Needs, Request, RequestFrame, Response, cluster, kv, lease};
+use aspen_api::{Needs, Request, RequestFrame, RequestVisitor, Response, cluster, kv, lease};
 use aspen_coordination::counter;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 
-macro_rules! check_every {
-    ($frame:expr, $bytes:expr; $($request:ty),* $(,)?) => {
-        $(check::<$request>($frame, $bytes);)*
-    };
+/// Checks one input as every request.
+struct Check<'a> {
+    frame: Option<&'a RequestFrame>,
+    bytes: &'a Bytes,
+}
+
+impl RequestVisitor for Check<'_> {
+    fn visit<R: Request>(&mut self) {
+        check::<R>(self.frame, self.bytes);
+    }
 }
 
 fuzz_target!(|input: &[u8]| {
@@ -19,16 +25,11 @@ fuzz_target!(|input: &[u8]| {
     if let Some(frame) = &frame {
         assert_eq!(frame.encode(), bytes);
     }
-    check_every! {
-        frame.as_ref(), &bytes;
-        kv::ReadKey, kv::ScanKeys, kv::BatchRead, kv::Transact, kv::Compact, kv::CountKeys,
-        lease::LeaseGrant, lease::LeaseRevoke, lease::LeaseKeepalive, lease::LeaseTimeToLive,
-        lease::LeaseList,
-        cluster::GetHealth, cluster::GetRaftMetrics, cluster::GetNodeInfo, cluster::GetLeader,
-        cluster::GetClusterState, cluster::AddLearner, cluster::ChangeMembership,
-        cluster::AddPeer, cluster::ExpungeNode, cluster::RemoveLearner, cluster::TransferLeader,
-        counter::CounterCompareAndSet, counter::SignedCounterAdd,
-    }
+    let mut check = Check { frame: frame.as_ref(), bytes: &bytes };
+    kv::each_request(&mut check);
+    lease::each_request(&mut check);
+    cluster::each_request(&mut check);
+    counter::each_request(&mut check);
 });
 
 fn check<R: Request>(frame: Option<&RequestFrame>, bytes: &Bytes) {

@@ -33,7 +33,7 @@ pub use key::{Key, KeyError, LeaseId, MemberId, Prefix, Revision};
 pub use needs::{Action, Needs, Over, RESERVED_PREFIXES, Right};
 pub use net_wire::MeshTicket;
 pub use number::{Level, Number, family};
-pub use request::{Kind, Request};
+pub use request::{Kind, Request, RequestVisitor};
 pub use secret::SecretText;
 pub use store::{Answer, CompareAndSwapResult, DeleteResult, KeyValueStore, WriteResult};
 pub use ticket::{ClusterId, ClusterTicket, ClusterTicketError, MeshKey};

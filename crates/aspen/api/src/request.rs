@@ -77,6 +77,12 @@ impl Kind {
     }
 }
 
+/// What is done with every type of request of a module; see its `each_request`.
+pub trait RequestVisitor {
+    /// Visits one.
+    fn visit<R: Request>(&mut self);
+}
+
 /// Declares requests: the fields as in [`record!`](crate::record), then number, reply, kind and
 /// needs. `since` is the feature level that members need; absent is [`Level::FIRST`].
 #[macro_export]
@@ -111,7 +117,13 @@ macro_rules! request {
                 $needs
             }
         }
-    )* };
+    )*
+        /// Visits every request that is declared here, so that tests and fuzzing forget none.
+        #[allow(dead_code, reason = "a test declares requests of its own")]
+        pub fn each_request(visitor: &mut impl $crate::RequestVisitor) {
+            $(visitor.visit::<$name>();)*
+        }
+    };
     (@since) => { $crate::Level::FIRST };
     (@since $since:literal) => { $crate::Level($since) };
 }

@@ -2,7 +2,8 @@
 
 use aspen_api::cluster::{Done, Ping};
 use aspen_api::{
-    ApiError, ClientId, ErrorCode, Request, RequestFrame, RequestId, Response, Revision,
+    ApiError, ClientId, ErrorCode, Request, RequestFrame, RequestId, RequestVisitor, Response,
+    Revision, cluster, kv, lease,
 };
 use bytes::Bytes;
 use net_types::{EntityId, PeerAddr};
@@ -27,6 +28,28 @@ fn requests_and_replies_are_pinned() {
     assert_eq!(found, pinned, "\n{}\n", found.join("\n"));
     assert!(samples.is_sorted_by_key(|sample| sample.number), "numbers are unique and in order");
     assert!(samples.windows(2).all(|pair| pair[0].number != pair[1].number));
+}
+
+/// The names of requests.
+#[derive(Default)]
+struct Declared(Vec<&'static str>);
+
+impl RequestVisitor for Declared {
+    fn visit<R: Request>(&mut self) {
+        self.0.push(R::NAME);
+    }
+}
+
+#[test]
+fn every_request_that_is_declared_is_pinned() {
+    let mut declared = Declared::default();
+    kv::each_request(&mut declared);
+    lease::each_request(&mut declared);
+    cluster::each_request(&mut declared);
+    let pinned: Vec<_> = samples().iter().map(|sample| sample.name).collect();
+    let missing: Vec<_> = declared.0.iter().filter(|name| !pinned.contains(name)).collect();
+    assert!(missing.is_empty(), "no sample of {missing:?}");
+    assert_eq!(declared.0.len(), pinned.len());
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Waker};
 use aspen_api::service::{Origin, Registry};
 use aspen_api::testing::OpenGuard;
 use aspen_api::{
-    ApiError, ClientId, ErrorCode, Key, KeyValueStore, Request, RequestFrame, RequestId, Response,
-    Revision,
+    ApiError, ClientId, ErrorCode, Key, KeyValueStore, Request, RequestFrame, RequestId,
+    RequestVisitor, Response, Revision,
 };
 use aspen_coordination::CoordinationService;
 use aspen_coordination::counter::{
@@ -172,4 +172,16 @@ fn requests_are_pinned() {
         "220.7 CounterDelete 016e01",
     ];
     assert_eq!(found, pinned);
+    let mut declared = Declared(0);
+    aspen_coordination::counter::each_request(&mut declared);
+    assert_eq!(declared.0, pinned.len(), "a request is not pinned");
+}
+
+/// How many requests there are.
+struct Declared(usize);
+
+impl RequestVisitor for Declared {
+    fn visit<R: Request>(&mut self) {
+        self.0 += 1;
+    }
 }

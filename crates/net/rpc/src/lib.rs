@@ -17,15 +17,15 @@
 //! dropped, whether its call is unknown, has ended or has one frame a side; a request that announces
 //! chunks is answered with an ERROR, so that its caller does not wait.
 //!
-//! Calls with more frames add to what is here and change none of it:
+//! Calls with more frames add state to what is here:
 //!
 //! - A server stream is a REQUEST whose `response_window` is not 0, answered with RESPONSE_CHUNKs and a
 //!   RESPONSE_END. The entry of [`Calls`] gains the next sequence and the credit left; its `W` takes
 //!   chunks before its end. The handler is another kind of `H`, which gets the [`RpcContext`] and a
 //!   sink, and whose [`Rpc::reply`] is the end of the sink.
 //! - A duplex call starts with REQUEST_INIT, and REQUEST_CHUNKs follow until REQUEST_END. Both entries
-//!   gain the state of the request's side with its own sequence and credit; `Incoming::Part` carries
-//!   the chunk to the entry that [`Arrived`] opened.
+//!   gain the state of the request's side with its own sequence and credit; `Incoming::Part` gains the
+//!   frame's side, sequence and body, and takes the chunk to the entry that [`Arrived`] opened.
 //! - Credit counts chunks. A grant names its side, and the transport's credit of a chunk returns when
 //!   the application takes it ([`net_mesh_core::Cx::consume`]), so bytes are bounded as well.
 //!

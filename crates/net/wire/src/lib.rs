@@ -1,4 +1,5 @@
-//! Every packet and frame of the mesh, one file each, and the one registry of their numbers.
+//! Every packet and frame of the mesh. Control messages of sessions have a file each and their numbers in
+//! `registry.rs`; the frames of calls, with their numbers, are in [`rpc`].
 //!
 //! Invariants: integers are little-endian; layouts are fixed, never depend on build features, and
 //! are pinned by golden tests. Decoders bound counts before they allocate, require the exact

@@ -84,7 +84,13 @@ impl Control {
             Self::Acks => Some(Subprotocol::STREAM_WINDOW),
             Self::Nack(_) => Some(Subprotocol::STREAM_NACK),
             Self::Reset(_) => Some(Subprotocol::STREAM_RESET),
-            _ => None,
+            // Written with the stream that they are about.
+            Self::Piece { .. } | Self::WindowProbe { .. } => None,
+            Self::Heartbeat(_)
+            | Self::MtuProbe { .. }
+            | Self::PathChallenge { .. }
+            | Self::PathResponse { .. }
+            | Self::Close(_) => None,
         }
     }
 }

@@ -97,9 +97,13 @@ impl CallError {
             Self::Refused(reason @ (Refusal::Stopped | Refusal::Storage | Refusal::NotMember)) => {
                 RPCError::Unreachable(Unreachable::from_string(format!("refused: {reason:?}")))
             }
-            Self::Refused(reason) => {
-                RPCError::Network(NetworkError::from_string(format!("refused: {reason:?}")))
-            }
+            Self::Refused(
+                reason @ (Refusal::TooEarly
+                | Refusal::NoTransfer
+                | Refusal::Malformed
+                | Refusal::Damaged
+                | Refusal::NotNow),
+            ) => RPCError::Network(NetworkError::from_string(format!("refused: {reason:?}"))),
             Self::Malformed => {
                 RPCError::Network(NetworkError::from_string("answer is not one to the request"))
             }

@@ -3,8 +3,8 @@
 use aspen_api::{ApiError, ErrorCode, Kind};
 use net_node::{RpcError, Status};
 
-/// Whether a refusal speaks for all attempts: the request itself or the state of the store is the
-/// reason, and the store remembers it under the request's name.
+/// Whether a refusal is final for all attempts: the request itself or the state of the store is the
+/// reason, and the store remembers it under the request id.
 pub(crate) fn is_definitive(code: ErrorCode) -> bool {
     match code {
         ErrorCode::InvalidRequest

@@ -2,7 +2,7 @@
 //!
 //! [`Client`] speaks every request of `aspen-api`, finds the leader, rotates over the members that
 //! its ticket names and repeats what failed, so that a caller sees an answer or a final error. A
-//! repeated write is applied once: its name stays the same through all attempts. [`Rotation`] holds
+//! repeated write is applied once: its id stays the same through all attempts. [`Rotation`] holds
 //! the decisions, without I/O.
 
 mod attempts;

@@ -1,6 +1,6 @@
-//! Names for writes, so that a repeated one is answered instead of applied again.
+//! Ids of writes, so that a repeated one is answered instead of applied again.
 //!
-//! A cluster remembers the last 128 answers of a client. Names are therefore drawn from lanes, each
+//! A cluster remembers the last 128 answers of a client. Ids are therefore drawn from lanes, each
 //! a client of its own to the cluster, and a lane is full while the span from its oldest open
 //! request to its next one would exceed the window.
 //!
@@ -45,14 +45,14 @@ impl Lane {
     }
 }
 
-/// The names a client has given out.
+/// The ids that a client has given.
 #[derive(Debug, Default)]
 pub(crate) struct RequestIds {
     lanes: Vec<Lane>,
 }
 
 impl RequestIds {
-    /// A name for a new write; `since` is the newest revision seen. `draw` gives random client ids;
+    /// An id for a new write; `since` is the newest revision seen. `draw` gives random client ids;
     /// it is called when every lane is full.
     pub(crate) fn open(&mut self, since: Revision, draw: impl FnOnce() -> ClientId) -> RequestId {
         // The lane used last stands first, so that one search step is the rule.

@@ -204,7 +204,7 @@ impl Requests {
             ErrorCode::ServiceUnavailable => Failure::Unavailable,
             ErrorCode::NotInitialized | ErrorCode::PluginLoading => Failure::NotReady,
             ErrorCode::Timeout if attempts.is_write => {
-                // The entry may lie in a log; under its name the next leader takes it for the same.
+                // The entry may be in a log; the next leader recognizes it by its request id.
                 attempts.is_open = true;
                 Failure::Unavailable
             }

@@ -146,7 +146,7 @@ pub enum ProposalError {
         /// The highest level that the reader understands.
         top: Level,
     },
-    /// It is none.
+    /// It cannot be decoded.
     #[error(transparent)]
     Malformed(#[from] DecodeError),
 }

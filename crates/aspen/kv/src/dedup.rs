@@ -4,8 +4,8 @@
 //! whose slot holds a later number is too old to be judged and is refused.
 //!
 //! Whole clients are forgotten when they were silent for long, as log time has it, and when there are
-//! too many. The store keeps the newest revision whose answer went that way, and every name says
-//! after which revision it was given. A name without an answer that is older than what was forgotten
+//! too many. The store keeps the newest revision whose answer was forgotten, and every request id says
+//! after which revision it was given. An id without an answer that is older than what was forgotten
 //! is refused: it cannot be told from one that was carried out. So no request is ever carried out
 //! twice, however many clients come, however far log time jumps and however late a copy arrives;
 //! what a client loses is the answer.

@@ -1,4 +1,6 @@
 //! A replica of one process, for testing what is written over the store.
+//!
+//! Invariant: an entry is applied under the lock that gave it its revision.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,8 +14,8 @@ use net_types::lock;
 
 /// The state machine over memory, with a log time that only moves when told to.
 ///
-/// [`Store`](crate::Store) over it is a whole store. It is linearizable, keeps every revision until it is compacted, and removes expired keys with
-/// each write.
+/// [`Store`](crate::Store) over it is a whole store. It is linearizable, keeps every revision until it
+/// is compacted, and removes expired keys with each write.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     state: Mutex<State>,

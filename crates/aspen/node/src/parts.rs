@@ -93,8 +93,8 @@ impl Parts {
         Ok(Self { _lock: lock, mesh, node, server, services, doors, ticket, moving })
     }
 
-    /// Has the system tell of a file that may not grow further by an error, which is handled like a
-    /// full disk, and not by a signal that ends the process without a word.
+    /// Handles SIGXFSZ, so that a file which reaches the limit of its size is an error, handled like a
+    /// full disk, and not the end of the process.
     pub(crate) fn outlive_file_limits() -> Result<(), RunError> {
         let limit = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
         // The handler stays when this is dropped.

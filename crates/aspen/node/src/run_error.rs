@@ -92,7 +92,7 @@ impl RunError {
             | Self::Start(_)
             | Self::Ticket(_)
             | Self::RootToken(_) => self.reason().map_or("", about_a_folder),
-            // These name what is wrong with something else than a file.
+            // These name what is wrong with something other than a file.
             Self::KnownPort(_)
             | Self::Serve(_)
             | Self::Registry(_)

@@ -233,8 +233,8 @@ fn established(state: &mut HandshakeState) -> Result<Established, NoiseError> {
     })
 }
 
-/// snow's primitives, but for randomness, which is the caller's, and for the curve, which here
-/// refuses shared secrets of zero and wipes its keys.
+/// snow's primitives, except that randomness comes from the caller, and that the curve refuses shared
+/// secrets of zero and wipes its keys.
 struct Primitives {
     seed: Zeroizing<[u8; 32]>,
 }

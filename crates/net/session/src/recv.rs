@@ -295,8 +295,8 @@ impl RecvStream {
     }
 
     /// Turns an accepted packet, and what it unblocks, into messages. The session had room for what
-    /// the packet needs. A message that begins in what is unblocked is not paid for before another
-    /// fragment of it arrives.
+    /// the packet needs. A message that starts in the unblocked packets is charged at its next
+    /// fragment.
     pub(crate) fn deliver(
         &mut self,
         now: Instant,
@@ -416,8 +416,8 @@ impl RecvStream {
         if self.mode.is_reliable { self.consumed_bytes } else { self.received_bytes }
     }
 
-    /// Whether the sender may be waiting for a grant: so much is released that it was not told of,
-    /// or what it was told leaves no room for a whole packet.
+    /// Whether the sender may be waiting for a grant: many released bytes are not reported yet, or
+    /// the window that it knows has no room for a whole packet.
     pub(crate) fn is_grant_urgent(&self) -> bool {
         let released = self.released_bytes() - self.reported_release;
         let outstanding = self.received_bytes - self.reported_release;
@@ -440,7 +440,7 @@ impl RecvStream {
         self.above.gaps(from).map(|(gaps, below)| (from..below, gaps))
     }
 
-    /// Whether more is missing than a report of what is below `end` says.
+    /// Whether packets are missing at or above `end`.
     pub(crate) fn has_gaps_from(&self, end: u64) -> bool {
         self.above.end().is_some_and(|last| last > end)
     }

@@ -1,4 +1,6 @@
 //! Other nodes as this one reaches them, and what it learns of them from their messages.
+//!
+//! Invariant: what is learned is advice, which may be old; membership comes from consensus alone.
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -2,8 +2,8 @@
 //!
 //! openraft sends a follower each advance of the commit point, in an append without entries if there
 //! are none to send. While writes flow, entries that can carry the commit point follow soon, so an
-//! append without entries is held back for up to [`COMMIT_HOLD`]. When an append that follows it has
-//! succeeded, so has it: it asked for less.
+//! append without entries is held back for up to [`COMMIT_HOLD`]. When a later append succeeds,
+//! the earlier one counts as a success too: it asked for less.
 //!
 //! An append that overtakes the one before it on the way finds its predecessor missing. openraft
 //! would take that for a follower that has lost entries; here it counts as a failed call, after
@@ -204,7 +204,7 @@ mod tests {
         }
     }
 
-    /// What openraft hears of appends that follow each other when they are answered so.
+    /// What openraft receives for consecutive appends with these replies.
     async fn answers<const N: usize>(replies: [AppendEntriesResponse<Types>; N]) -> Vec<Answer> {
         let replies = Mutex::new(VecDeque::from(replies));
         let reply = |_| {

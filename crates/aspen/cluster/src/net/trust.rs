@@ -2,8 +2,8 @@
 //!
 //! Consensus believes what a member says, so only members are heard: their number must come from the
 //! identity that the membership holds for it. The membership that a node knows can be old, though,
-//! and the cluster be led by a member that it has never heard of. So it asks the members that it
-//! knows about an unknown sender. One that counts the sender among the members is enough; the sender
+//! and the leader a member that it does not know. So it asks the members that it knows about an unknown
+//! sender. One that counts the sender among the members is enough; the sender
 //! is refused if a majority of the voters, this node included, does not.
 //!
 //! Where fewer answer, the mesh's secret is enough: without this rule, members that together form a

@@ -1,4 +1,4 @@
-//! Group commit without waiting for company.
+//! Group commit without a batching delay.
 //!
 //! A proposal that finds a free slot goes at once. While all slots are taken, proposals gather;
 //! when a slot comes free, all that have gathered go together as one group. So a lone client

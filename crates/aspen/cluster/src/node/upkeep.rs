@@ -95,8 +95,7 @@ impl Upkeep {
     async fn maintain(&self) -> Option<Duration> {
         let (term, applied_term) = self.consensus.terms();
         if applied_term != Some(term) {
-            // What leaders before wrote is not all applied: neither is known what is due nor what
-            // time it is.
+            // Entries of earlier leaders are not all applied: due work and log time are unknown.
             return Some(RETRY);
         }
         let view = self.consensus.store.view().ok()?;

@@ -1,4 +1,7 @@
 //! The state as openraft's state machine.
+//!
+//! Invariants: entries are applied in the order of the log; a checkpoint or a snapshot holds no entry that
+//! the log could still lose.
 
 use std::io;
 use std::sync::Arc;
@@ -146,7 +149,7 @@ impl RaftStateMachine<Types> for StateMachine {
         };
         let writing = self.store.begin_writing().await;
         // What the log was told to drop is gone before the state goes beyond it: a log that ends
-        // before the state, but with entries of another line, could not be opened again.
+        // before the state, but with conflicting entries, could not be opened again.
         flush(&self.log).await?;
         let store = self.store.clone();
         self.blocking

@@ -1,7 +1,7 @@
 //! What a session does when nothing arrives: one function for each reason.
 //!
-//! Invariants: a deadline is cleared before its reason is handled; what is planned again lies in
-//! the future, so that handling a timeout never leaves it due; the order of reasons is that of
+//! Invariants: a deadline is cleared before its reason is handled; a deadline that is set again lies
+//! in the future, so that handling a timeout never leaves it due; the order of reasons is that of
 //! [`Timer::ALL`].
 
 use net_types::Instant;

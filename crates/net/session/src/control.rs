@@ -23,6 +23,15 @@ const MAX_PENDING_RESETS: usize = 256;
 /// Final windows that may wait.
 const MAX_FINAL_WINDOWS: usize = 1_024;
 
+/// Asks the peer for the window of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WindowProbe {
+    pub(crate) stream_id: StreamId,
+    /// The stream's; the peer drops packets of another.
+    pub(crate) subprotocol: Subprotocol,
+    pub(crate) sequence: u64,
+}
+
 /// A session message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Control {
@@ -31,10 +40,7 @@ pub(crate) enum Control {
     Nack(Nack),
     Reset(StreamReset),
     /// An acknowledged sequence without data, which the peer answers with its window.
-    WindowProbe {
-        stream_id: StreamId,
-        sequence: u64,
-    },
+    WindowProbe(WindowProbe),
     /// Part of a packet that is larger than the path takes.
     Piece {
         stream_id: StreamId,
@@ -69,7 +75,7 @@ impl Control {
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Self::Acks | Self::Nack(_) | Self::Reset(_) => Kind::Data,
-            Self::WindowProbe { .. } | Self::Piece { .. } => Kind::Data,
+            Self::WindowProbe(_) | Self::Piece { .. } => Kind::Data,
             Self::Heartbeat(_) => Kind::Heartbeat,
             Self::MtuProbe { .. } => Kind::MtuProbe,
             Self::PathChallenge { .. } => Kind::PathChallenge,
@@ -85,7 +91,7 @@ impl Control {
             Self::Nack(_) => Some(Subprotocol::STREAM_NACK),
             Self::Reset(_) => Some(Subprotocol::STREAM_RESET),
             // Written with the stream that they are about.
-            Self::Piece { .. } | Self::WindowProbe { .. } => None,
+            Self::Piece { .. } | Self::WindowProbe(_) => None,
             Self::Heartbeat(_)
             | Self::MtuProbe { .. }
             | Self::PathChallenge { .. }

@@ -77,8 +77,8 @@ impl Session {
         for reset in out.resets {
             self.send_reset(ctx, reset);
         }
-        for (stream_id, sequence) in out.window_probes {
-            self.control.push(ctx.counters, Control::WindowProbe { stream_id, sequence });
+        for probe in out.window_probes {
+            self.control.push(ctx.counters, Control::WindowProbe(probe));
         }
         if out.resends > 0 {
             ctx.counters.retransmits_timeout += u64::from(out.resends);

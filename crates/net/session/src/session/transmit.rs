@@ -137,9 +137,10 @@ impl Session {
             }
             Control::Nack(nack) => nack.encode(out),
             Control::Reset(reset) => reset.encode(out),
-            Control::WindowProbe { stream_id, sequence } => {
+            Control::WindowProbe(probe) => {
                 header.flags = Flags::RELIABLE;
-                (header.stream_id, header.sequence) = (stream_id, sequence);
+                (header.stream_id, header.sequence) = (probe.stream_id, probe.sequence);
+                header.subprotocol = probe.subprotocol;
             }
             Control::Piece { stream_id, sequence, offset } => {
                 let is_written = self.write_piece(&mut header, stream_id, sequence, offset, out);

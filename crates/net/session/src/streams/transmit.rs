@@ -10,6 +10,7 @@ use net_types::{Instant, StreamId};
 use net_wire::{Flags, Header, Nack, ResetReason, StreamOpen, StreamReset, StreamWindow};
 
 use super::{GONE, Stream, Streams};
+use crate::control::WindowProbe;
 use crate::send::{Acked, Arrived, Body, LostPackets, Resend};
 use crate::{Context, DropReason, StreamEvent};
 
@@ -52,7 +53,7 @@ pub(crate) struct TimedOut {
     /// Streams that failed.
     pub(crate) resets: Vec<StreamReset>,
     /// Sequences to repeat without data, so that the peer states its window.
-    pub(crate) window_probes: Vec<(StreamId, u64)>,
+    pub(crate) window_probes: Vec<WindowProbe>,
 }
 
 impl Streams {
@@ -130,7 +131,8 @@ impl Streams {
                 continue;
             }
             if let Some(sequence) = stream.send.poll_window_probe(ctx.now, timeout) {
-                out.window_probes.push((stream.id, sequence));
+                let subprotocol = stream.send.config.subprotocol;
+                out.window_probes.push(WindowProbe { stream_id: stream.id, subprotocol, sequence });
             }
             self.settle(slot);
         }

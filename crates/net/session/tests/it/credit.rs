@@ -1,6 +1,6 @@
 //! A sender waits for a reader, asks again for a grant that was lost, and says when there is room.
 
-use net_session::{SendError, StreamConfig, StreamEvent, Timer};
+use net_session::{SendError, StreamConfig, StreamEvent, Subprotocol, Timer};
 
 use crate::pair::{A, B, Link, Pair, is_data, messages, millis, of_stream, secs};
 
@@ -9,7 +9,14 @@ const WINDOW: u32 = 10_000;
 fn blocked() -> (Pair, net_types::StreamId) {
     let mut pair = Pair::connected(1, Link::GOOD);
     pair[B].is_reading = false;
-    let id = pair.open(A, StreamConfig { window_bytes: WINDOW, ..StreamConfig::default() });
+    let id = pair.open(
+        A,
+        StreamConfig {
+            window_bytes: WINDOW,
+            subprotocol: Subprotocol::FIRST_APPLICATION,
+            ..StreamConfig::default()
+        },
+    );
     assert_eq!(pair.send(A, id, &messages(40, 1_000)), 40);
     pair.run_for(millis(500));
     (pair, id)

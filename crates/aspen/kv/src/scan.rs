@@ -43,7 +43,7 @@ impl Page {
 
     /// A page that only counts.
     pub(crate) fn counting() -> Self {
-        let limit = usize::MAX;
+        let limit = MAX_SCAN_LIMIT as usize;
         Self { entries: None, found: 0, limit, bytes: 0, visited: 0, last_key: None }
     }
 
@@ -70,8 +70,9 @@ impl Page {
         value: &[u8],
     ) -> Result<(), Damaged> {
         self.found += 1;
-        let Some(entries) = &mut self.entries else { return Ok(()) };
+        // Also of a row that is only counted: the file is read with its value.
         self.bytes += key.len() + value.len();
+        let Some(entries) = &mut self.entries else { return Ok(()) };
         let key = Key::new(key).map_err(|_| Damaged(table))?;
         entries.push(KeyValue { key, item: meta.with_value(value) });
         Ok(())

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use aspen_kv::{TableId, WriteTables};
+use aspen_kv::{TableId, WriteTables, load_header};
 use net_types::lock;
 use redb::{Durability, ReadableDatabase, WriteTransaction};
 
@@ -12,7 +12,7 @@ use super::error::StoreError;
 use super::file::{FileView, FileWriter, clear};
 use super::layer::Layer;
 use super::progress::{Progress, write_progress};
-use super::store::{AppliedBatch, Current, Store, next_of};
+use super::store::{AppliedBatch, Current, Store, ensure_level, next_of};
 use super::tables::StoreTables;
 
 /// What a checkpoint writes.
@@ -68,8 +68,8 @@ impl Store {
         self.finish(transaction, &frozen.progress)
     }
 
-    /// Replaces the whole state by what `fill` writes, durably and at once. The caller holds
-    /// `writing`.
+    /// Replaces the whole state by what `fill` writes, durably and at once; nothing changes if that is
+    /// above this program's feature level. The caller holds `writing`.
     pub(crate) fn replace(
         &self,
         progress: Progress,
@@ -81,6 +81,7 @@ impl Store {
         }
         let mut tables = FileWriter::new(&transaction);
         fill(&mut tables)?;
+        ensure_level(load_header(&tables)?.level, self.top)?;
         drop(tables);
         let file = self.finish(transaction, &progress)?;
         let next = Current::new(StoreTables::of_file(file), progress)?;

@@ -123,6 +123,12 @@ pub(super) fn next_of(applied: Option<EntryId>) -> u64 {
     applied.map_or(0, |id| id.index + 1)
 }
 
+/// Refuses a state that this program does not understand.
+pub(super) fn ensure_level(level: Level, top: Level) -> Result<(), StoreError> {
+    let what = || "the cluster's state".into();
+    ensure(level <= top, || StoreError::TooNew { what: what(), level, top })
+}
+
 impl Store {
     /// Opens the state in `file`, or starts it if the file is empty. `cache_bytes` bounds what the
     /// storage keeps in memory of the file.
@@ -136,12 +142,7 @@ impl Store {
         let tables = StoreTables::of_file(Arc::new(FileView::new(db.begin_read()?)));
         // Reading the header now tells a damaged or newer file before the node takes part.
         let current = Current::new(tables, progress)?;
-        let level = current.state.header.level;
-        ensure(level <= top, || StoreError::TooNew {
-            what: "the cluster's state".into(),
-            level,
-            top,
-        })?;
+        ensure_level(current.state.header.level, top)?;
         let (current, writing) = (Mutex::new(current), Arc::default());
         Ok(Arc::new(Self { db, current, durable_next, listener: OnceLock::new(), writing, top }))
     }

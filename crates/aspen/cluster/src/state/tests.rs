@@ -5,8 +5,9 @@ use std::io;
 use std::sync::Arc;
 
 use aspen_api::Level;
+use aspen_api::codec::Wire;
 use aspen_kv::conformance::{check_store, check_tables, dump};
-use aspen_kv::{MemoryTables, ReadTables, TableId, WriteTables};
+use aspen_kv::{Header, MemoryTables, ReadTables, TableId, WriteTables};
 use aspen_log::EntryId;
 use aspen_log::disk::crash::{CrashDisk, Faults};
 use aspen_log::disk::{Disk, DiskFile, MemoryDisk};
@@ -240,6 +241,24 @@ fn damage_anywhere_in_the_file_is_named_or_does_no_harm() {
         }
     }
     assert!(refused > 100, "{refused}");
+}
+
+#[test]
+fn a_state_above_the_level_of_the_program_replaces_nothing() {
+    let (file, store) = open();
+    write(&store, 1, 100);
+    checkpoint(&store);
+    let before = held(&store);
+    let above = Header { level: Level(Level::TOP.0 + 1), ..Header::default() };
+    let fill = |tables: &mut FileWriter<'_>| {
+        tables.insert(TableId::Meta, b"header", &above.to_bytes())?;
+        Ok(())
+    };
+    let refused = store.replace(Progress::default(), fill);
+    assert!(matches!(refused, Err(StoreError::TooNew { .. })), "{refused:?}");
+    assert_eq!(held(&store), before);
+    drop(store);
+    assert_eq!(held(&Store::open(file, CACHE, Level::TOP).unwrap()), before);
 }
 
 type Rows = Vec<(TableId, Vec<u8>, Vec<u8>)>;

@@ -55,8 +55,17 @@ impl Protocols {
 
     #[inline]
     fn find(&self, number: Subprotocol) -> Option<usize> {
-        self.numbers.iter().find(|(range, _)| range.contains(&number)).map(|(_, index)| *index)
+        find(&self.numbers, number)
     }
+}
+
+/// Ranges of numbers, each with the index of its protocol.
+pub(crate) type Numbers = [(RangeInclusive<Subprotocol>, usize)];
+
+/// The index of a number's protocol.
+#[inline]
+pub(crate) fn find(numbers: &Numbers, number: Subprotocol) -> Option<usize> {
+    numbers.iter().find(|(range, _)| range.contains(&number)).map(|(_, index)| *index)
 }
 
 /// A node of the mesh, without I/O.
@@ -117,7 +126,8 @@ impl Mesh {
     #[inline]
     fn split(&mut self, now: Instant, index: usize) -> (&mut dyn Protocol, Cx<'_>) {
         let Self { endpoint, rng, protocols, credit, .. } = self;
-        (protocols.entries[index].as_mut(), Cx { now, endpoint, rng, credit })
+        let own = (protocols.numbers.as_slice(), index);
+        (protocols.entries[index].as_mut(), Cx { now, endpoint, rng, credit, own })
     }
 
     fn each(&mut self, now: Instant, mut act: impl FnMut(&mut dyn Protocol, &mut Cx<'_>)) {

@@ -17,6 +17,7 @@ use net_session::{
 };
 use net_types::{EntityId, Instant, NodeId, SessionId, StreamId};
 
+use crate::mesh::{Numbers, find};
 use crate::{DialError, Endpoint};
 
 /// A stream of a session.
@@ -147,9 +148,18 @@ pub struct Cx<'a> {
     pub(crate) endpoint: &'a mut Endpoint,
     pub(crate) rng: &'a mut Seeded,
     pub(crate) credit: &'a mut CreditBatch,
+    /// The numbers of the table, and the index of this protocol.
+    pub(crate) own: (&'a Numbers, usize),
 }
 
 impl Cx<'_> {
+    /// A stream under another protocol's number would be opened for that protocol: a fault of the
+    /// caller's code.
+    fn check_number(&self, number: Subprotocol) {
+        let (numbers, own) = self.own;
+        debug_assert_eq!(find(numbers, number), Some(own), "{number:?} is another protocol's");
+    }
+
     /// The current time.
     pub fn now(&self) -> Instant {
         self.now
@@ -170,12 +180,13 @@ impl Cx<'_> {
         self.endpoint.live_session(peer)
     }
 
-    /// Opens a stream under one of the protocol's numbers.
+    /// Opens a stream under one of the protocol's numbers; debug builds check that it is one.
     pub fn open_stream(
         &mut self,
         session: SessionId,
         config: StreamConfig,
     ) -> Result<StreamId, OpenError> {
+        self.check_number(config.subprotocol);
         self.endpoint.open_stream(self.now, session, config)
     }
 
@@ -186,6 +197,7 @@ impl Cx<'_> {
         id: StreamId,
         config: StreamConfig,
     ) -> Result<(), OpenError> {
+        self.check_number(config.subprotocol);
         self.endpoint.ensure_stream(self.now, session, id, config)
     }
 

@@ -1,10 +1,11 @@
 //! The driver: the one task that moves datagrams and time.
 //!
 //! Invariants: it takes the lock for a bounded piece of work and never waits under it; what a turn
-//! leaves undone wakes it for the next one.
+//! leaves undone wakes it for the next one; its end, however it comes, is the node's.
 
 use std::future::Future;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -59,9 +60,9 @@ impl ReceiveBackoff {
         *self = Self::default();
     }
 
-    /// Whether it is too early to try again; the time is asked only after an error.
-    fn is_waiting(&mut self, now: impl FnOnce() -> Instant) -> bool {
-        self.until.take_if(|at| *at <= now());
+    /// Whether it is too early to try again.
+    fn is_waiting(&mut self, now: Instant) -> bool {
+        self.until.take_if(|at| *at <= now);
         self.until.is_some()
     }
 
@@ -87,11 +88,14 @@ impl Driver {
 
     /// Receives and handles what is there; true when more may be.
     fn receive(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        if self.backoff.is_waiting(|| self.shared.now()) {
+        self.now = self.shared.now();
+        if self.backoff.is_waiting(self.now) {
             return Ok(false);
         }
-        for _ in 0..BATCHES_PER_TURN {
-            self.now = self.shared.now();
+        for batch in 0..BATCHES_PER_TURN {
+            if batch > 0 {
+                self.now = self.shared.now();
+            }
             let now = self.now;
             let mut core = self.shared.lock();
             let received = self.shared.socket.poll_receive(cx, &mut self.buffers, |from, bytes| {
@@ -134,8 +138,9 @@ impl Driver {
         }
     }
 
-    /// Writes answers, lets time pass and collects what must be sent.
-    fn collect(&mut self) {
+    /// Writes answers, lets time pass and collects what must be sent; true when more is to be
+    /// collected once this is sent.
+    fn collect(&mut self) -> bool {
         let now = self.now;
         let mut core = self.shared.lock();
         self.handlers.settle(&self.shared, &mut core, now);
@@ -143,7 +148,8 @@ impl Driver {
         // A node's calls to itself arrive without a datagram.
         self.handlers.take(&mut core, now);
         // What the socket refused goes first.
-        if self.unsent >= self.transmits.len() {
+        let mut has_more = self.has_unsent();
+        if !has_more {
             self.out.clear();
             self.transmits.clear();
             self.unsent = 0;
@@ -155,10 +161,15 @@ impl Driver {
                 };
                 self.transmits.push((sent, start));
             }
-            core.mesh.process(now);
+            has_more = core.mesh.process(now) || self.out.len() >= SEND_BATCH_BYTES;
         }
         drop(core);
         self.handlers.drop_refused();
+        has_more
+    }
+
+    fn has_unsent(&self) -> bool {
+        self.unsent < self.transmits.len()
     }
 
     /// Sends what was collected; `Pending` when the socket is full.
@@ -192,7 +203,7 @@ impl Driver {
         self.shared.lock().begin_turn(cx.waker());
         let mut has_more = self.receive(cx)?;
         loop {
-            self.collect();
+            let has_more = self.collect();
             let sent = self.send(cx);
             if let Poll::Ready(Err(e)) = sent {
                 return Err(e);
@@ -201,13 +212,12 @@ impl Driver {
                 self.run_handlers();
                 continue;
             }
-            let is_full = self.out.len() >= SEND_BATCH_BYTES;
-            if sent.is_pending() || !is_full {
+            if sent.is_pending() || !has_more {
                 break;
             }
             self.now = self.shared.now();
         }
-        if self.shared.lock().is_closed && self.unsent >= self.transmits.len() {
+        if self.shared.lock().is_closed && !self.has_unsent() {
             return Ok(Poll::Ready(()));
         }
         has_more |= self.poll_timer(cx);
@@ -215,6 +225,18 @@ impl Driver {
             cx.waker().wake_by_ref();
         }
         Ok(Poll::Pending)
+    }
+}
+
+impl Drop for Driver {
+    /// Nothing moves without the driver: what waits for the node fails, also after a panic.
+    fn drop(&mut self) {
+        let mut core = self.shared.lock();
+        if !core.is_closed {
+            let now = self.shared.now();
+            // A panic that left the mesh unusable is not to become an abort.
+            let _ = catch_unwind(AssertUnwindSafe(|| core.close(now)));
+        }
     }
 }
 
@@ -226,8 +248,6 @@ impl Future for Driver {
             Ok(poll) => poll,
             Err(error) => {
                 tracing::error!(target: "net::node", %error, "the socket failed; the node stops");
-                let now = self.shared.now();
-                self.shared.lock().close(now);
                 Poll::Ready(())
             }
         }
@@ -249,13 +269,13 @@ mod tests {
     #[test]
     fn pauses_grow_while_receiving_fails_and_end_when_it_works() {
         let (mut backoff, mut now) = (ReceiveBackoff::default(), Instant::ZERO);
-        assert!(!backoff.is_waiting(|| panic!("there was no error")));
+        assert!(!backoff.is_waiting(now));
         let mut pauses = Vec::new();
         for _ in 0..15 {
             backoff.begin(now);
-            assert!(backoff.is_waiting(|| now));
+            assert!(backoff.is_waiting(now));
             let until = backoff.until().unwrap();
-            assert!(!backoff.is_waiting(|| until));
+            assert!(!backoff.is_waiting(until));
             assert_eq!(backoff.until(), None, "nothing to wait for any more");
             pauses.push(until.since(now).as_millis());
             now = until;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use net_rpc::{Arrived, HandlerFuture, ReplyTo, RpcContext, RpcFailure, Status};
-use net_types::{ChannelHash, Instant};
+use net_types::Instant;
 
 use crate::shared::Shared;
 use crate::state::{Core, Handler};
@@ -24,7 +24,6 @@ type AnswerFuture = Pin<Box<dyn Future<Output = Answer> + Send>>;
 /// A handler that has to be finished as a task.
 struct Unfinished {
     to: ReplyTo,
-    service: ChannelHash,
     budget: Duration,
     future: AnswerFuture,
 }
@@ -54,8 +53,7 @@ impl Handlers {
     /// Polls the handlers of arrived calls once.
     pub(crate) fn run(&mut self) {
         for Arrived { to, peer, entity, handler, request } in self.arrived.drain(..) {
-            let (service, budget) =
-                (request.service, Duration::from_millis(request.budget_ms.into()));
+            let budget = Duration::from_millis(request.budget_ms.into());
             let context =
                 RpcContext { peer, entity, budget, codec: request.codec, headers: request.headers };
             let started = catch_unwind(AssertUnwindSafe(|| {
@@ -71,7 +69,7 @@ impl Handlers {
             match started {
                 Ok(HandlerFuture::Ready(answer)) => self.answers.push((to, answer)),
                 Ok(HandlerFuture::Later(future)) => {
-                    self.unfinished.push(Unfinished { to, service, budget, future });
+                    self.unfinished.push(Unfinished { to, budget, future });
                 }
                 Err(_) => {
                     self.panics += 1;
@@ -89,10 +87,10 @@ impl Handlers {
         core.rpc(now, |rpc, cx| {
             (0..core::mem::take(&mut self.panics)).for_each(|_| rpc.count_panic());
             for (to, answer) in self.answers.drain(..) {
-                rpc.reply(cx, to, answer);
+                rpc.finish(cx, to, answer);
             }
-            for Unfinished { to, service, budget, future } in self.unfinished.drain(..) {
-                if rpc.begin(cx, to, service) {
+            for Unfinished { to, budget, future } in self.unfinished.drain(..) {
+                if rpc.begin(cx, to) {
                     let task = tokio::spawn(finish_later(shared.clone(), to, budget, future));
                     rpc.set_stop(to, move || task.abort());
                 } else {
@@ -104,7 +102,10 @@ impl Handlers {
 
     /// Drops refused futures, which runs their destructors.
     pub(crate) fn drop_refused(&mut self) {
-        self.refused.clear();
+        for future in self.refused.drain(..) {
+            // The call was refused already: a destructor's panic changes nothing for its caller.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(future)));
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! [`Rpc`] owns the calls that this node waits for (each with a `W` that is told of its end), the
 //! services with their handlers `H`, and the replies that found no room. It runs no handler: what
-//! arrived is given out by [`Rpc::take_arrived`] and answered through [`Rpc::reply`], so that the
+//! arrived is given out by [`Rpc::take_arrived`] and answered through [`Rpc::finish`], so that the
 //! driver runs handlers without its lock.
 //!
 //! Invariants: a call ends once, by a reply from the session that it went to, its deadline, its
@@ -15,9 +15,7 @@ use net_mesh_core::{
     StreamMode, StreamRef, Subprotocol,
 };
 use net_types::limits::{MAX_UNARY_BODY_BYTES, MAX_WAITING_OWN_CALLS, RPC_STREAM_WINDOW_BYTES};
-use net_types::{
-    CallId, ChannelHash, EntityId, IdMap, Instant, NodeId, OriginHash, SessionId, StreamId,
-};
+use net_types::{CallId, EntityId, IdMap, Instant, NodeId, OriginHash, SessionId, StreamId};
 use net_wire::rpc::{FrameWriter, RequestInfo, Status, encode_headers};
 
 use crate::message::is_rpc_stream;
@@ -180,6 +178,12 @@ fn not_whole() -> RpcFailure {
     RpcFailure::new(Status::NOT_FOUND, "call_shape", detail)
 }
 
+/// The failure of a call whose answer no frame takes.
+fn reply_too_large(len: usize) -> RpcFailure {
+    let detail = format!("the reply has {len} bytes; at most {MAX_UNARY_BODY_BYTES} are sent");
+    RpcFailure::new(Status::INTERNAL, "reply_too_large", detail)
+}
+
 impl<W: Waiter, H: Clone + Send + 'static> Rpc<W, H> {
     /// The calls of a node without sessions and services.
     pub fn new(own: EntityId) -> Self {
@@ -237,7 +241,7 @@ impl<W: Waiter, H: Clone + Send + 'static> Rpc<W, H> {
     }
 
     /// Opens a call to a peer, or to this node itself, and queues its request; `None` when there
-    /// is no session with the peer.
+    /// is no session with the peer. Calls to this node itself fail once it has stopped.
     #[inline]
     pub fn call(
         &mut self,
@@ -246,8 +250,16 @@ impl<W: Waiter, H: Clone + Send + 'static> Rpc<W, H> {
         request: &Outgoing<'_>,
         waiter: W,
     ) -> Result<Option<CallId>, RpcError> {
-        let own = (peer == cx.node_id()).then_some(OWN_SESSION);
-        let Some(session) = own.or_else(|| cx.live_session(peer)) else { return Ok(None) };
+        let session = if peer == cx.node_id() {
+            // The session with this node itself ends when the node stops.
+            self.sessions
+                .contains_key(&OWN_SESSION)
+                .then_some(OWN_SESSION)
+                .ok_or(RpcError::Cancelled)?
+        } else {
+            let Some(session) = cx.live_session(peer) else { return Ok(None) };
+            session
+        };
         let (started, class) = (cx.now(), request.options.class);
         let deadline = started + request.options.deadline;
         let caller = Caller { started, waiter };
@@ -355,12 +367,12 @@ impl<W: Waiter, H: Clone + Send + 'static> Rpc<W, H> {
         if self.replies.is_choked(to.session) {
             return self.reply(cx, to, Err(choked()));
         }
+        let Some(session) = self.sessions.get(&to.session) else { return };
+        let entity = session.entity;
         match self.services.admit(to.session, to.call, request.service, request.budget_ms) {
-            Admission::Run(_) if !request.is_whole => self.reply(cx, to, Err(not_whole())),
+            Admission::Run(_) if !request.is_whole => self.finish(cx, to, Err(not_whole())),
             Admission::Run(handler) => {
-                let Some(session) = self.sessions.get(&to.session) else { return };
                 self.counts.handled += 1;
-                let entity = session.entity;
                 self.arrived.push(Arrived { to, peer, entity, handler, request });
             }
             Admission::Refuse(failure) => self.reply(cx, to, Err(failure)),
@@ -379,23 +391,33 @@ impl<W: Waiter, H: Clone + Send + 'static> Rpc<W, H> {
         }
     }
 
-    /// Sends an answer; one that finds no room waits, and is not dropped while its session lives.
+    /// Answers a call, unless its caller gave it up. An answer that finds no room waits, and is not
+    /// dropped while its session lives.
     #[inline]
-    pub fn reply(&mut self, cx: &mut Cx<'_>, to: ReplyTo, answer: Result<Bytes, RpcFailure>) {
+    pub fn finish(&mut self, cx: &mut Cx<'_>, to: ReplyTo, answer: Result<Bytes, RpcFailure>) {
+        if self.services.finish(to.session, to.call) {
+            self.reply(cx, to, answer);
+        }
+    }
+
+    #[inline]
+    fn reply(&mut self, cx: &mut Cx<'_>, to: ReplyTo, answer: Result<Bytes, RpcFailure>) {
         if to.session == OWN_SESSION {
             return self.complete(cx.now(), to.session, to.call, own_result(answer));
         }
         let Some(stream) = self.stream_of(to) else { return };
         let writer = FrameWriter { origin: self.origin, call_id: to.call };
-        let (len, answer) = match answer {
-            Ok(body) if body.len() > MAX_UNARY_BODY_BYTES => {
-                let detail = format!("the reply of {} bytes is too long", body.len());
-                let failure = RpcFailure::new(Status::INTERNAL, "reply_too_large", detail);
-                (FRAME_ROOM + 1_024, Err(failure))
+        let answer = match &answer {
+            Ok(body) | Err(RpcFailure { body, .. }) if body.len() > MAX_UNARY_BODY_BYTES => {
+                Err(reply_too_large(body.len()))
             }
-            Ok(body) => (FRAME_ROOM + body.len(), Ok(body)),
-            Err(f) => (FRAME_ROOM + 255 + f.detail.len() + f.body.len(), Err(f)),
+            Ok(_) | Err(_) => answer,
         };
+        let len = FRAME_ROOM
+            + match &answer {
+                Ok(body) => body.len(),
+                Err(f) => f.kind.len() + f.detail.len() + f.body.len(),
+            };
         let write = |out: &mut Vec<u8>| match &answer {
             Ok(body) => writer.response(&[], body, out),
             Err(f) => writer.error(f.status, f.kind, &f.detail, &f.body, out),
@@ -413,8 +435,8 @@ impl<W: Waiter, H: Clone + Send + 'static> Rpc<W, H> {
     }
 
     /// Counts a call whose handler did not answer at once; false when it is not to continue.
-    pub fn begin(&mut self, cx: &mut Cx<'_>, to: ReplyTo, service: ChannelHash) -> bool {
-        match self.services.begin(to.session, to.call, service) {
+    pub fn begin(&mut self, cx: &mut Cx<'_>, to: ReplyTo) -> bool {
+        match self.services.begin(to.session, to.call) {
             Admission::Run(()) => true,
             Admission::Refuse(failure) => {
                 self.reply(cx, to, Err(failure));
@@ -427,13 +449,6 @@ impl<W: Waiter, H: Clone + Send + 'static> Rpc<W, H> {
     /// Sets what stops a call that [`Rpc::begin`] counted.
     pub fn set_stop(&mut self, to: ReplyTo, stop: impl FnOnce() + Send + 'static) {
         self.services.set_stop(to.session, to.call, stop);
-    }
-
-    /// Answers a call that [`Rpc::begin`] counted, unless its caller gave it up.
-    pub fn finish(&mut self, cx: &mut Cx<'_>, to: ReplyTo, answer: Result<Bytes, RpcFailure>) {
-        if self.services.finish(to.session, to.call) {
-            self.reply(cx, to, answer);
-        }
     }
 
     fn open_streams(cx: &mut Cx<'_>, session: SessionId, is_initiator: bool) {

@@ -1,9 +1,11 @@
 //! The services of a node and how many calls each works on.
 //!
-//! Invariants: a call is in the table from [`Services::begin`] to its answer or its cancel; the
-//! counts of its caller and of its service include it exactly as long.
+//! Invariants: a call is in the table from [`Services::admit`] to its answer or its cancel, so that
+//! a cancel finds it however early it comes; the counts of its caller and of its service include it
+//! from [`Services::begin`].
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
 use std::sync::Arc;
 
 use net_types::limits::{
@@ -67,11 +69,19 @@ struct Service<H> {
 /// What stops a handler.
 type Stop = Box<dyn FnOnce() + Send>;
 
+/// A call that is not answered yet.
+struct OpenCall {
+    service: ChannelHash,
+    /// Whether its handler did not answer at once, so that the counts include it.
+    is_begun: bool,
+    stop: Option<Stop>,
+}
+
 /// The services of a node, each with a handler `H`, and the calls that are not answered yet.
 pub struct Services<H> {
     by_hash: IdMap<ChannelHash, Service<H>>,
-    /// Unanswered calls with what stops them.
-    open: BTreeMap<(SessionId, CallId), (ChannelHash, Option<Stop>)>,
+    /// By ids that callers choose.
+    open: BTreeMap<(SessionId, CallId), OpenCall>,
     per_caller: IdMap<SessionId, usize>,
 }
 
@@ -111,8 +121,9 @@ impl<H: Clone> Services<H> {
     }
 
     /// Decides on a request, in the order: service known, call not open yet, room, budget left.
+    /// Calls that are answered at once take no room.
     pub fn admit(
-        &self,
+        &mut self,
         session: SessionId,
         call: CallId,
         service: ChannelHash,
@@ -122,14 +133,10 @@ impl<H: Clone> Services<H> {
             let detail = "the node does not serve this service";
             return Admission::Refuse(RpcFailure::new(Status::NOT_FOUND, "not_found", detail));
         };
-        // Calls that are answered at once are never in these tables, which are then empty.
-        let mut of_caller = 0;
-        if !self.open.is_empty() {
-            if self.open.contains_key(&(session, call)) {
-                return Admission::Ignore;
-            }
-            of_caller = self.per_caller.get(&session).copied().unwrap_or(0);
-        }
+        let Slot::Vacant(slot) = self.open.entry((session, call)) else {
+            return Admission::Ignore;
+        };
+        let of_caller = self.per_caller.get(&session).copied().unwrap_or(0);
         if entry.in_flight >= MAX_IN_FLIGHT_PER_SERVICE || of_caller >= MAX_IN_FLIGHT_PER_CALLER {
             return Admission::Refuse(full(entry.name.as_str()));
         }
@@ -137,40 +144,35 @@ impl<H: Clone> Services<H> {
             let detail = "the call arrived after its deadline";
             return Admission::Refuse(RpcFailure::new(Status::TIMEOUT, "timeout", detail));
         }
+        slot.insert(OpenCall { service, is_begun: false, stop: None });
         Admission::Run(entry.handler.clone())
     }
 
-    /// Counts a call that was admitted and not answered at once.
+    /// Counts a call that was admitted and not answered at once, unless it was cancelled meanwhile.
     ///
-    /// Requests of one batch are admitted before any of them begins, so whether the call is open
-    /// already and whether there is room is decided here again.
+    /// Requests of one batch are admitted before any of them begins, so whether there is room is
+    /// decided here again.
     #[must_use = "a call that did not begin must not continue"]
-    pub fn begin(
-        &mut self,
-        session: SessionId,
-        call: CallId,
-        service: ChannelHash,
-    ) -> Admission<()> {
-        if self.open.contains_key(&(session, call)) {
-            return Admission::Ignore;
-        }
+    pub fn begin(&mut self, session: SessionId, call: CallId) -> Admission<()> {
+        let Some(open) = self.open.get_mut(&(session, call)) else { return Admission::Ignore };
         let of_caller = self.per_caller.get(&session).copied().unwrap_or(0);
         // A service that was removed meanwhile still answers.
-        let entry = self.by_hash.get_mut(&service);
+        let entry = self.by_hash.get_mut(&open.service);
         let of_service = entry.as_ref().map_or(0, |e| e.in_flight);
         if of_service >= MAX_IN_FLIGHT_PER_SERVICE || of_caller >= MAX_IN_FLIGHT_PER_CALLER {
-            return Admission::Refuse(full(entry.map_or("the service", |e| e.name.as_str())));
+            let failure = full(entry.map_or("the service", |e| e.name.as_str()));
+            self.open.remove(&(session, call));
+            return Admission::Refuse(failure);
         }
+        open.is_begun = true;
         self.per_caller.insert(session, of_caller + 1);
         if let Some(entry) = entry {
             entry.in_flight += 1;
         }
-        self.open.insert((session, call), (service, None));
         Admission::Run(())
     }
 
-    /// Says how to stop a call that [`Services::begin`] counted; if it is gone already, it is
-    /// stopped now.
+    /// Says how to stop an open call; one that is gone already is stopped now.
     pub fn set_stop(
         &mut self,
         session: SessionId,
@@ -178,46 +180,54 @@ impl<H: Clone> Services<H> {
         stop: impl FnOnce() + Send + 'static,
     ) {
         match self.open.get_mut(&(session, call)) {
-            Some((_, slot)) => *slot = Some(Box::new(stop)),
+            Some(open) => open.stop = Some(Box::new(stop)),
             None => stop(),
         }
     }
 
     /// The call was answered; false when it was cancelled and no answer is wanted.
     pub fn finish(&mut self, session: SessionId, call: CallId) -> bool {
-        let Some((service, _)) = self.open.remove(&(session, call)) else { return false };
+        self.take(session, call).is_some()
+    }
+
+    /// The caller cancelled: stops the handler.
+    pub fn cancel(&mut self, session: SessionId, call: CallId) {
+        if let Some(OpenCall { stop: Some(stop), .. }) = self.take(session, call) {
+            stop();
+        }
+    }
+
+    fn take(&mut self, session: SessionId, call: CallId) -> Option<OpenCall> {
+        let open = self.open.remove(&(session, call))?;
+        if !open.is_begun {
+            return Some(open);
+        }
         if let Some(count) = self.per_caller.get_mut(&session) {
             *count -= 1;
             if *count == 0 {
                 self.per_caller.remove(&session);
             }
         }
-        if let Some(entry) = self.by_hash.get_mut(&service) {
+        if let Some(entry) = self.by_hash.get_mut(&open.service) {
             entry.in_flight = entry.in_flight.saturating_sub(1);
         }
-        true
-    }
-
-    /// The caller cancelled: stops the handler.
-    pub fn cancel(&mut self, session: SessionId, call: CallId) {
-        let stop = self.open.get_mut(&(session, call)).and_then(|(_, stop)| stop.take());
-        self.finish(session, call);
-        if let Some(stop) = stop {
-            stop();
-        }
+        Some(open)
     }
 
     /// The session ended: stops all its handlers.
     pub fn fail_session(&mut self, session: SessionId) {
-        let from = (session, CallId(0));
-        let to = (session, CallId(u64::MAX));
-        let calls: Vec<CallId> = self.open.range(from..=to).map(|((_, call), _)| *call).collect();
+        let calls: Vec<CallId> = self.of_session(session).collect();
         calls.into_iter().for_each(|call| self.cancel(session, call));
+    }
+
+    fn of_session(&self, session: SessionId) -> impl Iterator<Item = CallId> {
+        let all = (session, CallId(0))..=(session, CallId(u64::MAX));
+        self.open.range(all).map(|((_, call), _)| *call)
     }
 
     /// Whether a session has calls that are not answered yet.
     pub fn has_session(&self, session: SessionId) -> bool {
-        self.per_caller.contains_key(&session)
+        self.of_session(session).next().is_some()
     }
 
     /// Calls that are not answered yet.
@@ -227,12 +237,12 @@ impl<H: Clone> Services<H> {
 
     /// Asserts that the counts are those of the open calls.
     pub fn check_invariants(&self) {
-        let of_callers: usize = self.per_caller.values().sum();
-        assert_eq!(of_callers, self.open.len(), "counts of callers");
+        let begun = self.open.values().filter(|call| call.is_begun).count();
+        assert_eq!(self.per_caller.values().sum::<usize>(), begun, "counts of callers");
         assert!(self.per_caller.values().all(|count| *count > 0));
         // A service that was removed and added again counts only what it began itself.
         let of_services: usize = self.by_hash.values().map(|service| service.in_flight).sum();
-        assert!(of_services <= self.open.len(), "counts of services");
+        assert!(of_services <= begun, "counts of services");
     }
 }
 
@@ -258,37 +268,49 @@ mod tests {
         (services, name)
     }
 
-    /// Begins a call; the status it is refused with, or none if it is ignored.
-    fn begin(
-        services: &mut Services<u8>,
-        call: u64,
-        name: &ServiceName,
-    ) -> Result<(), Option<Status>> {
-        match services.begin(SESSION, CallId(call), name.hash()) {
-            Admission::Run(()) => Ok(()),
+    /// What an admission says: the handler, the status of a refusal, or none if it is ignored.
+    fn outcome<T>(admission: Admission<T>) -> Result<T, Option<Status>> {
+        match admission {
+            Admission::Run(handler) => Ok(handler),
             Admission::Refuse(failure) => Err(Some(failure.status)),
             Admission::Ignore => Err(None),
         }
     }
 
+    fn admit(services: &mut Services<u8>, call: u64, name: &ServiceName) -> bool {
+        outcome(services.admit(SESSION, CallId(call), name.hash(), 1)) == Ok(7)
+    }
+
+    fn begin(services: &mut Services<u8>, call: u64) -> Result<(), Option<Status>> {
+        outcome(services.begin(SESSION, CallId(call)))
+    }
+
     #[test]
-    fn a_repeated_call_id_counts_once_and_a_batch_does_not_exceed_the_limit() {
+    fn a_batch_of_calls_that_take_time_does_not_exceed_the_limit() {
         let (mut services, name) = one();
-        for _ in 0..3 * MAX_IN_FLIGHT_PER_CALLER {
-            // Both were admitted before the first of them began.
-            assert_eq!(begin(&mut services, 1, &name), Ok(()));
-            assert_eq!(begin(&mut services, 1, &name), Err(None));
-            assert!(services.finish(SESSION, CallId(1)));
+        // All are admitted before the first of them begins.
+        for call in 0..=MAX_IN_FLIGHT_PER_CALLER as u64 {
+            assert!(admit(&mut services, call, &name));
         }
         for call in 0..MAX_IN_FLIGHT_PER_CALLER as u64 {
-            assert_eq!(begin(&mut services, call, &name), Ok(()));
+            assert_eq!(begin(&mut services, call), Ok(()));
         }
-        let one_more = begin(&mut services, u64::MAX - 1, &name);
+        let one_more = begin(&mut services, MAX_IN_FLIGHT_PER_CALLER as u64);
         assert_eq!(one_more, Err(Some(Status::BACKPRESSURE)));
         assert_eq!(services.in_flight(), MAX_IN_FLIGHT_PER_CALLER);
         assert!(services.has_session(SESSION) && !services.has_session(SessionId(2)));
         services.fail_session(SESSION);
         assert_eq!((services.in_flight(), services.per_caller.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_call_that_was_cancelled_before_its_handler_ran_does_not_begin() {
+        let (mut services, name) = one();
+        assert!(admit(&mut services, 1, &name));
+        services.cancel(SESSION, CallId(1));
+        assert_eq!(begin(&mut services, 1), Err(None));
+        assert!(!services.finish(SESSION, CallId(1)));
+        services.check_invariants();
     }
 
     #[test]
@@ -304,27 +326,20 @@ mod tests {
     #[test]
     fn requests_are_admitted_in_order_of_the_checks() {
         let (mut services, name) = one();
-        let admit = |s: &Services<u8>, call, hash, budget| match s.admit(
-            SESSION,
-            CallId(call),
-            hash,
-            budget,
-        ) {
-            Admission::Run(h) => Ok(h),
-            Admission::Refuse(f) => Err(Some(f.status)),
-            Admission::Ignore => Err(None),
+        let admit = |s: &mut Services<u8>, call, hash, budget| {
+            outcome(s.admit(SESSION, CallId(call), hash, budget))
         };
-        assert_eq!(admit(&services, 1, ChannelHash(9), 0), Err(Some(Status::NOT_FOUND)));
-        assert_eq!(admit(&services, 1, name.hash(), 0), Err(Some(Status::TIMEOUT)));
-        assert_eq!(admit(&services, 1, name.hash(), 1), Ok(7));
-        assert!(begin(&mut services, 1, &name).is_ok());
-        assert_eq!(admit(&services, 1, name.hash(), 1), Err(None));
-        for call in 2..=MAX_IN_FLIGHT_PER_CALLER as u64 {
-            assert!(begin(&mut services, call, &name).is_ok());
+        assert_eq!(admit(&mut services, 1, ChannelHash(9), 0), Err(Some(Status::NOT_FOUND)));
+        assert_eq!(admit(&mut services, 1, name.hash(), 0), Err(Some(Status::TIMEOUT)));
+        for call in 1..=MAX_IN_FLIGHT_PER_CALLER as u64 {
+            assert_eq!(admit(&mut services, call, name.hash(), 1), Ok(7));
+            assert_eq!(admit(&mut services, call, name.hash(), 1), Err(None));
+            assert_eq!(begin(&mut services, call), Ok(()));
         }
-        assert_eq!(admit(&services, 0, name.hash(), 1), Err(Some(Status::BACKPRESSURE)));
+        assert_eq!(admit(&mut services, 0, name.hash(), 1), Err(Some(Status::BACKPRESSURE)));
         assert!(services.finish(SESSION, CallId(2)));
-        assert_eq!(admit(&services, 0, name.hash(), 1), Ok(7));
+        assert_eq!(admit(&mut services, 0, name.hash(), 1), Ok(7));
+        services.check_invariants();
     }
 
     #[test]
@@ -332,10 +347,11 @@ mod tests {
         let (mut services, name) = one();
         let stopped = Arc::new(AtomicUsize::new(0));
         for (session, call) in [(1, 1), (1, 2), (2, 1)] {
-            let begun = services.begin(SessionId(session), CallId(call), name.hash());
-            assert!(matches!(begun, Admission::Run(())));
+            let (session, call) = (SessionId(session), CallId(call));
+            assert_eq!(outcome(services.admit(session, call, name.hash(), 1)), Ok(7));
+            assert_eq!(outcome(services.begin(session, call)), Ok(()));
             let stopped = stopped.clone();
-            services.set_stop(SessionId(session), CallId(call), move || {
+            services.set_stop(session, call, move || {
                 stopped.fetch_add(1, Ordering::Relaxed);
             });
         }

@@ -247,6 +247,7 @@ impl Session {
     fn finish_closing(&mut self, ctx: &mut Context<'_>, cause: CloseCause) {
         self.phase = Phase::Closed;
         self.timers = TimerTable::default();
+        self.candidate = None;
         self.streams.clear();
         self.control.clear();
         ctx.events.push_back(Event::Closed { cause });

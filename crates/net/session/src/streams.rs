@@ -310,6 +310,7 @@ impl Streams {
     /// Whether the peer may open another stream with this window.
     fn has_room_for(&self, window_bytes: u32) -> bool {
         self.from_peer < MAX_PEER_STREAMS
+            && self.by_id.len() < MAX_STREAMS
             && self.peer_window_bytes + window_bytes as usize <= MAX_PEER_WINDOW_BYTES
     }
 

@@ -255,4 +255,6 @@ async fn a_node_can_call_itself_and_so_many_times_at_once() {
     }
     a.shutdown().await;
     assert_eq!(open.await.unwrap(), Err(RpcError::Transport));
+    let late = a.call(a.node_id(), &absent, Bytes::new(), CallOptions::default()).await;
+    assert_eq!(late, Err(RpcError::Cancelled));
 }

@@ -1,18 +1,22 @@
 //! A protocol that the node is given at its start, over real sockets.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use net_node::{
-    CallOptions, Cx, EntityKeypair, Entry, MeshConfig, MeshNode, MeshSecret, Message, NodeId,
-    PeerEvent, Protocol, Protocols, ServiceName, StreamConfig, StreamError, StreamEvent, StreamRef,
-    Subprotocol,
+    CallOptions, ConnectError, Cx, EntityKeypair, Entry, HandlerFuture, MeshConfig, MeshNode,
+    MeshSecret, Message, NodeId, PeerEvent, Protocol, Protocols, RpcContext, RpcError, ServiceName,
+    StreamConfig, StreamError, StreamEvent, StreamRef, Subprotocol,
 };
 use tokio::sync::mpsc;
 
 use crate::pair::{addr_of, pair};
 
 const NOTES: Subprotocol = Subprotocol(0x8100);
+
+/// A note that the protocol does not withstand.
+const FAULT: &[u8] = b"fault";
 
 /// Passes on what peers send.
 struct Notes(mpsc::UnboundedSender<(NodeId, Bytes)>);
@@ -30,6 +34,7 @@ impl Notes {
 impl Protocol for Notes {
     fn on_message(&mut self, cx: &mut Cx<'_>, stream: StreamRef, message: Message) {
         cx.consume(stream.session, stream.id, message.credit);
+        assert_ne!(message.bytes, FAULT);
         self.0.send((stream.peer, message.bytes)).unwrap();
     }
 
@@ -67,6 +72,25 @@ async fn a_node_speaks_the_protocols_that_it_is_given() {
     let service = ServiceName::new("none").unwrap();
     let call = a.call(b.node_id(), &service, Bytes::new(), CallOptions::default());
     assert!(call.await.unwrap_err().to_string().starts_with("nrpc:server_error"));
+}
+
+#[tokio::test]
+async fn a_driver_that_panics_fails_what_waits_for_the_node() {
+    let ((a, at_a, _), (b, _, _)) = (node(1), node(2));
+    a.connect(&addr_of(&b)).await.unwrap();
+    let waits = |_: RpcContext, _: Bytes| HandlerFuture::later(std::future::pending());
+    let name = ServiceName::new("waits").unwrap();
+    let _served = b.serve(name.clone(), Arc::new(waits)).unwrap();
+    let own = b.call(b.node_id(), &name, Bytes::new(), CallOptions::default());
+    let (own, ()) = tokio::join!(own, async {
+        a.with_protocol(at_a, |notes, cx| notes.send(cx, b.node_id(), FAULT));
+    });
+    assert_eq!(own, Err(RpcError::Transport));
+    let again = b.call(b.node_id(), &name, Bytes::new(), CallOptions::default()).await;
+    assert_eq!(again, Err(RpcError::Cancelled));
+    let dialled = b.connect(&addr_of(&a)).await;
+    assert_eq!(dialled, Err(ConnectError::Closed));
+    b.shutdown().await;
 }
 
 #[tokio::test]

@@ -67,6 +67,12 @@ impl Node {
         self.mesh.endpoint().live_session(other.id()).unwrap()
     }
 
+    /// Answers a call that arrived.
+    fn answer(&mut self, to: ReplyTo, answer: &'static [u8]) {
+        self.act(NOW, |rpc, cx| rpc.finish(cx, to, Ok(Bytes::from_static(answer))));
+    }
+
+    /// Queues a reply to a call that never came.
     fn reply(&mut self, to: ReplyTo, answer: &Bytes) {
         self.act(NOW, |rpc, cx| rpc.reply(cx, to, Ok(answer.clone())));
     }
@@ -158,7 +164,7 @@ fn a_call_ends_with_the_reply_to_it() {
     };
     assert_eq!((*peer, &request.body[..]), (caller.id(), &b"ask"[..]));
     assert_eq!(caller.rpc().open_calls(), 1);
-    server.reply(*to, &Bytes::from_static(b"answer"));
+    server.answer(*to, b"answer");
     exchange(NOW, &mut server, &mut caller);
     assert_eq!(&result.try_recv().unwrap().unwrap().body[..], b"answer");
     assert_eq!((caller.rpc().open_calls(), caller.rpc().counts().replies), (0, 1));
@@ -169,7 +175,7 @@ fn a_node_calls_itself_without_a_packet() {
     let (mut node, []) = served_by([]);
     let (_, result) = node.call(node.id());
     let to = node.arrived()[0].to;
-    node.reply(to, &Bytes::from_static(b"own"));
+    node.answer(to, b"own");
     assert_eq!(&result.try_recv().unwrap().unwrap().body[..], b"own");
     let (mut buffer, calls) = (Vec::new(), MAX_WAITING_OWN_CALLS);
     assert!(node.mesh.poll_transmit(NOW, &mut buffer, 1).is_none());
@@ -183,6 +189,9 @@ fn a_node_calls_itself_without_a_packet() {
     assert_eq!(more.unwrap_err(), refused);
     node.mesh.close(NOW);
     assert!(waiting.iter().all(|r| r.try_recv() == Ok(Err(RpcError::Transport))));
+    let (tell, _result) = mpsc::channel();
+    let late = node.act(NOW, |rpc, cx| rpc.call(cx, own, &request, Tell(tell)));
+    assert_eq!(late.unwrap_err(), RpcError::Cancelled);
 }
 
 #[test]
@@ -191,7 +200,7 @@ fn a_call_whose_deadline_passes_ends_on_both_sides() {
     let (_, result) = caller.call(server.id());
     exchange(NOW, &mut server, &mut caller);
     let arrived = server.arrived().remove(0);
-    assert!(server.act(NOW, |rpc, cx| rpc.begin(cx, arrived.to, arrived.request.service)));
+    assert!(server.act(NOW, |rpc, cx| rpc.begin(cx, arrived.to)));
     let stopped = mpsc::channel();
     server.act(NOW, |rpc, _| rpc.set_stop(arrived.to, move || stopped.0.send(()).unwrap()));
     let late = NOW + DEFAULT_CALL_DEADLINE + Duration::from_millis(100);
@@ -236,7 +245,7 @@ fn a_frame_that_its_call_does_not_take_ends_nothing() {
     exchange(NOW, &mut server, &mut caller);
     assert_eq!((caller.rpc().counts().unexpected, caller.rpc().counts().malformed), (2, 0));
     assert!(result.try_recv().is_err());
-    server.reply(to, &Bytes::from_static(b"whole"));
+    server.answer(to, b"whole");
     exchange(NOW, &mut server, &mut caller);
     assert_eq!(&result.try_recv().unwrap().unwrap().body[..], b"whole");
 }
@@ -246,6 +255,8 @@ fn a_request_that_announces_chunks_is_answered_with_an_error() {
     let (mut server, [mut caller]) = served_by([Node::new(1)]);
     let (call, result) = caller.call(server.id());
     exchange(NOW, &mut server, &mut caller);
+    let to = server.arrived()[0].to;
+    server.act(NOW, |rpc, _| assert!(rpc.services.finish(to.session, to.call)));
     // The same call, as REQUEST_INIT.
     send_frame(&mut caller, &server, |out| {
         let service = echo().hash();
@@ -262,11 +273,41 @@ fn a_request_that_announces_chunks_is_answered_with_an_error() {
         meta.encode_with(out, |out| out.extend_from_slice(&whole[24..]));
     });
     exchange(NOW, &mut server, &mut caller);
-    assert_eq!(server.arrived().len(), 1, "the first, whole request");
+    assert!(server.arrived().is_empty());
+    assert_eq!(server.rpc().in_flight(), 0);
     let Ok(Err(RpcError::ServerError { status, kind, .. })) = result.try_recv() else {
         panic!("the caller waits")
     };
     assert_eq!((status, &kind[..]), (Status::NOT_FOUND, "call_shape"));
+}
+
+#[test]
+fn a_cancel_that_comes_with_its_request_stops_the_call() {
+    let (mut server, [mut caller]) = served_by([Node::new(1)]);
+    let (call, _) = caller.call(server.id());
+    assert!(caller.act(NOW, |rpc, cx| rpc.cancel(cx, call)));
+    exchange(NOW, &mut server, &mut caller);
+    let to = server.arrived()[0].to;
+    assert_eq!(server.rpc().in_flight(), 0);
+    assert!(!server.act(NOW, |rpc, cx| rpc.begin(cx, to)));
+}
+
+#[test]
+fn an_answer_that_no_frame_takes_is_answered_with_an_error() {
+    let (mut server, [mut caller]) = served_by([Node::new(1)]);
+    let body = Bytes::from(vec![0; MAX_UNARY_BODY_BYTES + 1]);
+    let failure = RpcFailure { body: body.clone(), ..RpcFailure::new(Status::INTERNAL, "", "") };
+    for answer in [Ok(body), Err(failure)] {
+        let (_, result) = caller.call(server.id());
+        exchange(NOW, &mut server, &mut caller);
+        let to = server.arrived()[0].to;
+        server.act(NOW, |rpc, cx| rpc.finish(cx, to, answer));
+        exchange(NOW, &mut server, &mut caller);
+        let Ok(Err(RpcError::ServerError { kind, .. })) = result.try_recv() else {
+            panic!("the caller waits")
+        };
+        assert_eq!(kind, "reply_too_large");
+    }
 }
 
 #[test]
@@ -283,7 +324,7 @@ fn a_peer_that_takes_no_replies_holds_up_no_other_peer() {
     exchange(NOW, &mut server, &mut eager);
     let to = server.arrived()[0].to;
     assert_eq!(to.session, to_eager);
-    server.reply(to, &Bytes::from_static(b"yours"));
+    server.answer(to, b"yours");
     exchange(NOW, &mut server, &mut eager);
     assert_eq!(&result.try_recv().unwrap().unwrap().body[..], b"yours");
 }
@@ -320,7 +361,7 @@ fn a_late_reply_arrives_on_a_session_that_was_replaced() {
     exchange(NOW, &mut server, &mut caller);
     // A handler works on the call when the caller makes a new session.
     let arrived = server.arrived().remove(0);
-    assert!(server.act(NOW, |rpc, cx| rpc.begin(cx, arrived.to, arrived.request.service)));
+    assert!(server.act(NOW, |rpc, cx| rpc.begin(cx, arrived.to)));
     caller.dial(&server);
     exchange(NOW, &mut server, &mut caller);
     assert_ne!(server.session_with(&caller), old);

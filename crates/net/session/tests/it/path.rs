@@ -1,6 +1,6 @@
 //! A peer that moves is followed once it proved that it is there, and not before.
 
-use net_session::{StreamConfig, Timer};
+use net_session::{CloseReason, StreamConfig, Timer};
 use net_wire::Kind;
 
 use crate::pair::{A, B, Link, Pair, addr, messages, secs};
@@ -71,4 +71,15 @@ fn an_answer_from_another_address_proves_nothing() {
     let answers = pair[A].sent.iter().filter(|s| s.header.kind == Kind::PathResponse);
     assert_eq!(answers.count(), 1);
     assert_eq!((pair[B].session.path(), pair[B].counters.path_changes), (path, 0));
+}
+
+#[test]
+fn a_session_that_closes_waits_for_no_proof() {
+    let mut pair = Pair::connected(1, Link::GOOD);
+    pair[A].addr = addr(3, 1);
+    pair.run_until("a challenge is sent", |p| {
+        p[B].sent.iter().any(|s| s.header.kind == Kind::PathChallenge)
+    });
+    pair.act(B, |session, ctx| session.close(ctx, CloseReason::Shutdown));
+    pair[B].session.check_invariants();
 }

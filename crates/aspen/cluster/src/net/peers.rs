@@ -16,6 +16,10 @@ use tokio::sync::Notify;
 use super::transport::Transport;
 use crate::clock::{Clock, Drift};
 
+/// How long a report of a feature level counts: longer than a leader is silent to a member, shorter
+/// than it takes to start a node with another version.
+const LEVEL_COUNTS: Duration = Duration::from_secs(3);
+
 /// Other nodes.
 pub(crate) struct Peers {
     /// This node's own number.
@@ -24,8 +28,8 @@ pub(crate) struct Peers {
     pub(crate) clock: Arc<dyn Clock>,
     /// How far their clocks are from this node's.
     pub(crate) drift: Drift,
-    /// The highest feature level that each understands.
-    top_levels: Mutex<BTreeMap<u64, Level>>,
+    /// The highest feature level that each member understands, and when it said so.
+    top_levels: Mutex<BTreeMap<u64, (Level, Instant)>>,
     level_changed: Notify,
     /// Whether the last refusal was that of a member that does not know this node.
     was_disowned: AtomicBool,
@@ -63,17 +67,26 @@ impl Peers {
     }
 
     pub(super) fn note_level(&self, peer: u64, level: Level) {
-        if lock(&self.top_levels).insert(peer, level) != Some(level) {
+        let now = self.clock.now();
+        let before = lock(&self.top_levels).insert(peer, (level, now));
+        if before.is_none_or(|(known, at)| known != level || now.since(at) >= LEVEL_COUNTS) {
             self.level_changed.notify_one();
         }
     }
 
-    /// The highest level that `peer` understands, once it has answered.
+    /// The highest level that `peer` understands, if it said so lately: one that is silent may come
+    /// back as another version.
     pub(crate) fn top_level_of(&self, peer: u64) -> Option<Level> {
-        lock(&self.top_levels).get(&peer).copied()
+        let (level, at) = lock(&self.top_levels).get(&peer).copied()?;
+        (self.clock.now().since(at) < LEVEL_COUNTS).then_some(level)
     }
 
-    /// Waits until a peer has reported another level than before. For one task.
+    /// Forgets the levels of those that are no longer members: another node may get the number.
+    pub(crate) fn keep_levels(&self, is_member: impl Fn(u64) -> bool) {
+        lock(&self.top_levels).retain(|peer, _| is_member(*peer));
+    }
+
+    /// Waits until a peer has reported a level that was not known. For one task.
     pub(crate) async fn level_changed(&self) {
         self.level_changed.notified().await;
     }
@@ -107,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_level_is_told_of_once_until_it_changes() {
+    async fn a_level_counts_for_a_while_and_is_told_of_when_it_changes() {
         let peers = peers();
         peers.note_level(2, Level(1));
         assert_eq!((peers.top_level_of(2), peers.top_level_of(3)), (Some(Level(1)), None));
@@ -116,6 +129,12 @@ mod tests {
         assert!(peers.level_changed().now_or_never().is_none());
         peers.note_level(2, Level(2));
         assert!(peers.level_changed().now_or_never().is_some());
+        tokio::time::advance(LEVEL_COUNTS).await;
+        assert_eq!(peers.top_level_of(2), None, "it may be another version by now");
+        peers.note_level(2, Level(2));
+        assert!(peers.level_changed().now_or_never().is_some());
+        peers.keep_levels(|peer| peer != 2);
+        assert_eq!(peers.top_level_of(2), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use aspen_api::cluster::{
 };
 use aspen_api::kv::{Consistency, ReadKey};
 use aspen_api::{ApiError, ErrorCode, Key, KeyValueStore, Level, MemberId};
-use aspen_kv::Store;
+use aspen_kv::{Command, Reply, Store};
 use bytes::Bytes;
 use net_types::limits::MEMBERSHIP_TIMEOUT;
 use net_types::{EntityId, Instant, PeerAddr, lock};
@@ -50,11 +50,15 @@ pub(super) struct Members {
     replica: Replica,
     /// When this node last saw the voters change.
     voters_changed_at: Mutex<Option<Instant>>,
+    /// Shared by nodes that join, exclusive to a step of the level: the level that a node was found fit for is
+    /// the one that it meets.
+    level_gate: tokio::sync::RwLock<()>,
 }
 
 impl Members {
     pub(super) fn new(consensus: Arc<Consensus>, replica: Replica) -> Self {
-        Self { consensus, replica, voters_changed_at: Mutex::new(None) }
+        let (voters_changed_at, level_gate) = (Mutex::new(None), tokio::sync::RwLock::new(()));
+        Self { consensus, replica, voters_changed_at, level_gate }
     }
 
     pub(super) async fn init(&self) -> Changed {
@@ -105,6 +109,16 @@ impl Members {
         }
     }
 
+    /// Steps to the level that the cluster may step to; `None` when there is none. Fails while a node
+    /// joins.
+    pub(super) async fn step_level(&self) -> Option<Result<Reply, ApiError>> {
+        let Ok(_gate) = self.level_gate.try_write() else {
+            return self.next_level().map(|_| Err(conflict("a node joins")));
+        };
+        let level = self.next_level()?;
+        Some(self.replica.proposer.commit(Command::Step { level }, None).await)
+    }
+
     /// The level that the cluster may step to.
     pub(super) fn next_level(&self) -> Option<Level> {
         let level = self.consensus.applied.level();
@@ -115,6 +129,7 @@ impl Members {
 
     pub(super) async fn add_learner(&self, id: MemberId, addr: PeerAddr) -> Changed {
         self.consensus.ensure_leader()?;
+        let _gate = self.level_gate.read().await;
         let is_rejoin =
             self.consensus.members(|members| membership::is_rejoin(members, id, &addr))?;
         self.consensus.peers.transport.add_peer(&addr);
@@ -301,6 +316,8 @@ impl Members {
             // What an operator said meanwhile of where a peer is holds until the members change.
             if introduced != Some(*members.log_id()) {
                 introduced = Some(*members.log_id());
+                let is_member = |id| members.nodes().any(|(member, _)| *member == id);
+                self.consensus.peers.keep_levels(is_member);
                 for (id, member) in members.nodes() {
                     if *id != own && !member.0.addrs.is_empty() {
                         self.consensus.peers.transport.add_peer(&member.0);

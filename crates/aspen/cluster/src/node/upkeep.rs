@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aspen_api::ApiError;
 use aspen_api::cluster::SnapshotResult;
-use aspen_kv::{Command, maintenance, next_maintenance_ms};
+use aspen_kv::{maintenance, next_maintenance_ms};
 use net_types::limits::{DISK_FULL_PERCENT, DISK_RESERVE_BYTES};
 use net_types::lock;
 use openraft::RaftMetrics;
@@ -100,15 +100,18 @@ impl Upkeep {
         }
         let view = self.consensus.store.view().ok()?;
         let now_ms = self.replica.proposer.log_now_ms(false);
-        let step = || self.members.next_level().map(|level| Command::Step { level });
-        let Some(command) = maintenance(view.header(), now_ms).or_else(step) else {
-            let due_ms = next_maintenance_ms(view.header())?;
-            return Some(Duration::from_millis(due_ms.saturating_sub(now_ms)));
+        let done = match maintenance(view.header(), now_ms) {
+            Some(command) => Some(self.replica.proposer.commit(command, None).await),
+            None => self.members.step_level().await,
         };
-        Some(match self.replica.proposer.commit(command, None).await {
-            Ok(_) => Duration::ZERO,
-            Err(_) => RETRY,
-        })
+        match done {
+            Some(Ok(_)) => Some(Duration::ZERO),
+            Some(Err(_)) => Some(RETRY),
+            None => {
+                let due_ms = next_maintenance_ms(view.header())?;
+                Some(Duration::from_millis(due_ms.saturating_sub(now_ms)))
+            }
+        }
     }
 
     /// Makes the state durable by size, number and age, and drops the log before it.

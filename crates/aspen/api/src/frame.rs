@@ -1,7 +1,7 @@
 //! The frames that carry requests and responses.
 //!
 //! ```text
-//! request   version u8 = 1 · client id [16] · counter LEB128 · since LEB128
+//! request   version u8 = 1 · request id (0, or 1 and client [16] · counter LEB128 · since LEB128)
 //!           · token (0, or 1 and a byte string) · number u16 little-endian · body to the end
 //! response  version u8 = 1 · applied revision LEB128 · 0 and the reply, or 1 and the error
 //! ```
@@ -103,7 +103,7 @@ impl fmt::Debug for RequestFrame {
 
 fn put_head(request_id: RequestId, token: Option<&Bytes>, number: Number, out: &mut Vec<u8>) {
     out.push(FRAME_VERSION);
-    request_id.put(out);
+    request_id.some().put(out);
     out.push(token.is_some().into());
     if let Some(token) = token {
         token.put_bounded(out);
@@ -136,7 +136,7 @@ impl RequestFrame {
     pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
         let mut input = Input::new(bytes);
         take_version(&mut input)?;
-        let request_id = RequestId::take(&mut input)?;
+        let request_id = <Option<RequestId> as Wire>::take(&mut input)?.unwrap_or(RequestId::NONE);
         let token = Option::<Bytes>::take_bounded(&mut input, "token", MAX_TOKEN_BYTES)?;
         let number = Number::from_wire(u16::from_le_bytes(input.array()?));
         Ok(Self { request_id, token, number, body: input.rest() })

@@ -250,6 +250,12 @@ impl Endpoint {
         }
     }
 
+    /// Whether [`Endpoint::poll_event`] has one.
+    #[inline]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// The next event for the driver.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()

@@ -143,10 +143,22 @@ impl Mesh {
     }
 
     /// Gives the protocols everything that the endpoint reports; true if there was anything.
+    #[inline]
     pub fn process(&mut self, now: Instant) -> bool {
-        let mut has_events = false;
+        let has_events = self.endpoint.has_events();
+        if has_events {
+            self.give_events(now);
+        }
+        if !self.draining.is_empty() {
+            self.hold_draining(now);
+        }
+        #[cfg(debug_assertions)]
+        self.check_invariants();
+        has_events
+    }
+
+    fn give_events(&mut self, now: Instant) {
         while let Some(event) = self.endpoint.poll_event() {
-            has_events = true;
             match event {
                 Event::Session { peer, session, event } => {
                     self.on_session_event(now, peer, session, event);
@@ -169,10 +181,6 @@ impl Mesh {
             }
         }
         self.credit.settle(&mut self.endpoint, now);
-        self.hold_draining(now);
-        #[cfg(debug_assertions)]
-        self.check_invariants();
-        has_events
     }
 
     fn tell(&mut self, now: Instant, event: &PeerEvent) {

@@ -94,6 +94,7 @@ impl MeshNode {
         let now = core.call_time(|| self.shared.now());
         let call = core.rpc(now, |rpc, cx| rpc.call(cx, peer, &request, Tell(tell)))?;
         let Some(call) = call else { return Ok(None) };
+        core.note_call(peer);
         core.wake();
         Ok(Some((reply, OpenCall { shared: &self.shared, call, is_done: false })))
     }

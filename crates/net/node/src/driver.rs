@@ -34,6 +34,9 @@ pub(crate) struct Driver {
     /// The time that this turn works with: read before each receive call, after handlers and between
     /// batches that are sent.
     now: Instant,
+    /// When the mesh is to be told of the time next, as the last turn left it. What a turn sets
+    /// earlier is seen at its end.
+    due: Option<Instant>,
     /// Index of the first batch in `transmits` that is not sent.
     unsent: usize,
     handlers: Handlers,
@@ -80,6 +83,7 @@ impl Driver {
             out: Vec::with_capacity(SEND_BATCH_BYTES),
             transmits: Vec::new(),
             now: Instant::ZERO,
+            due: Some(Instant::ZERO),
             unsent: 0,
             handlers: Handlers::default(),
             backoff: ReceiveBackoff::default(),
@@ -144,9 +148,14 @@ impl Driver {
         let now = self.now;
         let mut core = self.shared.lock();
         self.handlers.settle(&self.shared, &mut core, now);
-        core.mesh.handle_timeout(now);
+        match self.due.is_some_and(|at| at <= now) {
+            true => core.mesh.handle_timeout(now),
+            false => drop(core.mesh.process(now)),
+        }
         // A node's calls to itself arrive without a datagram.
-        self.handlers.take(&mut core, now);
+        if core.take_called_itself() {
+            self.handlers.take(&mut core, now);
+        }
         // What the socket refused goes first.
         let mut has_more = self.has_unsent();
         if !has_more {
@@ -188,8 +197,10 @@ impl Driver {
 
     /// Registers for the next timeout; true when it has come already.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
-        let next = self.shared.lock().mesh.next_timeout();
-        let Some(next) = next.into_iter().chain(self.backoff.until()).min() else { return false };
+        self.due = self.shared.lock().mesh.next_timeout();
+        let Some(next) = self.due.into_iter().chain(self.backoff.until()).min() else {
+            return false;
+        };
         let at = self.shared.to_tokio(next);
         // An alarm that is early only costs a look; moving it later on every packet costs more.
         if self.sleep.deadline() > at || self.sleep.is_elapsed() {

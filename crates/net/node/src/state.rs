@@ -9,7 +9,7 @@ use std::task::Waker;
 use net_crypto::Seeded;
 use net_mesh_core::{Cx, Endpoint, Entry, Mesh, Protocols, Subprotocol};
 use net_rpc::{CallResult, RpcHandler, Waiter};
-use net_types::Instant;
+use net_types::{Instant, NodeId};
 use tokio::sync::oneshot;
 
 use crate::dials::Dials;
@@ -37,6 +37,8 @@ pub(crate) struct Core {
     waker: Option<Waker>,
     /// When the first call since the driver's last turn was made.
     called_at: Option<Instant>,
+    /// Whether the node has called itself since the driver last took such calls.
+    has_called_itself: bool,
     pub(crate) is_closed: bool,
 }
 
@@ -52,7 +54,16 @@ impl Core {
         let streams = protocols.add(of_applications, StreamTable::default());
         let dials = protocols.add([], Dials::default());
         let mesh = Mesh::new(endpoint, rng, protocols);
-        Self { mesh, rpc, streams, dials, waker: None, called_at: None, is_closed: false }
+        Self {
+            mesh,
+            rpc,
+            streams,
+            dials,
+            waker: None,
+            called_at: None,
+            has_called_itself: false,
+            is_closed: false,
+        }
     }
 
     /// Acts on the calls.
@@ -85,6 +96,16 @@ impl Core {
     /// it.
     pub(crate) fn call_time(&mut self, clock: impl FnOnce() -> Instant) -> Instant {
         *self.called_at.get_or_insert_with(clock)
+    }
+
+    /// A call is made to `peer`.
+    pub(crate) fn note_call(&mut self, peer: NodeId) {
+        self.has_called_itself |= peer == self.mesh.endpoint().node_id();
+    }
+
+    /// Whether the node called itself since this was asked last.
+    pub(crate) fn take_called_itself(&mut self) -> bool {
+        core::mem::take(&mut self.has_called_itself)
     }
 
     /// A turn of the driver begins; it is woken through `waker` for the next one.

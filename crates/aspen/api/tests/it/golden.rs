@@ -68,6 +68,7 @@ fn the_frame_of_a_request_is_pinned() {
     let frame = RequestFrame::of(&Ping {}, request_id, Some(&token));
     let expected = [
         &[1][..],          // version
+        &[1],              // an id
         &[0xcc; 16],       // client
         &[0xac, 2],        // counter
         &[0xc8, 1],        // since

@@ -52,8 +52,14 @@ pub(super) enum Refusal {
 }
 
 impl Clients {
-    fn count(&mut self, client: EntityId, bytes: usize) -> Result<(), Refusal> {
-        let place = self.places.entry(client).or_default();
+    /// Counts a request in, if its client has a place or gets one of `max_clients`.
+    fn count(&mut self, client: EntityId, bytes: usize, max_clients: usize) -> Result<(), Refusal> {
+        let is_full = self.places.len() >= max_clients;
+        let place = match self.places.get_mut(&client) {
+            Some(place) => place,
+            None if is_full => return Err(Refusal::Clients),
+            None => self.places.entry(client).or_default(),
+        };
         if place.requests >= MAX_REQUESTS_PER_CLIENT {
             return Err(Refusal::Requests);
         }
@@ -90,25 +96,18 @@ impl Admission {
         now: Instant,
         connected: impl FnOnce() -> HashSet<EntityId>,
     ) -> Result<(), Refusal> {
-        let has_place = |clients: &Clients| {
-            clients.places.contains_key(&client) || clients.places.len() < self.max_clients
-        };
         let mut clients = lock(&self.clients);
-        if !has_place(&clients) {
-            if clients.look_after.is_some_and(|at| now < at) {
-                return Err(Refusal::Clients);
-            }
-            clients.look_after = Some(now + LOOK_INTERVAL);
-            // The transport may hold a lock of its own while it drops a request, which comes here.
-            drop(clients);
-            let connected = connected();
-            clients = lock(&self.clients);
-            clients.places.retain(|client, place| place.requests > 0 || connected.contains(client));
-            if !has_place(&clients) {
-                return Err(Refusal::Clients);
-            }
+        let counted = clients.count(client, bytes, self.max_clients);
+        if counted != Err(Refusal::Clients) || clients.look_after.is_some_and(|at| now < at) {
+            return counted;
         }
-        clients.count(client, bytes)
+        clients.look_after = Some(now + LOOK_INTERVAL);
+        // The transport may hold a lock of its own while it drops a request, which comes here.
+        drop(clients);
+        let connected = connected();
+        let mut clients = lock(&self.clients);
+        clients.places.retain(|client, place| place.requests > 0 || connected.contains(client));
+        clients.count(client, bytes, self.max_clients)
     }
 
     /// Counts a request of a member in, which needs no place.

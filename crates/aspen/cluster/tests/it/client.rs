@@ -5,14 +5,15 @@ use aspen_api::kv::{
     WriteOperation,
 };
 use aspen_api::{
-    ApiError, ClientId, Key, Prefix, Request, RequestFrame, RequestId, Response, Revision,
+    ApiError, ClientId, Key, Prefix, Request, RequestFrame, RequestId, RequestVisitor, Response,
+    Revision, cluster, kv, lease,
 };
 use aspen_cluster::{ClusterNode, RequestServer, core_services};
 use bytes::Bytes;
 use net_types::EntityId;
 use net_types::limits::DEFAULT_MAX_CLIENTS;
 
-use crate::mesh::entity;
+use crate::mesh::{TestCluster, entity};
 
 pub(crate) fn key(text: &str) -> Key {
     Key::new(text.to_owned()).unwrap()
@@ -22,6 +23,29 @@ pub(crate) fn key(text: &str) -> Key {
 pub(crate) fn server(node: &ClusterNode) -> RequestServer {
     let services = core_services(node, &prometheus::Registry::new()).unwrap();
     RequestServer::new(node.clone(), services, DEFAULT_MAX_CLIENTS)
+}
+
+/// The names of requests.
+#[derive(Default)]
+struct Declared(Vec<&'static str>);
+
+impl RequestVisitor for Declared {
+    fn visit<R: Request>(&mut self) {
+        self.0.push(R::NAME);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_request_that_is_declared_has_a_route() {
+    let cluster = TestCluster::formed(1).await;
+    let services = core_services(&cluster.nodes[&1], &prometheus::Registry::new()).unwrap();
+    let mut declared = Declared::default();
+    kv::each_request(&mut declared);
+    lease::each_request(&mut declared);
+    cluster::each_request(&mut declared);
+    let routes: Vec<_> = services.counts().map(|route| route.name).collect();
+    let missing: Vec<_> = declared.0.iter().filter(|name| !routes.contains(name)).collect();
+    assert!(missing.is_empty(), "no service answers {missing:?}");
 }
 
 /// Answers the bytes of a request as a node does.

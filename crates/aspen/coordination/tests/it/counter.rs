@@ -172,16 +172,20 @@ fn requests_are_pinned() {
         "220.7 CounterDelete 016e01",
     ];
     assert_eq!(found, pinned);
-    let mut declared = Declared(0);
+    let mut declared = Declared::default();
     aspen_coordination::counter::each_request(&mut declared);
-    assert_eq!(declared.0, pinned.len(), "a request is not pinned");
+    assert_eq!(declared.0.len(), pinned.len(), "a request is not pinned");
+    let routes: Vec<_> = Node::start().registry.counts().map(|route| route.name).collect();
+    let missing: Vec<_> = declared.0.iter().filter(|name| !routes.contains(name)).collect();
+    assert!(missing.is_empty(), "the service does not answer {missing:?}");
 }
 
-/// How many requests there are.
-struct Declared(usize);
+/// The names of requests.
+#[derive(Default)]
+struct Declared(Vec<&'static str>);
 
 impl RequestVisitor for Declared {
     fn visit<R: Request>(&mut self) {
-        self.0 += 1;
+        self.0.push(R::NAME);
     }
 }

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use measure::Plan;
 
-/// Load generators and in-process nodes allocate from here; the measured programs do not.
+/// Load generators and in-process nodes allocate from here, as `aspen-node` does.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

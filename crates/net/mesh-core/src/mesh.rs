@@ -18,7 +18,7 @@ use net_session::{
 };
 use net_types::{Instant, NodeId, SessionId};
 
-use crate::protocol::CreditBatch;
+use crate::protocol::{CreditBatch, find};
 use crate::{Cx, Endpoint, Event, Message, PeerEvent, Protocol, StreamRef, Transmit};
 
 /// An entry of a table, with the type of its protocol.
@@ -57,15 +57,6 @@ impl Protocols {
     fn find(&self, number: Subprotocol) -> Option<usize> {
         find(&self.numbers, number)
     }
-}
-
-/// Ranges of numbers, each with the index of its protocol.
-pub(crate) type Numbers = [(RangeInclusive<Subprotocol>, usize)];
-
-/// The index of a number's protocol.
-#[inline]
-pub(crate) fn find(numbers: &Numbers, number: Subprotocol) -> Option<usize> {
-    numbers.iter().find(|(range, _)| range.contains(&number)).map(|(_, index)| *index)
 }
 
 /// A node of the mesh, without I/O.

@@ -8,6 +8,7 @@
 //! credit of consecutive messages of one stream returns to the peer in one step.
 
 use core::any::Any;
+use core::ops::RangeInclusive;
 
 use bytes::Bytes;
 use net_crypto::{RngCore, Seeded};
@@ -17,7 +18,6 @@ use net_session::{
 };
 use net_types::{EntityId, Instant, NodeId, SessionId, StreamId};
 
-use crate::mesh::{Numbers, find};
 use crate::{DialError, Endpoint};
 
 /// A stream of a session.
@@ -140,6 +140,15 @@ impl CreditBatch {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
     }
+}
+
+/// Ranges of numbers, each with the index of its protocol.
+pub(crate) type Numbers = [(RangeInclusive<Subprotocol>, usize)];
+
+/// The index of a number's protocol.
+#[inline]
+pub(crate) fn find(numbers: &Numbers, number: Subprotocol) -> Option<usize> {
+    numbers.iter().find(|(range, _)| range.contains(&number)).map(|(_, index)| *index)
 }
 
 /// What a protocol acts through.

@@ -91,6 +91,7 @@ impl<B: Buffer> Cursor<B> {
     }
 
     /// The next `n` bytes.
+    #[inline]
     pub fn take(&mut self, n: usize) -> Result<B, DecodeError> {
         if n > self.remaining() {
             return Err(self.truncated(n));
@@ -101,6 +102,7 @@ impl<B: Buffer> Cursor<B> {
     }
 
     /// The next `N` bytes as an array.
+    #[inline]
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let unread = &self.bytes.as_ref()[self.at..];
         let out = *unread.first_chunk().ok_or_else(|| self.truncated(N))?;
@@ -109,6 +111,7 @@ impl<B: Buffer> Cursor<B> {
     }
 
     /// One byte.
+    #[inline]
     pub fn u8(&mut self) -> Result<u8, DecodeError> {
         self.array::<1>().map(|b| b[0])
     }
@@ -129,7 +132,19 @@ impl<B: Buffer> Cursor<B> {
     }
 
     /// A LEB128 integer of at most 64 bits in its shortest form.
+    #[inline]
     pub fn varint(&mut self) -> Result<u64, DecodeError> {
+        // Counts and numbers of variants have one byte nearly always.
+        match self.bytes.as_ref().get(self.at) {
+            Some(&byte) if byte < 0x80 => {
+                self.at += 1;
+                Ok(byte.into())
+            }
+            Some(_) | None => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.u8()?;
@@ -146,12 +161,14 @@ impl<B: Buffer> Cursor<B> {
     }
 
     /// A LEB128 count of at most `limit`.
+    #[inline]
     pub fn count(&mut self, what: &'static str, limit: usize) -> Result<usize, DecodeError> {
         let found = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
         self.bounded(what, found, limit)
     }
 
     /// A count that must not exceed `limit`, already read as `value`.
+    #[inline]
     pub fn bounded(
         &self,
         what: &'static str,
@@ -194,6 +211,7 @@ impl<B: Buffer> Cursor<B> {
 }
 
 /// Whether a count is within its limit.
+#[inline]
 pub fn within(what: &'static str, found: usize, limit: usize) -> Result<(), DecodeError> {
     if found > limit {
         return Err(DecodeError::BadLength { what, found, limit });

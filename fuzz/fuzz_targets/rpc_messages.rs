@@ -91,7 +91,7 @@ fn request(
     budget_ms: u32,
 ) {
     if let Admission::Run(_) = services.admit(session, call, service, budget_ms)
-        && let Admission::Run(()) = services.begin(session, call, service)
+        && let Admission::Run(()) = services.begin(session, call)
     {
         services.set_stop(session, call, || {});
     }

@@ -22,7 +22,7 @@
 //! - A server stream is a REQUEST whose `response_window` is not 0, answered with RESPONSE_CHUNKs and a
 //!   RESPONSE_END. The entry of [`Calls`] gains the next sequence and the credit left; its `W` takes
 //!   chunks before its end. The handler is another kind of `H`, which gets the [`RpcContext`] and a
-//!   sink, and whose [`Rpc::reply`] is the end of the sink.
+//!   sink, and whose [`Rpc::finish`] is the end of the sink.
 //! - A duplex call starts with REQUEST_INIT, and REQUEST_CHUNKs follow until REQUEST_END. Both entries
 //!   gain the state of the request's side with its own sequence and credit; `Incoming::Part` gains the
 //!   frame's side, sequence and body, and takes the chunk to the entry that [`Arrived`] opened.

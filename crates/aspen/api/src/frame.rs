@@ -136,7 +136,10 @@ impl RequestFrame {
     pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
         let mut input = Input::new(bytes);
         take_version(&mut input)?;
-        let request_id = <Option<RequestId> as Wire>::take(&mut input)?.unwrap_or(RequestId::NONE);
+        let request_id = match <Option<RequestId> as Wire>::take(&mut input)? {
+            Some(RequestId { counter: 0, .. }) => return Err(DecodeError::BadValue("request id")),
+            id => id.unwrap_or(RequestId::NONE),
+        };
         let token = Option::<Bytes>::take_bounded(&mut input, "token", MAX_TOKEN_BYTES)?;
         let number = Number::from_wire(u16::from_le_bytes(input.array()?));
         Ok(Self { request_id, token, number, body: input.rest() })

@@ -96,10 +96,7 @@ impl Driver {
         if self.backoff.is_waiting(self.now) {
             return Ok(false);
         }
-        for batch in 0..BATCHES_PER_TURN {
-            if batch > 0 {
-                self.now = self.shared.now();
-            }
+        for _ in 0..BATCHES_PER_TURN {
             let now = self.now;
             let mut core = self.shared.lock();
             let received = self.shared.socket.poll_receive(cx, &mut self.buffers, |from, bytes| {
@@ -117,6 +114,7 @@ impl Driver {
                 Poll::Ready(Ok(true)) => {
                     self.backoff.end();
                     self.run_handlers();
+                    self.now = self.shared.now();
                 }
                 Poll::Ready(Ok(false)) => {
                     self.backoff.end();
@@ -148,9 +146,10 @@ impl Driver {
         let now = self.now;
         let mut core = self.shared.lock();
         self.handlers.settle(&self.shared, &mut core, now);
-        match self.due.is_some_and(|at| at <= now) {
-            true => core.mesh.handle_timeout(now),
-            false => drop(core.mesh.process(now)),
+        if self.due.is_some_and(|at| at <= now) {
+            core.mesh.handle_timeout(now);
+        } else {
+            core.mesh.process(now);
         }
         // A node's calls to itself arrive without a datagram.
         if core.take_called_itself() {
@@ -212,7 +211,7 @@ impl Driver {
     fn turn(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
         // Registered before looking, so that nothing that comes meanwhile is missed.
         self.shared.lock().begin_turn(cx.waker());
-        let mut has_more = self.receive(cx)?;
+        let mut is_work_left = self.receive(cx)?;
         loop {
             let has_more = self.collect();
             let sent = self.send(cx);
@@ -231,8 +230,8 @@ impl Driver {
         if self.shared.lock().is_closed && !self.has_unsent() {
             return Ok(Poll::Ready(()));
         }
-        has_more |= self.poll_timer(cx);
-        if has_more {
+        is_work_left |= self.poll_timer(cx);
+        if is_work_left {
             cx.waker().wake_by_ref();
         }
         Ok(Poll::Pending)

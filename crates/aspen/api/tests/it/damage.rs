@@ -4,8 +4,8 @@ use aspen_api::cluster::{Done, Ping};
 use aspen_api::codec::{DecodeError, Wire};
 use aspen_api::kv::{BatchRead, Consistency, Transact, WriteOperation};
 use aspen_api::{
-    ApiError, ClusterTicket, EncodedReply, ErrorCode, Key, Prefix, Request, RequestFrame,
-    RequestId, Response,
+    ApiError, ClientId, ClusterTicket, EncodedReply, ErrorCode, Key, Prefix, Request, RequestFrame,
+    RequestId, Response, Revision,
 };
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -31,6 +31,16 @@ fn truncated_and_prolonged_messages_are_refused() {
     for end in 0..3 {
         assert!(Response::<Done>::decode(Bytes::from_static(&[1, 7, 0]).slice(..end)).is_err());
     }
+}
+
+#[test]
+fn no_id_has_one_form() {
+    let id = RequestId { client: ClientId([7; 16]), counter: 1, since: Revision(0) };
+    let mut frame = RequestFrame::of(&Ping {}, id, None).to_vec();
+    // The counter, behind the version, the mark of an id and the client.
+    assert_eq!(std::mem::replace(&mut frame[18], 0), 1);
+    let refused = Err(DecodeError::BadValue("request id"));
+    assert_eq!(RequestFrame::decode(frame.into()), refused);
 }
 
 #[test]

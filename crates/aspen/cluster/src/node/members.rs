@@ -50,8 +50,8 @@ pub(super) struct Members {
     replica: Replica,
     /// When this node last saw the voters change.
     voters_changed_at: Mutex<Option<Instant>>,
-    /// Shared by nodes that join, exclusive to a step of the level: the level that a node was found fit for is
-    /// the one that it meets.
+    /// Shared by nodes that join, exclusive to a step of the level: the level that a node was found
+    /// fit for is the one that it meets.
     level_gate: tokio::sync::RwLock<()>,
 }
 
